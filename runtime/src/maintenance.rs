@@ -1,1 +1,3 @@
-//! maintenance
+//! Kopia's maintenance tasks.
+
+pub mod strategy;

@@ -1,0 +1,161 @@
+//! What a splitting strategy is asked and what it answers. Plain values; knows no wasmtime.
+//!
+//! The plugin proposes, the host disposes: an answer is checked by `SplittingAnswer::check` before anything
+//! is done with it, whoever gave it. A strategy that fails, in whatever way, ends the task; it is never
+//! replaced by a default. Memory: at most [`EPOCH_ROWS_MAX`] rows of 32 bytes.
+
+use std::fmt;
+
+/// Rows in one question. A chain of ranges ends at most a few epochs back; only a jammed repository has more,
+/// and then the oldest rows are what the next run needs.
+pub const EPOCH_ROWS_MAX: usize = 1_000;
+
+/// Joined ranges in one answer: a range spans two epochs at least.
+pub const JOINS_MAX: usize = EPOCH_ROWS_MAX / 2;
+
+/// Kopia's largest index blob, in entries.
+pub const SHARD_ENTRIES_MAX: u64 = 16_000_000;
+
+/// Least entries in a shard that is not the last: below it an index falls apart into tiny blobs.
+pub const SHARD_ENTRIES_MIN: u64 = 100_000;
+
+/// One settled epoch after the end of the range chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochRow {
+    /// Epoch number.
+    pub epoch: u32,
+    /// Index blobs that a reader uses for it.
+    pub blobs: u32,
+    /// Their size in bytes as stored, 0 where the listing did not tell.
+    pub bytes: u64,
+    /// Whether it has a complete single-epoch compaction, or will have one in this run.
+    pub compacted: bool,
+}
+
+/// What the host tells about the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplittingQuestion {
+    /// The epoch that writers write to.
+    pub write_epoch: u32,
+    /// First epoch after the range chain, 0 without a chain: the only place where a range may start.
+    pub chain_end: u32,
+    /// Newest settled epoch, `None` while no epoch is settled.
+    pub last_settled: Option<u32>,
+    /// Kopia's `FullCheckpointFrequency`.
+    pub full_checkpoint_frequency: u32,
+    /// Most entries that the memory plan lets a shard have; at most [`SHARD_ENTRIES_MAX`].
+    pub shard_entries_max: u64,
+    /// Settled epochs from `chain_end` on, ascending, at most [`EPOCH_ROWS_MAX`].
+    pub epochs: Vec<EpochRow>,
+}
+
+/// Epochs to join into one range checkpoint, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochRange {
+    /// First epoch.
+    pub min: u32,
+    /// Last epoch.
+    pub max: u32,
+}
+
+/// What a strategy wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplittingAnswer {
+    /// Entries after which an index shard ends.
+    pub shard_entries: u64,
+    /// Range checkpoints to write, in order; at most [`JOINS_MAX`].
+    pub joins: Vec<EpochRange>,
+    /// Why, for the plan that people read; at most [`REASON_BYTES_MAX`] bytes.
+    pub reason: String,
+}
+
+/// Longest reason, in bytes.
+pub const REASON_BYTES_MAX: usize = 1_000;
+
+/// Decides the shape of index sets.
+pub trait Splitting: Send {
+    /// Answers `question`.
+    fn split(&mut self, question: &SplittingQuestion) -> Result<SplittingAnswer, StrategyError>;
+
+    /// Names the strategy for plans and errors: file, digest, limits.
+    fn describe(&self) -> String;
+}
+
+/// Why a strategy's answer cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StrategyError {
+    /// The strategy itself ended: trap, limit, or its own error.
+    #[error("strategy {strategy}: {reason}")]
+    Failed {
+        /// Name, digest, limits.
+        strategy: String,
+        /// What ended it, and how much it had used.
+        reason: String,
+        /// Stable code: `plugin-trap`, `plugin-fuel`, `plugin-memory`, `plugin-deadline`, `plugin-error`, …
+        code: &'static str,
+    },
+    /// The answer asks for something that the host refuses.
+    #[error("strategy {strategy}: answer refused: {reason}")]
+    Refused {
+        /// Name, digest, limits.
+        strategy: String,
+        /// The rule that it breaks.
+        reason: String,
+    },
+}
+
+impl StrategyError {
+    /// Returns the stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Failed { code, .. } => code,
+            Self::Refused { .. } => "plugin-answer-refused",
+        }
+    }
+}
+
+impl SplittingAnswer {
+    /// Checks the answer against Kopia's rules and `question`; the error says which rule it breaks.
+    pub fn check(&self, question: &SplittingQuestion) -> Result<(), String> {
+        if self.reason.len() > REASON_BYTES_MAX {
+            return Err(format!("a reason of more than {REASON_BYTES_MAX} bytes"));
+        }
+        let most = question.shard_entries_max.min(SHARD_ENTRIES_MAX);
+        if !(SHARD_ENTRIES_MIN..=most).contains(&self.shard_entries) {
+            return Err(format!(
+                "shards of {} entries; allowed are {SHARD_ENTRIES_MIN} to {most}",
+                self.shard_entries
+            ));
+        }
+        if self.joins.len() > JOINS_MAX {
+            return Err(format!(
+                "{} ranges; allowed are {JOINS_MAX}",
+                self.joins.len()
+            ));
+        }
+        let mut start = question.chain_end;
+        for join in &self.joins {
+            if join.min != start {
+                return Err(format!(
+                    "range {join} must start at epoch {start}, the chain's end"
+                ));
+            }
+            if join.max <= join.min {
+                return Err(format!(
+                    "range {join} spans less than two epochs: readers would lose it"
+                ));
+            }
+            if question.last_settled.is_none_or(|last| join.max > last) {
+                return Err(format!("range {join} reaches above the last settled epoch"));
+            }
+            start = join.max + 1;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for EpochRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..={}", self.min, self.max)
+    }
+}
