@@ -1,1 +1,226 @@
-//! memory
+//! Memory is arithmetic: one pure function turns a limit into the buffers of every phase.
+//!
+//! The limit is the size of the cgroup to live in. At most [`PLANNED_PERCENT`] of it is handed out; the rest
+//! is kernel memory, page cache and slack, without which the disk becomes the limit (measured: with less than
+//! a third left, a merge takes twice as long). Phases do not overlap: the plan is the largest phase, not the
+//! sum. Nothing asks for memory later, so nothing can fail half way for lack of it.
+
+use std::fmt;
+use std::path::Path;
+
+use thiserror::Error;
+
+/// Bytes in a mebibyte.
+pub const MIB: usize = 1024 * 1024;
+
+/// Share of the limit that the plan hands out, in percent.
+pub const PLANNED_PERCENT: usize = 85;
+
+/// Limit where none is given and no cgroup sets one, in bytes.
+pub const DEFAULT_LIMIT_BYTES: usize = 128 * MIB;
+
+/// Smallest limit with which every task runs, in bytes. Accepted since the plan's largest phase fits into it.
+pub const FLOOR_BYTES: usize = 32 * MIB;
+
+/// More memory than this changes nothing: buffers beyond it are slower, not faster, than the page cache.
+pub const USEFUL_BYTES: usize = 512 * MIB;
+
+/// What the process holds in every phase: code and data, stacks of five threads, allocator, tokio, and an
+/// idle plugin engine. Measured 9 to 11 MiB.
+pub const PROCESS_BYTES: usize = 12 * MIB;
+
+/// Worker threads that decode and sort; more gain nothing on the machines that maintenance gets.
+pub const WORKERS: usize = 2;
+
+/// An index blob up to this size is opened in memory, a larger one through scratch.
+pub const BLOB_IN_MEMORY_BYTES: usize = 2 * MIB;
+
+/// Why a limit cannot be used.
+#[derive(Debug, Error)]
+pub enum MemoryError {
+    /// Below the floor.
+    #[error("a memory limit of {given_bytes} bytes is too small: {needed_bytes} are needed")]
+    TooSmall {
+        /// The limit that was given.
+        given_bytes: usize,
+        /// The smallest that is accepted.
+        needed_bytes: usize,
+    },
+}
+
+impl MemoryError {
+    /// Returns the stable code of this error.
+    pub fn code(&self) -> &'static str {
+        "memory-too-small"
+    }
+}
+
+/// Buffers of every phase, in bytes. Made once, at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct MemoryPlan {
+    /// The limit that the plan is for.
+    pub limit_bytes: usize,
+    /// Unlock: table of the key derivation (Kopia's scrypt wants 64 MiB and gets less: it recomputes).
+    pub unlock_bytes: usize,
+    /// Strategy call: all memories and tables of a plugin together.
+    pub plugin_bytes: usize,
+    /// Load: one sort buffer (records and handles) of each worker.
+    pub sort_buffer_bytes: usize,
+    /// Load: one index blob in flight of each worker, plus as much again for ECC.
+    pub blob_bytes: usize,
+    /// Merge: runs open at once.
+    pub merge_runs: usize,
+    /// Merge: read buffer of one open run.
+    pub merge_read_bytes: usize,
+    /// Merge: batches of winners between the merging and the encoding thread, and output buffers.
+    pub pipeline_bytes: usize,
+    /// Merge by key range: threads.
+    pub merge_threads: usize,
+    /// Seal: pieces of an index shard on their way from scratch to the store.
+    pub seal_bytes: usize,
+}
+
+impl MemoryPlan {
+    /// Plans for `limit_bytes`, or says how much is needed.
+    pub fn new(limit_bytes: usize) -> Result<Self, MemoryError> {
+        if limit_bytes < FLOOR_BYTES {
+            let (given_bytes, needed_bytes) = (limit_bytes, FLOOR_BYTES);
+            return Err(MemoryError::TooSmall {
+                given_bytes,
+                needed_bytes,
+            });
+        }
+        let useful = limit_bytes.min(USEFUL_BYTES);
+        let handed = useful * PLANNED_PERCENT / 100 - PROCESS_BYTES;
+        // A third of the limit is worth more as page cache than as buffers (see the head).
+        let buffers = handed.min(useful * 2 / 3 - PROCESS_BYTES);
+        let blob_bytes = BLOB_IN_MEMORY_BYTES;
+        let sort_buffer_bytes = (buffers / WORKERS)
+            .saturating_sub(2 * blob_bytes + MIB)
+            .clamp(2 * MIB, 16 * MIB);
+        let merge_read_bytes = 32 * 1024;
+        let pipeline_bytes = 2 * MIB;
+        let merge_threads = WORKERS;
+        let merge_runs = ((buffers - pipeline_bytes) / (merge_read_bytes * merge_threads)).min(192);
+        let plan = Self {
+            limit_bytes,
+            unlock_bytes: handed.min(64 * MIB),
+            plugin_bytes: 8 * MIB,
+            sort_buffer_bytes,
+            blob_bytes,
+            merge_runs,
+            merge_read_bytes,
+            pipeline_bytes,
+            merge_threads,
+            seal_bytes: 2 * MIB,
+        };
+        assert!(
+            plan.peak_bytes() <= useful * PLANNED_PERCENT / 100,
+            "the plan fits into the limit"
+        );
+        Ok(plan)
+    }
+
+    /// Returns the phases with the bytes that each holds, the process included.
+    pub fn phases(&self) -> [(&'static str, usize); 5] {
+        let load = WORKERS * (self.sort_buffer_bytes + 2 * self.blob_bytes);
+        let merge =
+            self.merge_runs * self.merge_read_bytes * self.merge_threads + self.pipeline_bytes;
+        [
+            ("unlock", PROCESS_BYTES + self.unlock_bytes.min(16 * MIB)),
+            ("strategy", PROCESS_BYTES + self.plugin_bytes),
+            ("load and sort", PROCESS_BYTES + load),
+            ("merge and encode", PROCESS_BYTES + merge),
+            ("seal and write", PROCESS_BYTES + self.seal_bytes * WORKERS),
+        ]
+    }
+
+    /// Returns the largest phase, in bytes.
+    pub fn peak_bytes(&self) -> usize {
+        self.phases()
+            .iter()
+            .map(|(_, bytes)| *bytes)
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+impl fmt::Display for MemoryPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "memory plan for a limit of {} MiB:",
+            self.limit_bytes / MIB
+        )?;
+        for (phase, bytes) in self.phases() {
+            writeln!(f, "  {phase:<18} {:>4} MiB", bytes.div_ceil(MIB))?;
+        }
+        write!(
+            f,
+            "  {:<18} {:>4} MiB",
+            "kernel and cache",
+            (self.limit_bytes - self.peak_bytes()) / MIB
+        )
+    }
+}
+
+/// Returns the memory limit of the cgroup that the process lives in, `None` without one. Reads cgroup v2's
+/// `memory.max` and v1's `memory.limit_in_bytes`, for the process's own group and for all above it.
+pub fn cgroup_limit_bytes() -> Option<usize> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mut smallest = None;
+    for line in own.lines().take(64) {
+        let mut fields = line.splitn(3, ':');
+        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let (root, file) = if controllers.is_empty() {
+            ("/sys/fs/cgroup", "memory.max")
+        } else if controllers.split(',').any(|name| name == "memory") {
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+        } else {
+            continue;
+        };
+        for ancestor in Path::new(path).ancestors() {
+            let relative = ancestor.strip_prefix("/").unwrap_or(ancestor);
+            let limit = std::fs::read_to_string(Path::new(root).join(relative).join(file));
+            if let Some(bytes) = limit.ok().and_then(|text| text.trim().parse::<u64>().ok()) {
+                smallest = Some(smallest.map_or(bytes, |least: u64| least.min(bytes)));
+            }
+        }
+    }
+    // v1 says "no limit" with a number near 2^63.
+    smallest
+        .filter(|bytes| *bytes < 1 << 60)
+        .and_then(|bytes| usize::try_from(bytes).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: every limit from the floor up gives a plan that fits; method: all limits in steps of a MiB.
+    #[test]
+    fn every_limit_from_the_floor_up_fits() {
+        for mib in (FLOOR_BYTES / MIB)..4096 {
+            let plan = MemoryPlan::new(mib * MIB).unwrap();
+            assert!(
+                plan.peak_bytes() <= mib * MIB * PLANNED_PERCENT / 100,
+                "{mib} MiB: {plan}"
+            );
+            assert!(
+                plan.merge_runs >= 16,
+                "{mib} MiB: fan-in {}",
+                plan.merge_runs
+            );
+            assert!(plan.unlock_bytes >= 4 * MIB, "{mib} MiB");
+        }
+    }
+
+    #[test]
+    fn a_smaller_limit_is_refused_with_the_number_that_is_needed() {
+        let refused = MemoryPlan::new(FLOOR_BYTES - 1).unwrap_err();
+        assert!(
+            refused.to_string().contains(&FLOOR_BYTES.to_string()),
+            "{refused}"
+        );
+    }
+}
