@@ -1,9 +1,9 @@
 //! Storage as Kopia sees it: a flat set of named blobs, each with a length and a storage timestamp.
 //!
-//! What every store promises, and Kopia relies on: a put is whole or not there, and durable when it returns;
-//! gets and lists show what was put before; timestamps do not run backwards beyond a small skew. Timestamps
-//! are the storage's; every age of a blob is measured with them. This is the only floor that awaits: upper
-//! floors call the blocking [`Storage`] from plain threads.
+//! What every store promises, and Kopia relies on: a put is whole or not there, and durable when it
+//! returns; gets and lists show what was put before; timestamps do not run backwards beyond a small
+//! skew. Timestamps are the storage's; every age of a blob is measured with them. This is the only
+//! floor that awaits: upper floors call the blocking [`Storage`] from plain threads.
 //!
 //! Memory: a listing holds one page, a put one piece of its source. Mirrors Kopia's `repo/blob`.
 

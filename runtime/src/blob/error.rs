@@ -1,7 +1,7 @@
 //! What can go wrong between us and the storage.
 //!
-//! One enum for all stores, so that upper floors need not know which store they have. Every variant names
-//! the blob or folder. Never carries secrets.
+//! One enum for all stores, so that upper floors need not know which store they have. Every variant
+//! names the blob or folder. Never carries secrets.
 
 use std::io;
 use std::path::PathBuf;
@@ -43,14 +43,16 @@ pub enum BlobError {
         /// Its reason.
         source: io::Error,
     },
-    /// The folder has no `.shards` file, so the places of its blobs are unknown. Kopia would guess `[3,3]`.
+    /// The folder has no `.shards` file, so the places of its blobs are unknown. Kopia would guess
+    /// `[3,3]`.
     #[error("{} has no .shards file", folder.display())]
     MissingShards {
         /// The folder.
         folder: PathBuf,
         /// Whether `kopia.repository.f` is in it, so that it is, or was, a repository.
         has_format_blob: bool,
-        /// Lengths of the folder names on the way to a sharded blob, as a hint; empty when there is none.
+        /// Lengths of the folder names on the way to a sharded blob, as a hint; empty when there is
+        /// none.
         observed_shards: Vec<usize>,
     },
     /// The `.shards` file does not say where blobs are.
@@ -162,7 +164,8 @@ impl BlobError {
         }
     }
 
-    /// Makes an error of the operating system's; a missing permission becomes [`BlobError::Permission`].
+    /// Makes an error of the operating system's; a missing permission becomes
+    /// [`BlobError::Permission`].
     pub(super) fn io(operation: &'static str, id: impl ToString, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::PermissionDenied {
             return Self::Permission {

@@ -1,10 +1,10 @@
 //! A folder on a local disk (or a mounted one) in the layout of Kopia's filesystem storage.
 //!
-//! The file of a blob is its ID and `.f`, below folders named by the first characters of the ID; `.shards`
-//! says how many. That file is never guessed: with a wrong layout blobs are listed but not found. Files of
-//! others, temporary ones included, are neither shown nor touched; we cannot know whether someone is still
-//! writing them. Memory: see `list.rs`; a put 64 KiB. Mirrors Kopia's `repo/blob/filesystem` and
-//! `repo/blob/sharded`.
+//! The file of a blob is its ID and `.f`, below folders named by the first characters of the ID;
+//! `.shards` says how many. That file is never guessed: with a wrong layout blobs are listed but
+//! not found. Files of others, temporary ones included, are neither shown nor touched; we cannot
+//! know whether someone is still writing them. Memory: see `list.rs`; a put 64 KiB. Mirrors Kopia's
+//! `repo/blob/filesystem` and `repo/blob/sharded`.
 
 use std::fs::{self, File};
 use std::io;
@@ -74,8 +74,8 @@ impl LocalStore {
 
     /// Makes the folder of a new repository, with Kopia's default layout `[1,3]`.
     ///
-    /// A folder that has a `.shards` file keeps it. One with a format blob but no `.shards` file is refused
-    /// with `MissingShards`.
+    /// A folder that has a `.shards` file keeps it. One with a format blob but no `.shards` file is
+    /// refused with `MissingShards`.
     pub fn create(root: &Path, options: LocalOptions) -> Result<Self, BlobError> {
         if !root.exists() {
             write::make_root(root)

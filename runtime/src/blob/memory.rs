@@ -1,8 +1,8 @@
 //! Blobs in memory: for suites, and under the simulated store.
 //!
-//! Timestamps come from the clock that it is given. A snapshot keeps a state to come back to after a
-//! simulated crash; bytes are shared, so it costs the names only. Memory: all blobs, so never for a real
-//! repository. Mirrors Kopia's `internal/blobtesting/map.go`.
+//! Timestamps come from the clock that it is given. A snapshot keeps a state to come back to after
+//! a simulated crash; bytes are shared, so it costs the names only. Memory: all blobs, so never for
+//! a real repository. Mirrors Kopia's `internal/blobtesting/map.go`.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -123,7 +123,8 @@ impl MemoryStore {
         self.lock().history.get_or_insert_default();
     }
 
-    /// Returns the blobs that were put or deleted after `moment`, each with its state at that moment.
+    /// Returns the blobs that were put or deleted after `moment`, each with its state at that
+    /// moment.
     pub(super) fn changed_since(
         &self,
         moment: Timestamp,

@@ -1,10 +1,10 @@
 //! Tries again what the storage refused for the moment.
 //!
-//! Kopia's policy: up to 10 tries, the first wait 100 ms, each 1.5 times the one before, at most 32 s. What
-//! cannot become better (not found, already there, permission, unsupported) is not tried again. A put starts
-//! its source anew. After a try of a `create_only` put whose answer was lost, `AlreadyExists` may mean our
-//! own first try; the caller decides by what it finds there. No memory cost. Mirrors Kopia's
-//! `repo/blob/retrying` and `internal/retry`.
+//! Kopia's policy: up to 10 tries, the first wait 100 ms, each 1.5 times the one before, at most 32
+//! s. What cannot become better (not found, already there, permission, unsupported) is not tried
+//! again. A put starts its source anew. After a try of a `create_only` put whose answer was lost,
+//! `AlreadyExists` may mean our own first try; the caller decides by what it finds there. No memory
+//! cost. Mirrors Kopia's `repo/blob/retrying` and `internal/retry`.
 
 use std::time::Duration;
 
@@ -45,7 +45,8 @@ impl RetryPolicy {
         Duration::try_from_secs_f64(longer).map_or(self.wait_max, |wait| wait.min(self.wait_max))
     }
 
-    /// Waits before another try, or gives the error back when there is none left or it would not help.
+    /// Waits before another try, or gives the error back when there is none left or it would not
+    /// help.
     async fn pause(&self, progress: &mut Progress, error: BlobError) -> Result<(), BlobError> {
         progress.tries += 1;
         if !error.is_transient() || progress.tries >= self.tries_max {
@@ -68,7 +69,8 @@ struct Progress {
     wait: Option<Duration>,
 }
 
-/// A store that tries again; needs a tokio runtime with time around it, which [`super::Storage`] brings.
+/// A store that tries again; needs a tokio runtime with time around it, which [`super::Storage`]
+/// brings.
 ///
 /// A scan goes by pages, each of which is tried again; so the blobs of a scan come in order of IDs.
 #[derive(Debug)]
@@ -89,7 +91,8 @@ impl<S: BlobStore> RetryingStore<S> {
     }
 }
 
-/// Runs `$call` until it succeeds or the policy gives up. A macro, as the calls borrow their arguments.
+/// Runs `$call` until it succeeds or the policy gives up. A macro, as the calls borrow their
+/// arguments.
 macro_rules! retry {
     ($self:ident, $call:expr) => {{
         let mut progress = Progress::default();

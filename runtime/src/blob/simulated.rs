@@ -1,10 +1,12 @@
-//! A storage with a seed: it fails, delays, lists late, and dies after a given number of operations.
+//! A storage with a seed: it fails, delays, lists late, and dies after a given number of
+//! operations.
 //!
-//! For suites that ask what is left after a crash at every single operation. The same seed and the same calls
-//! give the same world: what happens to an operation depends on the seed and on its number alone. A put
-//! never tears a blob (Kopia's contract): the one under way at a crash, or at a fault, has happened whole or
-//! not at all. Nothing sleeps; a delay moves the clock. To start again after a crash, make a new one over the
-//! same memory. Mirrors the idea of Kopia's `internal/blobtesting/faulty.go`.
+//! For suites that ask what is left after a crash at every single operation. The same seed and the
+//! same calls give the same world: what happens to an operation depends on the seed and on its
+//! number alone. A put never tears a blob (Kopia's contract): the one under way at a crash, or at a
+//! fault, has happened whole or not at all. Nothing sleeps; a delay moves the clock. To start again
+//! after a crash, make a new one over the same memory. Mirrors the idea of Kopia's
+//! `internal/blobtesting/faulty.go`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +37,8 @@ pub struct SimulationOptions {
     pub faults: u32,
     /// Operations take time.
     pub delays: Option<Delays>,
-    /// A put or deletion that fails (fault or crash) may have happened all the same; else it never has.
+    /// A put or deletion that fails (fault or crash) may have happened all the same; else it never
+    /// has.
     pub torn_writes: bool,
     /// Listings show new and deleted blobs only after this time.
     pub stale_listings: Option<Duration>,
@@ -53,7 +56,8 @@ enum Fate {
     },
 }
 
-/// The simulated storage. Every get, metadata, list, put and delete is an operation; so is each page of a scan.
+/// The simulated storage. Every get, metadata, list, put and delete is an operation; so is each
+/// page of a scan.
 #[derive(Debug)]
 pub struct SimulatedStore {
     inner: Arc<MemoryStore>,
@@ -303,7 +307,8 @@ mod tests {
 
     #[test]
     fn a_crash_leaves_the_operations_before_it() {
-        // Goal: after n operations exactly these are visible; the next put is whole or not there, by seed.
+        // Goal: after n operations exactly these are visible; the next put is whole or not there,
+        // by seed.
         let mut torn = [0, 0];
         for last in 0..10_u64 {
             for seed in 0..8 {

@@ -1,7 +1,7 @@
 //! The bytes of a put: of known length, and able to start again.
 //!
-//! A retry or a digest needs a second pass, and an object store wants the length before the first byte, so a
-//! plain reader will not do. Memory: [`PIECE_BYTES`] for a pass.
+//! A retry or a digest needs a second pass, and an object store wants the length before the first
+//! byte, so a plain reader will not do. Memory: [`PIECE_BYTES`] for a pass.
 
 use std::io;
 
@@ -62,7 +62,8 @@ impl<B: AsRef<[u8]> + Send> BlobSource for BytesSource<B> {
 
 /// Reads a source from its first byte to its end, piece by piece; returns the number of bytes.
 ///
-/// A source that gives more or fewer bytes than its length is an error, so that no blob is written short.
+/// A source that gives more or fewer bytes than its length is an error, so that no blob is written
+/// short.
 pub fn copy_source(
     source: &mut dyn BlobSource,
     mut take: impl FnMut(&[u8]) -> io::Result<()>,
@@ -99,7 +100,8 @@ pub fn copy_source(
     ))
 }
 
-/// Returns the MD5 of a source, in one pass, and rewinds it: for stores that want a digest with a put.
+/// Returns the MD5 of a source, in one pass, and rewinds it: for stores that want a digest with a
+/// put.
 pub fn md5_of(source: &mut dyn BlobSource) -> io::Result<[u8; 16]> {
     let mut hasher = Md5::new();
     copy_source(source, |piece| {
@@ -131,7 +133,8 @@ mod tests {
 
     #[test]
     fn md5_is_right_and_leaves_the_source_at_its_start() {
-        // Goal: the digest of RFC 1321's examples, over more than one piece too, and a usable source after it.
+        // Goal: the digest of RFC 1321's examples, over more than one piece too, and a usable
+        // source after it.
         let mut source = BytesSource::new(b"abc");
         let digest = md5_of(&mut source).unwrap();
         assert_eq!(hex::encode(digest), "900150983cd24fb0d6963f7d28e17f72");

@@ -1,9 +1,10 @@
 //! The blocking side of a store: what upper floors call, from plain threads.
 //!
-//! A store that never waits (local folder, memory) is polled once, without any runtime, so that a call costs
-//! some 50 ns more than the file operation. For the others a current-thread runtime is made at the first
-//! call; several threads may block on it at once, one of them drives it. Must not be called from inside an
-//! async task. Memory: the runtime, some 10 KiB; a page in [`Storage::for_each`].
+//! A store that never waits (local folder, memory) is polled once, without any runtime, so that a
+//! call costs some 50 ns more than the file operation. For the others a current-thread runtime is
+//! made at the first call; several threads may block on it at once, one of them drives it. Must not
+//! be called from inside an async task. Memory: the runtime, some 10 KiB; a page in
+//! [`Storage::for_each`].
 
 use std::fmt;
 use std::future::Future;
@@ -157,8 +158,8 @@ impl Storage {
 
     /// Shows every blob under `prefix` once, in the store's cheapest order, until `visit` breaks.
     ///
-    /// `visit` may call this storage. A store that waits is listed page by page for that: a visitor inside
-    /// its future could not block.
+    /// `visit` may call this storage. A store that waits is listed page by page for that: a visitor
+    /// inside its future could not block.
     pub fn scan(
         &self,
         prefix: &str,

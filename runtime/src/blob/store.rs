@@ -1,8 +1,9 @@
 //! What a store is: the operations that maintenance needs, and no more.
 //!
-//! The trait fits a local folder and the flat key space of S3, GCS and Azure alike: raw string prefixes
-//! (`p`, `xn3_`, `p0`), pages in key order, no folders. [`BlobStore::scan`] is for those who sort anyway and
-//! want the names as cheaply as the store can give them. Mirrors Kopia's `repo/blob/storage.go`.
+//! The trait fits a local folder and the flat key space of S3, GCS and Azure alike: raw string
+//! prefixes (`p`, `xn3_`, `p0`), pages in key order, no folders. [`BlobStore::scan`] is for those
+//! who sort anyway and want the names as cheaply as the store can give them. Mirrors Kopia's
+//! `repo/blob/storage.go`.
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
@@ -35,7 +36,8 @@ pub struct ScannedBlob<'a> {
     pub id: &'a str,
     /// Its length in bytes, where that costs nothing.
     pub length: Option<u64>,
-    /// Reading blobs in ascending order of it is fastest: the inode number on a local disk, 0 elsewhere.
+    /// Reading blobs in ascending order of it is fastest: the inode number on a local disk, 0
+    /// elsewhere.
     pub locality: u64,
 }
 
@@ -46,6 +48,16 @@ pub struct Retention {
     pub mode: String,
     /// The moment after which it may be deleted.
     pub until: Timestamp,
+}
+
+impl Retention {
+    /// Tells whether Kopia locks blobs of this name: packs, index blobs, the format blobs.
+    pub fn applies_to(id: &BlobId) -> bool {
+        const PREFIXES: [&str; 6] = ["n", "x", "p", "q", "kopia.repository", "kopia.blobcfg"];
+        PREFIXES
+            .iter()
+            .any(|prefix| id.as_str().starts_with(prefix))
+    }
 }
 
 /// How a blob is put.
@@ -68,10 +80,11 @@ pub trait BlobStore: Send + Sync + Debug {
     /// Returns length and timestamp. Errors: `NotFound`.
     async fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError>;
 
-    /// Returns the first `limit` blobs whose ID starts with `prefix` and is greater than `after`, in
-    /// ascending order of their IDs (as bytes).
+    /// Returns the first `limit` blobs whose ID starts with `prefix` and is greater than `after`,
+    /// in ascending order of their IDs (as bytes).
     ///
-    /// A page shorter than `limit` is the last one. A `limit` above [`LIST_PAGE_MAX`] is `Unsupported`.
+    /// A page shorter than `limit` is the last one. A `limit` above [`LIST_PAGE_MAX`] is
+    /// `Unsupported`.
     async fn list(
         &self,
         prefix: &str,
@@ -79,8 +92,8 @@ pub trait BlobStore: Send + Sync + Debug {
         limit: usize,
     ) -> Result<Vec<BlobMetadata>, BlobError>;
 
-    /// Shows every blob whose ID starts with `prefix` once, in the order that is cheapest for the store,
-    /// until `visit` breaks. Constant memory.
+    /// Shows every blob whose ID starts with `prefix` once, in the order that is cheapest for the
+    /// store, until `visit` breaks. Constant memory.
     async fn scan(
         &self,
         prefix: &str,
@@ -91,8 +104,8 @@ pub trait BlobStore: Send + Sync + Debug {
 
     /// Puts a blob whole, durable before it returns, or not at all; returns its storage timestamp.
     ///
-    /// Rewinds `source` first. Errors: `AlreadyExists` with `create_only`; `Unsupported` for an option that
-    /// the store does not have.
+    /// Rewinds `source` first. Errors: `AlreadyExists` with `create_only`; `Unsupported` for an
+    /// option that the store does not have.
     async fn put(
         &self,
         id: &BlobId,
@@ -161,7 +174,8 @@ impl<S: BlobStore + ?Sized> BlobStore for Arc<S> {
     }
 }
 
-/// Scans by listing page after page: for stores whose only order is the order of IDs. One page of memory.
+/// Scans by listing page after page: for stores whose only order is the order of IDs. One page of
+/// memory.
 pub async fn scan_by_pages<S: BlobStore + ?Sized>(
     store: &S,
     prefix: &str,
@@ -215,4 +229,28 @@ pub(super) fn check_limit(prefix: &str, limit: usize) -> Result<(), BlobError> {
         id: format!("{prefix}*"),
         what: "pages of more than 1000 blobs",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kopia_locks_what_data_depends_on() {
+        for (name, locked) in [
+            ("p00", true),
+            ("q00", true),
+            ("n00", true),
+            ("xw1", true),
+            ("kopia.repository", true),
+            ("kopia.blobcfg", true),
+            ("kopia.maintenance", false),
+            ("s00", false),
+            ("m00", false),
+            ("l00", false),
+            ("_log_", false),
+        ] {
+            assert_eq!(Retention::applies_to(&BlobId::new(name)), locked, "{name}");
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! Which folder a blob is in: the `.shards` file.
 //!
-//! `{"default":[1,3],"maxNonShardedLength":20,"overrides":[{"prefix":"p","shards":[2,2]}]}`. IDs up to
-//! `maxNonShardedLength` are in the root. Others lose their first characters, level by level, to folder
-//! names, by the first override whose prefix fits, else by the default; a level is left out when nothing
-//! would remain. Lengths are bytes. Memory: the file, at most 64 KiB. Mirrors Kopia's
+//! `{"default":[1,3],"maxNonShardedLength":20,"overrides":[{"prefix":"p","shards":[2,2]}]}`. IDs up
+//! to `maxNonShardedLength` are in the root. Others lose their first characters, level by level, to
+//! folder names, by the first override whose prefix fits, else by the default; a level is left out
+//! when nothing would remain. Lengths are bytes. Memory: the file, at most 64 KiB. Mirrors Kopia's
 //! `repo/blob/sharded/sharded_parameters.go`.
 
 use std::fs::{self, File};
@@ -76,7 +76,8 @@ impl Layout {
         Self::parse(&text).map_err(corrupt)
     }
 
-    /// Parses the file. As in Kopia, a missing list means no folders, and unknown fields are ignored.
+    /// Parses the file. As in Kopia, a missing list means no folders, and unknown fields are
+    /// ignored.
     fn parse(text: &[u8]) -> Result<Self, String> {
         let file: ShardsFile = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         let mut overrides = Vec::new();
@@ -96,7 +97,8 @@ impl Layout {
         b"{\"default\":[1,3],\"maxNonShardedLength\":20}\n"
     }
 
-    /// Calls `folder` with the name of each folder on the way to a blob; returns what is left of its ID.
+    /// Calls `folder` with the name of each folder on the way to a blob; returns what is left of
+    /// its ID.
     pub(super) fn split<'a>(&self, id: &'a [u8], mut folder: impl FnMut(&'a [u8])) -> &'a [u8] {
         let mut rest = id;
         if id.len() <= self.unsharded_length {
@@ -121,7 +123,8 @@ impl Layout {
         rest
     }
 
-    /// Tells whether a blob found in `folders` (`p/abc/` for `root/p/abc`) is where a get looks for it.
+    /// Tells whether a blob found in `folders` (`p/abc/` for `root/p/abc`) is where a get looks for
+    /// it.
     pub(super) fn holds(&self, folders: &[u8], id: &[u8]) -> bool {
         let mut left = Some(folders);
         self.split(id, |name| {
@@ -160,7 +163,8 @@ fn missing(root: &Path) -> BlobError {
     }
 }
 
-/// Returns the greatest folder name that may belong to a pack or index blob. A hint only: errors mean none.
+/// Returns the greatest folder name that may belong to a pack or index blob. A hint only: errors
+/// mean none.
 fn greatest_folder(path: &Path, is_root: bool) -> Option<String> {
     let entries = fs::read_dir(path).ok()?;
     entries

@@ -1,11 +1,12 @@
 //! One page of blobs in exact order of their IDs, from folders that have no order.
 //!
-//! A priority queue holds the next names of every open folder. A folder stands in it with the beginning of
-//! its IDs, which is below all of them; when it comes to the front it is opened and its own names join. So the order is
-//! exact for any layout, even when `p`, `pab` and files of the root interleave. Of a folder only the smallest
-//! [`WINDOW_NAMES`] that are still to come are kept; it is read again when they are used up. Memory:
-//! [`WINDOW_NAMES`] names for each level of folders, some 100 KiB each, however many blobs there are. Time: each
-//! page reads the folders on its way, so a flat folder of n blobs costs n / 1000 readings of n names.
+//! A priority queue holds the next names of every open folder. A folder stands in it with the
+//! beginning of its IDs, which is below all of them; when it comes to the front it is opened and
+//! its own names join. So the order is exact for any layout, even when `p`, `pab` and files of the
+//! root interleave. Of a folder only the smallest [`WINDOW_NAMES`] that are still to come are kept;
+//! it is read again when they are used up. Memory: [`WINDOW_NAMES`] names for each level of
+//! folders, some 100 KiB each, however many blobs there are. Time: each page reads the folders on
+//! its way, so a flat folder of n blobs costs n / 1000 readings of n names.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,7 +20,8 @@ use super::stat_blob;
 use crate::blob::{BlobError, BlobMetadata};
 use crate::kopia::blob_id::BlobId;
 
-/// Names of one folder that are held at a time; a little more than a page, so that a page reads it once.
+/// Names of one folder that are held at a time; a little more than a page, so that a page reads it
+/// once.
 const WINDOW_NAMES: usize = 1024;
 
 /// Lists the first `limit` blobs under `prefix` behind `after`.
@@ -54,7 +56,8 @@ pub(super) fn list(
     Ok(page)
 }
 
-/// What a name in a folder is. A file comes before the folder of the same name, whose IDs are longer.
+/// What a name in a folder is. A file comes before the folder of the same name, whose IDs are
+/// longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     File,
@@ -236,6 +239,27 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn folders_that_are_done_are_forgotten() {
+        // Goal: memory follows the nesting of folders, not their number.
+        let root = tempfile::tempdir().unwrap();
+        for number in 0..300 {
+            let folder = root.path().join(format!("p/{number:03}"));
+            fs::create_dir_all(&folder).unwrap();
+            if number % 3 > 0 {
+                fs::write(folder.join("a.f"), "").unwrap();
+                fs::write(folder.join("b.f"), "").unwrap();
+            }
+        }
+        let mut walk = SortedWalk::new(root.path(), b"p", None, WINDOW_NAMES).unwrap();
+        let mut files = 0;
+        while walk.next().unwrap().is_some() {
+            files += 1;
+            assert!(walk.open.len() <= 3);
+        }
+        assert_eq!(files, 400);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -251,7 +275,8 @@ mod tests {
             let mut expected = Vec::new();
             for (name, folders) in &files {
                 let folders = folders.trim_start_matches('/');
-                let path = root.path().join(format!("{folders}/./{name}.f").trim_start_matches('/'));
+                let file = format!("{folders}/./{name}.f");
+                let path = root.path().join(file.trim_start_matches('/'));
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, "").unwrap();
                 let id = format!("{}{name}", folders.replace('/', ""));

@@ -1,9 +1,10 @@
-//! Shows every blob in the order of the folders themselves: the cheapest, and without a `stat` a file.
+//! Shows every blob in the order of the folders themselves: the cheapest, and without a `stat` a
+//! file.
 //!
-//! One open folder a level, names as they come. Memory is constant. A blob that is not where the layout has
-//! it is shown all the same (Kopia lists it too, and a get will say that it is not there), except when there
-//! is one at the right place: then that one counts. (Two copies, both misplaced, are shown twice.) Folders whose blobs cannot begin with the prefix are
-//! never opened.
+//! One open folder a level, names as they come. Memory is constant. A blob that is not where the
+//! layout has it is shown all the same (Kopia lists it too, and a get will say that it is not
+//! there), except when there is one at the right place: then that one counts. (Two copies, both
+//! misplaced, are shown twice.) Folders whose blobs cannot begin with the prefix are never opened.
 
 use std::fs;
 use std::io;

@@ -204,8 +204,8 @@ fn foreign_files_are_not_blobs() {
 
 #[test]
 fn misplaced_blobs_are_shown_unless_there_is_one_in_place() {
-    // Goal: nothing that Kopia lists is left out (an index that silently loses entries loses data), and no
-    // blob is shown twice.
+    // Goal: nothing that Kopia lists is left out (an index that silently loses entries loses data),
+    // and no blob is shown twice.
     let folder = folder(r#"{"default":[1,3],"maxNonShardedLength":20}"#);
     let root = folder.path();
     let placed = format!("p/012/{}.f", &PACK[4..]);
@@ -283,7 +283,8 @@ fn a_name_cannot_leave_the_folder() {
 
 #[test]
 fn folders_that_kopia_made_are_read_as_they_are() {
-    // Goal: files of repositories that Kopia 0.23.1 wrote, in both layouts, map to their IDs and back.
+    // Goal: files of repositories that Kopia 0.23.1 wrote, in both layouts, map to their IDs and
+    // back.
     let files_1_3 = [
         "_/log/_20260901080000_0c33_1788249600_1788249600_1_0800aedde35e8d46675c442dd66232a9.f",
         "kopia.blobcfg.f",
@@ -354,11 +355,13 @@ proptest! {
             fs::write(folder.path().join(".shards"), text(layout)).unwrap();
             let storage = open(folder.path());
             for name in half {
-                storage.put(&BlobId::new(name), &mut BytesSource::new(name), &PutOptions::default()).unwrap();
+                let mut source = BytesSource::new(name);
+                storage.put(&BlobId::new(name), &mut source, &PutOptions::default()).unwrap();
             }
         }
         let storage = open(folder.path());
-        let expected: Vec<_> = names.iter().filter(|name| name.starts_with(&prefix)).cloned().collect();
+        let mut expected = names.clone();
+        expected.retain(|name| name.starts_with(&prefix));
         prop_assert_eq!(&scan(&storage, &prefix), &expected);
         prop_assert_eq!(&pages(&storage, &prefix, limit), &expected);
     }

@@ -1,9 +1,9 @@
 //! Puts a file whole and durable, or not at all.
 //!
-//! The bytes go to `NAME.f.tmp.<16 hex>` beside the place, and to the disk; then one rename makes them
-//! visible, and the folder's entry goes to the disk too. A crash at any point leaves the old file or the new
-//! one, and at most a temporary file that no reader looks at. Memory: 64 KiB. Mirrors Kopia's
-//! `PutBlobInPath`, and adds the syncs of folders.
+//! The bytes go to `NAME.f.tmp.<16 hex>` beside the place, and to the disk; then one rename makes
+//! them visible, and the folder's entry goes to the disk too. A crash at any point leaves the old
+//! file or the new one, and at most a temporary file that no reader looks at. Memory: 64 KiB.
+//! Mirrors Kopia's `PutBlobInPath`, and adds the syncs of folders.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -121,7 +121,8 @@ fn make_folders(root: &Path, path: &Path, durable: bool) -> io::Result<()> {
         folder.push(name);
         match DirBuilder::new().mode(FOLDER_MODE).create(&folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            // One that is there may have been made just now by another put, which has not synced it yet.
+            // One that is there may have been made just now by another put, which has not synced it
+            // yet.
             _ if durable => sync_folder(&above)?,
             _ => {}
         }
