@@ -27,3 +27,4 @@ pub mod upgrade_lock;
 
 pub use error::FormatError;
 #[cfg(test)]
+#[cfg(test)]
