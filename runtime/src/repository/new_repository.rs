@@ -1,0 +1,262 @@
+//! Makes a new Kopia repository: format blobs, and the manifest that names its maintenance owner.
+//!
+//! With Kopia's defaults, which are Velero's: format version 3, BLAKE2B-256-128, AES256-GCM-HMAC-SHA256, scrypt,
+//! index version 2, epochs. For the demo, the benchmark and the suites. `kopia.repository` comes last and
+//! never replaces one, so a repository is there whole or not at all. Memory: the table of the key derivation,
+//! then some 20 KiB. Mirrors Kopia's `repo/initialize.go`, `repo/content/content_manager.go` and
+//! `repo/maintenance/maintenance_params.go`.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use crate::blob::{PutOptions, Storage};
+use crate::clock::{SharedRandomness, Timestamp};
+use crate::kopia::blob_id::{
+    BLOB_CONFIG, BlobId, PACK_METADATA_PREFIX, REPOSITORY, pack_name, session_id, xn_prefix,
+};
+use crate::kopia::content_id::ContentId;
+use crate::kopia::encryption::{Encryption, aes_gcm_seal, hkdf_sha256};
+use crate::kopia::hashing::HashFunction;
+use crate::kopia::index_blob::ContentFormat;
+use crate::kopia::index_builder::{EntryFields, IndexBuilder, NewEntry};
+use crate::kopia::key_derivation::derive_password_key;
+use crate::kopia::sealed_blob::BlobCrypto;
+
+use super::RepositoryError;
+
+/// The owner that Velero gives its repositories.
+pub const VELERO_OWNER: &str = "default@default";
+
+/// The password that Velero gives its repositories by default.
+pub const VELERO_PASSWORD: &str = "static-passw0rd";
+
+const HASH: &str = "BLAKE2B-256-128";
+const ENCRYPTION: &str = "AES256-GCM-HMAC-SHA256";
+const KEY_ALGORITHM: &str = "scrypt-65536-8-1";
+const SPLITTER: &str = "DYNAMIC-4M-BUZHASH";
+const FORMAT_VERSION: u8 = 3;
+const INDEX_VERSION: u8 = 2;
+
+/// Contents of a pack, its local index aside, end at a multiple of this.
+const PADDING_BYTES: usize = 4096;
+
+const PREAMBLE_BYTES: usize = 32;
+
+const SECOND_NANOS: u64 = 1_000_000_000;
+const HOUR_NANOS: u64 = 3600 * SECOND_NANOS;
+
+/// What a new repository is made of.
+#[derive(Clone)]
+pub struct NewRepositoryOptions {
+    /// Its password.
+    pub password: Vec<u8>,
+    /// Its maintenance owner, `user@host`.
+    pub owner: String,
+    /// The present, for the manifest.
+    pub now: Timestamp,
+    /// Memory for the key derivation, in bytes.
+    pub unlock_memory_bytes: usize,
+    /// Where keys come from.
+    pub randomness: SharedRandomness,
+}
+
+/// Makes a repository in `storage`.
+///
+/// # Errors
+/// `BlobError::AlreadyExists` when there is one, too little memory for the key derivation, what the store answers.
+pub fn create(storage: &Storage, options: &NewRepositoryOptions) -> Result<(), RepositoryError> {
+    let new = NewRepository { storage, options, randomness: &options.randomness };
+    match storage.metadata(&BlobId::new(REPOSITORY)) {
+        Ok(blob) => {
+            let exists = crate::blob::BlobError::AlreadyExists { id: blob.id };
+            return Err(exists.into());
+        }
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error.into()),
+    }
+    let (secret, master_key) = (new.random::<32>(), new.random::<32>());
+    let crypto = BlobCrypto {
+        hash: HashFunction::new(HASH, &secret)?,
+        encryption: Encryption::new(ENCRYPTION, &master_key)?,
+        ecc: None,
+    };
+    new.write_manifest(&crypto)?;
+    new.write_format(&secret, &master_key)
+}
+
+struct NewRepository<'a> {
+    storage: &'a Storage,
+    options: &'a NewRepositoryOptions,
+    randomness: &'a SharedRandomness,
+}
+
+impl NewRepository<'_> {
+    fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.randomness.fill(&mut bytes);
+        bytes
+    }
+
+    fn put(&self, name: &str, bytes: &[u8], create_only: bool) -> Result<(), RepositoryError> {
+        let put = PutOptions { create_only, ..PutOptions::default() };
+        self.storage.put_bytes(&BlobId::new(name), bytes, &put)?;
+        Ok(())
+    }
+
+    /// Writes `kopia.blobcfg`, without retention, then `kopia.repository`.
+    fn write_format(&self, secret: &[u8], master_key: &[u8]) -> Result<(), RepositoryError> {
+        let unique_id = self.random::<32>();
+        let password_key = derive_password_key(
+            KEY_ALGORITHM,
+            &self.options.password,
+            &unique_id,
+            self.options.unlock_memory_bytes,
+        )?;
+        let key = hkdf_sha256(&password_key, &unique_id, b"AES");
+        let associated = hkdf_sha256(&password_key, &unique_id, b"CHECKSUM");
+        let sealed = |plain: &[u8]| {
+            let mut out = Vec::new();
+            aes_gcm_seal(&key, &associated, self.random(), plain, &mut out);
+            out
+        };
+        self.put(BLOB_CONFIG, &sealed(b"{}"), true)?;
+        let inner = format_json(secret, master_key).to_string();
+        let outer = json!({
+            "tool": "https://github.com/kopia/kopia",
+            "buildVersion": concat!("careen-", env!("CARGO_PKG_VERSION")),
+            "buildInfo": "",
+            "uniqueID": STANDARD.encode(unique_id),
+            "keyAlgo": KEY_ALGORITHM,
+            "encryption": "AES256_GCM",
+            "encryptedBlockFormat": STANDARD.encode(sealed(inner.as_bytes())),
+        });
+        self.put(REPOSITORY, format!("{outer:#}\n").as_bytes(), true)
+    }
+
+    /// Writes the maintenance manifest: one content in one pack, and the index blob that shows it.
+    fn write_manifest(&self, crypto: &BlobCrypto) -> Result<(), RepositoryError> {
+        let content = gzip(&self.manifest_json());
+        let id = ContentId::from_hash(Some(b'm'), crypto.hash.hash(&content).as_ref())?;
+        let session = session_id(self.random(), self.options.now);
+        let pack = pack_name(PACK_METADATA_PREFIX, self.random(), &session);
+
+        let mut bytes = self.random::<PREAMBLE_BYTES>().to_vec();
+        crypto.encryption.seal(id.iv(), self.random(), &content, &mut bytes);
+        let entry = NewEntry {
+            fields: EntryFields {
+                timestamp_seconds: self.options.now.seconds(),
+                deleted: false,
+                pack_offset: PREAMBLE_BYTES as u32,
+                packed_length: (bytes.len() - PREAMBLE_BYTES) as u32,
+                original_length: content.len() as u32,
+            },
+            pack_name: pack.as_str().as_bytes(),
+            format: ContentFormat {
+                compression_header_id: 0,
+                format_version: FORMAT_VERSION,
+                encryption_key_id: 0,
+            },
+        };
+        let index = |tail: Option<[u8; 32]>| {
+            let mut builder = IndexBuilder::new(INDEX_VERSION, id.key().len());
+            builder.add(id.key(), entry)?;
+            builder.build(tail)
+        };
+        self.finish_pack(crypto, &index(Some(self.random()))?, &mut bytes);
+        self.put(pack.as_str(), &bytes, true)?;
+
+        let mut sealed = Vec::new();
+        let suffix = format!("{session}-c1");
+        let name =
+            crypto.seal(&xn_prefix(0), Some(&suffix), &index(None)?, self.random(), &mut sealed);
+        self.put(&name, &sealed, true)
+    }
+
+    /// Ends a pack: padding, local index, postamble.
+    fn finish_pack(&self, crypto: &BlobCrypto, local_index: &[u8], pack: &mut Vec<u8>) {
+        let mut padding = [0; PADDING_BYTES];
+        self.randomness.fill(&mut padding);
+        let missing = PADDING_BYTES - pack.len() % PADDING_BYTES;
+        pack.extend_from_slice(&padding[..missing]);
+        let offset = pack.len();
+        let digest = crypto.hash.hash(local_index);
+        crypto.encryption.seal(digest.as_ref(), self.random(), local_index, pack);
+        let length = pack.len() - offset;
+        pack.extend(postamble(digest.as_ref(), offset as u64, length as u64));
+    }
+
+    fn manifest_json(&self) -> Vec<u8> {
+        let entry = json!({
+            "id": hex::encode(self.random::<16>()),
+            "labels": { "type": "maintenance" },
+            "modified": self.options.now,
+            "data": {
+                "owner": self.options.owner,
+                "quick": { "enabled": true, "interval": HOUR_NANOS },
+                "full": { "enabled": true, "interval": 24 * HOUR_NANOS },
+                "logRetention": {
+                    "maxTotalSize": 1_u64 << 30,
+                    "maxCount": 10_000,
+                    "maxAge": 30 * 24 * HOUR_NANOS,
+                },
+                "extendObjectLocks": false,
+                "listParallelism": 0,
+            },
+        });
+        format!("{}\n", json!({ "entries": [entry] })).into_bytes()
+    }
+}
+
+/// Returns the part of `kopia.repository` that is encrypted.
+fn format_json(secret: &[u8], master_key: &[u8]) -> serde_json::Value {
+    json!({ "format": {
+        "hash": HASH,
+        "encryption": ENCRYPTION,
+        "secret": STANDARD.encode(secret),
+        "masterKey": STANDARD.encode(master_key),
+        "version": FORMAT_VERSION,
+        "maxPackSize": 20 << 20,
+        "indexVersion": INDEX_VERSION,
+        "epochParameters": {
+            "Enabled": true,
+            "EpochRefreshFrequency": HOUR_NANOS / 3,
+            "FullCheckpointFrequency": 7,
+            "CleanupSafetyMargin": 4 * HOUR_NANOS,
+            "MinEpochDuration": 24 * HOUR_NANOS,
+            "EpochAdvanceOnCountThreshold": 20,
+            "EpochAdvanceOnTotalSizeBytesThreshold": 10 << 20,
+            "DeleteParallelism": 4,
+        },
+        "enablePasswordChange": true,
+        "splitter": SPLITTER,
+    } })
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder
+        .write_all(plain)
+        .and_then(|()| encoder.finish())
+        .expect("a vector takes what is written to it")
+}
+
+/// Returns the end of a pack: where its local index is, and the index's IV.
+fn postamble(iv: &[u8], offset: u64, length: u64) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(64);
+    for (number, bytes) in [(1, &[][..]), (iv.len() as u64, iv), (offset, &[]), (length, &[])] {
+        let mut rest = number;
+        while rest >= 0x80 {
+            payload.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        payload.push(rest as u8);
+        payload.extend_from_slice(bytes);
+    }
+    payload.extend(crc32fast::hash(&payload).to_be_bytes());
+    payload.push(payload.len() as u8);
+    payload
+}
