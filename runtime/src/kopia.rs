@@ -26,3 +26,4 @@ pub mod sealed_blob;
 pub mod upgrade_lock;
 
 pub use error::FormatError;
+#[cfg(test)]
