@@ -9,20 +9,21 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::blob::PutOptions;
-use crate::clock::Timestamp;
+use crate::blob::{PutOptions, Storage};
+use crate::clock::{SharedRandomness, Timestamp};
 use crate::kopia::blob_id::{
     BlobId, PACK_DATA_PREFIX, PACK_METADATA_PREFIX, epoch_marker_name, pack_name, session_id, xn_prefix,
 };
-use crate::kopia::encryption::OVERHEAD_BYTES;
+use crate::kopia::encryption::{NONCE_BYTES, OVERHEAD_BYTES};
 use crate::kopia::index_blob::ContentFormat;
 use crate::kopia::index_builder::{
     ENTRY_COUNT_MAX, EntryFields, IndexShape, encode_entry, encode_format, encode_pack_slot,
 };
+use crate::kopia::sealed_blob::BlobCrypto;
 use crate::memory::WORKERS;
 use crate::progress::Progress;
 
-use super::{Repository, RepositoryError};
+use super::RepositoryError;
 
 /// Contents of a pack: 20 of about 1 MiB fill Kopia's 20 MiB.
 const PACK_CONTENTS: u64 = 20;
@@ -67,6 +68,17 @@ pub struct GeneratorOptions {
     pub settled: bool,
 }
 
+/// Where it is written to.
+#[derive(Clone, Copy, Debug)]
+pub struct GeneratorTarget<'a> {
+    /// The store of a repository with the default hash.
+    pub storage: &'a Storage,
+    /// Its keys.
+    pub crypto: &'a BlobCrypto,
+    /// Where nonces come from.
+    pub randomness: &'a SharedRandomness,
+}
+
 /// What was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Generated {
@@ -80,12 +92,12 @@ pub struct Generated {
     pub index_bytes: u64,
 }
 
-/// Writes the index blobs of `options` to epoch 0 of `repository`.
+/// Writes the index blobs of `options` to epoch 0 of `target`.
 ///
 /// # Errors
 /// More entries for a blob than Kopia's format allows; what the store answers.
 pub fn generate(
-    repository: &Repository,
+    target: &GeneratorTarget<'_>,
     options: &GeneratorOptions,
     progress: &dyn Progress,
 ) -> Result<Generated, RepositoryError> {
@@ -97,13 +109,13 @@ pub fn generate(
         });
     }
     progress.begin("write index blobs", "blobs", Some(history.blobs));
-    let written = write_blobs(repository, &history, progress);
+    let written = write_blobs(target, &history, progress);
     progress.end();
     let index_bytes = written?;
     if options.settled {
         for epoch in 1..=2 {
             let put = PutOptions::default();
-            repository.storage.put_bytes(&epoch_marker_name(epoch), EPOCH_MARKER, &put)?;
+            target.storage.put_bytes(&epoch_marker_name(epoch), EPOCH_MARKER, &put)?;
         }
     }
     Ok(Generated {
@@ -116,7 +128,7 @@ pub fn generate(
 
 /// Writes all blobs in [`WORKERS`] threads; returns the bytes stored.
 fn write_blobs(
-    repository: &Repository,
+    target: &GeneratorTarget<'_>,
     history: &History,
     progress: &dyn Progress,
 ) -> Result<u64, RepositoryError> {
@@ -127,7 +139,7 @@ fn write_blobs(
             if number >= history.blobs {
                 return Ok(());
             }
-            match write_blob(repository, history, number) {
+            match write_blob(target, history, number) {
                 Ok(count) => bytes.fetch_add(count, Ordering::Relaxed),
                 Err(error) => {
                     next.store(history.blobs, Ordering::Relaxed);
@@ -147,16 +159,17 @@ fn write_blobs(
 }
 
 fn write_blob(
-    repository: &Repository,
+    target: &GeneratorTarget<'_>,
     history: &History,
     number: u64,
 ) -> Result<u64, RepositoryError> {
     let plain = history.encode(number)?;
     let suffix = format!("{}-c1", history.session(number));
-    let mut sealed = Vec::with_capacity(repository.crypto.sealed_len(plain.len() as u64) as usize);
-    let nonce = repository.random();
-    let name = repository.crypto.seal(&xn_prefix(0), Some(&suffix), &plain, nonce, &mut sealed);
-    repository.storage.put_bytes(&BlobId::new(name), &sealed, &PutOptions::default())?;
+    let mut sealed = Vec::with_capacity(target.crypto.sealed_len(plain.len() as u64) as usize);
+    let mut nonce = [0; NONCE_BYTES];
+    target.randomness.fill(&mut nonce);
+    let name = target.crypto.seal(&xn_prefix(0), Some(&suffix), &plain, nonce, &mut sealed);
+    target.storage.put_bytes(&BlobId::new(name), &sealed, &PutOptions::default())?;
     Ok(sealed.len() as u64)
 }
 

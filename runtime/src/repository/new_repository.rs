@@ -7,7 +7,6 @@
 //! `repo/maintenance/maintenance_params.go`.
 
 use std::io::Write;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -64,11 +63,11 @@ pub struct NewRepositoryOptions {
     pub randomness: SharedRandomness,
 }
 
-/// Makes a repository in `storage`.
+/// Makes a repository in `storage`; returns what seals its blobs, for those who fill it.
 ///
 /// # Errors
 /// `BlobError::AlreadyExists` when there is one, too little memory for the key derivation, what the store answers.
-pub fn create(storage: &Storage, options: &NewRepositoryOptions) -> Result<(), RepositoryError> {
+pub fn create(storage: &Storage, options: &NewRepositoryOptions) -> Result<BlobCrypto, RepositoryError> {
     let new = NewRepository { storage, options, randomness: &options.randomness };
     match storage.metadata(&BlobId::new(REPOSITORY)) {
         Ok(blob) => {
@@ -85,7 +84,8 @@ pub fn create(storage: &Storage, options: &NewRepositoryOptions) -> Result<(), R
         ecc: None,
     };
     new.write_manifest(&crypto)?;
-    new.write_format(&secret, &master_key)
+    new.write_format(&secret, &master_key)?;
+    Ok(crypto)
 }
 
 struct NewRepository<'a> {
@@ -259,4 +259,73 @@ fn postamble(iv: &[u8], offset: u64, length: u64) -> Vec<u8> {
     payload.extend(crc32fast::hash(&payload).to_be_bytes());
     payload.push(payload.len() as u8);
     payload
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::blob::MemoryStore;
+    use crate::clock::{ManualClock, SeededRandomness};
+
+    fn options() -> NewRepositoryOptions {
+        NewRepositoryOptions {
+            password: VELERO_PASSWORD.into(),
+            owner: VELERO_OWNER.into(),
+            now: Timestamp::parse("2026-01-02T03:04:05Z").unwrap(),
+            unlock_memory_bytes: 64 << 20,
+            randomness: Arc::new(SeededRandomness::new(1)),
+        }
+    }
+
+    fn storage() -> Storage {
+        let clock = ManualClock::new(options().now);
+        Storage::new(Arc::new(MemoryStore::new(Arc::new(clock))))
+    }
+
+    fn read(storage: &Storage, prefix: &str) -> (String, Vec<u8>) {
+        let id = storage.list(prefix, None, 2).unwrap().remove(0).id;
+        (id.to_string(), storage.get_all(&id, 1 << 20).unwrap())
+    }
+
+    /// Goal: the index shows the manifest, and its place holds it; method: read back with other code.
+    #[test]
+    fn the_manifest_is_where_the_index_says() {
+        use crate::kopia::index_blob::IndexBlob;
+        let storage = storage();
+        let crypto = create(&storage, &options()).unwrap();
+        let (name, mut sealed) = read(&storage, "xn0_");
+        let index = IndexBlob::parse(crypto.open_slice(&name, &mut sealed).unwrap(), &name);
+        let index = index.unwrap();
+        assert_eq!(index.len(), 1);
+        let id = ContentId::from_key(index.key(0)).unwrap();
+        let entry = index.entry(0, 28).unwrap();
+        let (pack_name, mut pack) = read(&storage, "q");
+        assert_eq!(index.pack_name(entry.pack).unwrap(), pack_name.as_bytes());
+        let place = entry.pack_offset as usize..(entry.pack_offset + entry.packed_length) as usize;
+        let content = crypto.encryption.open(id.iv(), &mut pack[place]).unwrap();
+        assert_eq!(crypto.hash.hash(content).as_ref(), id.hash());
+        let mut text = String::new();
+        let mut decoder = flate2::read::GzDecoder::new(&*content);
+        std::io::Read::read_to_string(&mut decoder, &mut text).unwrap();
+        assert!(text.contains(r#""owner":"default@default""#), "{text}");
+        assert!(text.contains(r#""modified":"2026-01-02T03:04:05Z""#), "{text}");
+    }
+
+    #[test]
+    fn a_repository_is_never_replaced() {
+        let storage = storage();
+        create(&storage, &options()).unwrap();
+        let error = create(&storage, &options()).unwrap_err();
+        assert_eq!(error.code(), "blob-already-exists");
+        assert_eq!(storage.list("", None, 10).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn the_postamble_is_kopias() {
+        let iv: Vec<u8> = (0..16).collect();
+        let expected = "0110000102030405060708090a0b0c0d0e0f8080800a8906db9308ed1c";
+        assert_eq!(hex::encode(postamble(&iv, 20_971_520, 777)), expected);
+    }
 }
