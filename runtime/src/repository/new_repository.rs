@@ -6,23 +6,27 @@
 //! then some 20 KiB. Mirrors Kopia's `repo/initialize.go`, `repo/content/content_manager.go` and
 //! `repo/maintenance/maintenance_params.go`.
 
-use std::io::Write;
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::blob::{PutOptions, Storage};
 use crate::clock::{SharedRandomness, Timestamp};
 use crate::kopia::blob_id::{
-    BLOB_CONFIG, BlobId, PACK_METADATA_PREFIX, REPOSITORY, pack_name, session_id, xn_prefix,
+    BLOB_CONFIG, BlobId, REPOSITORY, pack_name, session_id, xn_prefix,
 };
 use crate::kopia::content_id::ContentId;
 use crate::kopia::encryption::{Encryption, aes_gcm_seal, hkdf_sha256};
 use crate::kopia::hashing::HashFunction;
 use crate::kopia::index_blob::ContentFormat;
-use crate::kopia::index_builder::{EntryFields, IndexBuilder, NewEntry};
+use crate::kopia::index_builder::{EntryFields, IndexBuilder, NewEntry, RANDOM_TAIL_BYTES};
 use crate::kopia::key_derivation::derive_password_key;
+use crate::kopia::maintenance_params::{MANIFEST_TYPE, MaintenanceParams};
+use crate::kopia::manifest::{ManifestEntry, TYPE_LABEL, to_gzip_json};
+use crate::kopia::pack::{PackLayout, PackPieces, assemble};
 use crate::kopia::sealed_blob::BlobCrypto;
 
 use super::RepositoryError;
@@ -39,11 +43,6 @@ const KEY_ALGORITHM: &str = "scrypt-65536-8-1";
 const SPLITTER: &str = "DYNAMIC-4M-BUZHASH";
 const FORMAT_VERSION: u8 = 3;
 const INDEX_VERSION: u8 = 2;
-
-/// Contents of a pack, its local index aside, end at a multiple of this.
-const PADDING_BYTES: usize = 4096;
-
-const PREAMBLE_BYTES: usize = 32;
 
 const SECOND_NANOS: u64 = 1_000_000_000;
 const HOUR_NANOS: u64 = 3600 * SECOND_NANOS;
@@ -101,8 +100,8 @@ impl NewRepository<'_> {
         bytes
     }
 
-    fn put(&self, name: &str, bytes: &[u8], create_only: bool) -> Result<(), RepositoryError> {
-        let put = PutOptions { create_only, ..PutOptions::default() };
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RepositoryError> {
+        let put = PutOptions { create_only: true, ..PutOptions::default() };
         self.storage.put_bytes(&BlobId::new(name), bytes, &put)?;
         Ok(())
     }
@@ -123,7 +122,7 @@ impl NewRepository<'_> {
             aes_gcm_seal(&key, &associated, self.random(), plain, &mut out);
             out
         };
-        self.put(BLOB_CONFIG, &sealed(b"{}"), true)?;
+        self.put(BLOB_CONFIG, &sealed(b"{}"))?;
         let inner = format_json(secret, master_key).to_string();
         let outer = json!({
             "tool": "https://github.com/kopia/kopia",
@@ -134,24 +133,24 @@ impl NewRepository<'_> {
             "encryption": "AES256_GCM",
             "encryptedBlockFormat": STANDARD.encode(sealed(inner.as_bytes())),
         });
-        self.put(REPOSITORY, format!("{outer:#}\n").as_bytes(), true)
+        self.put(REPOSITORY, format!("{outer:#}\n").as_bytes())
     }
 
     /// Writes the maintenance manifest: one content in one pack, and the index blob that shows it.
     fn write_manifest(&self, crypto: &BlobCrypto) -> Result<(), RepositoryError> {
-        let content = gzip(&self.manifest_json());
-        let id = ContentId::from_hash(Some(b'm'), crypto.hash.hash(&content).as_ref())?;
+        let content = self.manifest_content()?;
+        let id = ContentId::from_hash(Some(b'm'), &crypto.hash.hash(&content))?;
         let session = session_id(self.random(), self.options.now);
-        let pack = pack_name(PACK_METADATA_PREFIX, self.random(), &session);
-
-        let mut bytes = self.random::<PREAMBLE_BYTES>().to_vec();
-        crypto.encryption.seal(id.iv(), self.random(), &content, &mut bytes);
+        let pack = pack_name(id.pack_prefix(), self.random(), &session);
+        let mut sealed_content = Vec::new();
+        crypto.encryption.seal(id.iv(), self.random(), &content, &mut sealed_content);
+        let packed_length = sealed_content.len() as u32; // some 300 bytes
         let entry = NewEntry {
             fields: EntryFields {
                 timestamp_seconds: self.options.now.seconds(),
                 deleted: false,
-                pack_offset: PREAMBLE_BYTES as u32,
-                packed_length: (bytes.len() - PREAMBLE_BYTES) as u32,
+                pack_offset: PackLayout::new(0).append(packed_length)?,
+                packed_length,
                 original_length: content.len() as u32,
             },
             pack_name: pack.as_str().as_bytes(),
@@ -161,53 +160,53 @@ impl NewRepository<'_> {
                 encryption_key_id: 0,
             },
         };
-        let index = |tail: Option<[u8; 32]>| {
+        let index = |tail: Option<[u8; RANDOM_TAIL_BYTES]>| {
             let mut builder = IndexBuilder::new(INDEX_VERSION, id.key().len());
             builder.add(id.key(), entry)?;
             builder.build(tail)
         };
-        self.finish_pack(crypto, &index(Some(self.random()))?, &mut bytes);
-        self.put(pack.as_str(), &bytes, true)?;
-
+        let local_index = index(Some(self.random()))?;
+        let bytes = self.pack(crypto, &sealed_content, &local_index)?;
+        self.put(pack.as_str(), &bytes)?;
         let mut sealed = Vec::new();
         let suffix = format!("{session}-c1");
-        let name =
-            crypto.seal(&xn_prefix(0), Some(&suffix), &index(None)?, self.random(), &mut sealed);
-        self.put(&name, &sealed, true)
+        let (plain, nonce) = (index(None)?, self.random());
+        let name = crypto.seal(&xn_prefix(0), Some(&suffix), &plain, nonce, &mut sealed);
+        self.put(&name, &sealed)
     }
 
-    /// Ends a pack: padding, local index, postamble.
-    fn finish_pack(&self, crypto: &BlobCrypto, local_index: &[u8], pack: &mut Vec<u8>) {
-        let mut padding = [0; PADDING_BYTES];
-        self.randomness.fill(&mut padding);
-        let missing = PADDING_BYTES - pack.len() % PADDING_BYTES;
-        pack.extend_from_slice(&padding[..missing]);
-        let offset = pack.len();
-        let digest = crypto.hash.hash(local_index);
-        crypto.encryption.seal(digest.as_ref(), self.random(), local_index, pack);
-        let length = pack.len() - offset;
-        pack.extend(postamble(digest.as_ref(), offset as u64, length as u64));
+    /// Returns a pack with one content.
+    fn pack(
+        &self,
+        crypto: &BlobCrypto,
+        sealed_content: &[u8],
+        local_index: &[u8],
+    ) -> Result<Vec<u8>, RepositoryError> {
+        let iv = crypto.hash.hash(local_index);
+        let mut sealed_index = Vec::new();
+        crypto.encryption.seal(&iv, self.random(), local_index, &mut sealed_index);
+        let pieces = PackPieces {
+            replica: &[],
+            preamble: &self.random(),
+            contents: &[sealed_content],
+            padding: &self.random(),
+            local_index: &sealed_index,
+            local_index_iv: &iv,
+        };
+        Ok(assemble(&pieces)?)
     }
 
-    fn manifest_json(&self) -> Vec<u8> {
-        let entry = json!({
-            "id": hex::encode(self.random::<16>()),
-            "labels": { "type": "maintenance" },
-            "modified": self.options.now,
-            "data": {
-                "owner": self.options.owner,
-                "quick": { "enabled": true, "interval": HOUR_NANOS },
-                "full": { "enabled": true, "interval": 24 * HOUR_NANOS },
-                "logRetention": {
-                    "maxTotalSize": 1_u64 << 30,
-                    "maxCount": 10_000,
-                    "maxAge": 30 * 24 * HOUR_NANOS,
-                },
-                "extendObjectLocks": false,
-                "listParallelism": 0,
-            },
-        });
-        format!("{}\n", json!({ "entries": [entry] })).into_bytes()
+    fn manifest_content(&self) -> Result<Vec<u8>, RepositoryError> {
+        let params = MaintenanceParams {
+            owner: self.options.owner.clone(),
+            ..MaintenanceParams::default()
+        };
+        let json = String::from_utf8(params.to_json()).expect("JSON is UTF-8");
+        let payload = RawValue::from_string(json).expect("it was just written as JSON");
+        let labels = BTreeMap::from([(TYPE_LABEL.to_owned(), MANIFEST_TYPE.to_owned())]);
+        let id = hex::encode(self.random::<16>());
+        let entry = ManifestEntry::new(id, labels, self.options.now, payload);
+        Ok(to_gzip_json(&[entry]))
     }
 }
 
@@ -234,31 +233,6 @@ fn format_json(secret: &[u8], master_key: &[u8]) -> serde_json::Value {
         "enablePasswordChange": true,
         "splitter": SPLITTER,
     } })
-}
-
-fn gzip(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder
-        .write_all(plain)
-        .and_then(|()| encoder.finish())
-        .expect("a vector takes what is written to it")
-}
-
-/// Returns the end of a pack: where its local index is, and the index's IV.
-fn postamble(iv: &[u8], offset: u64, length: u64) -> Vec<u8> {
-    let mut payload = Vec::with_capacity(64);
-    for (number, bytes) in [(1, &[][..]), (iv.len() as u64, iv), (offset, &[]), (length, &[])] {
-        let mut rest = number;
-        while rest >= 0x80 {
-            payload.push(rest as u8 | 0x80);
-            rest >>= 7;
-        }
-        payload.push(rest as u8);
-        payload.extend_from_slice(bytes);
-    }
-    payload.extend(crc32fast::hash(&payload).to_be_bytes());
-    payload.push(payload.len() as u8);
-    payload
 }
 
 #[cfg(test)]
@@ -320,12 +294,5 @@ mod tests {
         let error = create(&storage, &options()).unwrap_err();
         assert_eq!(error.code(), "blob-already-exists");
         assert_eq!(storage.list("", None, 10).unwrap().len(), 4);
-    }
-
-    #[test]
-    fn the_postamble_is_kopias() {
-        let iv: Vec<u8> = (0..16).collect();
-        let expected = "0110000102030405060708090a0b0c0d0e0f8080800a8906db9308ed1c";
-        assert_eq!(hex::encode(postamble(&iv, 20_971_520, 777)), expected);
     }
 }
