@@ -1,12 +1,22 @@
 //! From an error to what a person does next: one table of error code, exit code and hint.
 //!
-//! The floors below name their errors with stable codes and know nothing of exit codes or hints. A test reads
+//! The table is in `error/table.rs`. The floors below name their errors with stable codes and know nothing of exit codes or hints. A test reads
 //! the floors' sources and fails when a code is missing here. No memory cost.
+
+mod table;
 
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::blob::BlobError;
+use crate::maintenance::MaintenanceError;
 use crate::memory::MemoryError;
+#[cfg(feature = "plugins")]
+use crate::plugin::PluginError;
+use crate::repository::RepositoryError;
+use crate::spill::SpillError;
+
+use table::row_of;
 
 /// The exit codes. They are stable: scripts and CronJobs depend on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,132 +43,6 @@ impl fmt::Display for Exit {
         (*self as u8).fmt(f)
     }
 }
-
-/// One row: what a code means for the caller and for the person.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
-    /// The floor's stable code.
-    pub(super) code: &'static str,
-    /// What the process exits with.
-    pub(super) exit: Exit,
-    /// What to do next.
-    pub(super) hint: &'static str,
-}
-
-const fn row(code: &'static str, exit: Exit, hint: &'static str) -> Row {
-    Row { code, exit, hint }
-}
-
-/// For a code that is not in the table, which a test excludes.
-const UNKNOWN: Row = row(
-    "unknown",
-    Exit::SafetyStop,
-    "This is a defect of careen; please report it with the message above.",
-);
-
-/// Returns the row of `code`.
-pub(super) fn row_of(code: &str) -> Row {
-    TABLE
-        .iter()
-        .find(|row| row.code == code)
-        .copied()
-        .unwrap_or(UNKNOWN)
-}
-
-const DAMAGED: &str = "Nothing was changed. Run `careen verify --index` to see everything that is \
-    damaged, and `kopia index inspect --all` for Kopia's view; restore the blob from a copy of the \
-    storage if there is one.";
-const NEWER: &str = "The repository is from a newer Kopia; use a newer careen.";
-const MORE_MEMORY: &str = "Give --memory at least what the message asks for, and the container \
-    the same limit.";
-const SCRATCH: &str = "Give --scratch a directory on a disk (in Kubernetes: an emptyDir without \
-    `medium: Memory`, or a volume) with that much free space.";
-const STRATEGY: &str = "The task stopped before it changed anything. Fix the plugin, or leave out \
-    --plugin to use the built-in strategy.";
-
-/// Every error code of every floor.
-pub(super) const TABLE: &[Row] = &[
-    // cli
-    row(
-        "usage",
-        Exit::Configuration,
-        "`careen --help` shows the commands, `careen COMMAND --help` their options.",
-    ),
-    row(
-        "config-file",
-        Exit::Configuration,
-        "Give --config the file that `kopia repository connect` wrote, usually ~/.config/kopia/repository.config.",
-    ),
-    row(
-        "config-server",
-        Exit::Configuration,
-        "Maintenance needs the storage itself: connect Kopia to the repository directly, not through a server.",
-    ),
-    row(
-        "config-read-only",
-        Exit::Configuration,
-        "Connect Kopia without --readonly, or give the repository's path instead of --config.",
-    ),
-    row(
-        "unsupported-storage",
-        Exit::Configuration,
-        "This version works on local disks: mount the storage, or give a directory.",
-    ),
-    row(
-        "no-password",
-        Exit::Configuration,
-        "Set KOPIA_PASSWORD, or give --password-file FILE. Velero's default is static-passw0rd.",
-    ),
-    row(
-        "password-file",
-        Exit::Configuration,
-        "Check the path and that this user may read the file.",
-    ),
-    row(
-        "plugins-missing",
-        Exit::Configuration,
-        "This careen was built without plugins, and index compaction needs its strategy; use a build with the feature `plugins`.",
-    ),
-    row(
-        "clock-setting",
-        Exit::Configuration,
-        "CAREEN_NOW must be an RFC 3339 time, such as 2026-01-02T03:04:05Z.",
-    ),
-    row("scratch-in-memory", Exit::Budget, SCRATCH),
-    row(
-        "scratch-directory",
-        Exit::Budget,
-        "Give --scratch a directory that this user may write to, on a disk.",
-    ),
-    row(
-        "demo-directory",
-        Exit::Configuration,
-        "Give --keep a directory that is empty or does not exist.",
-    ),
-    row(
-        "demo-run",
-        Exit::SafetyStop,
-        "Run the command that is shown by hand; with --keep DIR the repository is left for it.",
-    ),
-    // memory and kopia
-    row("memory-too-small", Exit::Budget, MORE_MEMORY),
-    row("malformed", Exit::SafetyStop, DAMAGED),
-    row("tag-mismatch", Exit::SafetyStop, DAMAGED),
-    row(
-        "wrong-password",
-        Exit::Configuration,
-        "Check KOPIA_PASSWORD or --password-file; `kopia repository connect` with the same password must work. Velero's default is static-passw0rd.",
-    ),
-    row(
-        "unsupported-algorithm",
-        Exit::Configuration,
-        "The repository uses an algorithm that current Kopia versions do not have either; migrate it with the Kopia that wrote it.",
-    ),
-    row("newer-format", Exit::Configuration, NEWER),
-    row("unknown-required-feature", Exit::Configuration, NEWER),
-    // strategies
-    row("plugin-answer-refused", Exit::SafetyStop, STRATEGY),
-];
 
 /// What the command line itself, or a floor below, ends with.
 #[derive(Debug, thiserror::Error)]
@@ -205,22 +89,6 @@ pub(super) enum CliError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The scratch directory is on a file system in memory.
-    #[error("scratch directory {} is in memory ({file_system})", path.display())]
-    ScratchInMemory {
-        /// The directory.
-        path: PathBuf,
-        /// tmpfs or ramfs.
-        file_system: &'static str,
-    },
-    /// The scratch directory cannot be used.
-    #[error("scratch directory {}: {reason}", path.display())]
-    ScratchDirectory {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
     /// Built without strategies.
     #[error("this build has no plugin host")]
     PluginsMissing,
@@ -246,6 +114,22 @@ pub(super) enum CliError {
     /// The limit is below the floor.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// Scratch.
+    #[error(transparent)]
+    Spill(#[from] SpillError),
+    /// The storage.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// A task.
+    #[error(transparent)]
+    Maintenance(#[from] MaintenanceError),
+    /// A plugin that cannot be loaded.
+    #[cfg(feature = "plugins")]
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
 }
 
 impl CliError {
@@ -259,13 +143,17 @@ impl CliError {
             Self::UnsupportedStorage { .. } => "unsupported-storage",
             Self::NoPassword => "no-password",
             Self::PasswordFile { .. } => "password-file",
-            Self::ScratchInMemory { .. } => "scratch-in-memory",
-            Self::ScratchDirectory { .. } => "scratch-directory",
             Self::PluginsMissing => "plugins-missing",
             Self::ClockSetting(_) => "clock-setting",
             Self::DemoDirectory { .. } => "demo-directory",
             Self::DemoRun { .. } => "demo-run",
             Self::Memory(error) => error.code(),
+            Self::Spill(error) => error.code(),
+            Self::Blob(error) => error.code(),
+            Self::Repository(error) => error.code(),
+            Self::Maintenance(error) => error.code(),
+            #[cfg(feature = "plugins")]
+            Self::Plugin(error) => error.code(),
         }
     }
 

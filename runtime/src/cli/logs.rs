@@ -14,9 +14,6 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::output::{Form, Kind, Output};
 
-/// The variable that chooses what is told.
-pub(super) const LOG_VARIABLE: &str = "CAREEN_LOG";
-
 /// Starts the telling of log lines, once in a process; a second call changes nothing.
 pub(super) fn start(output: &Arc<Output>, directives: Option<&str>) {
     let filter =

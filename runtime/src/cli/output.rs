@@ -4,6 +4,7 @@
 //! errors and bars of the text form to standard error. A closed pipe is not an error: what remains is
 //! dropped, and `is_closed` tells listings to end early. Memory: one line at a time.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -163,8 +164,13 @@ impl Output {
     pub(super) fn both(&self, kind: Kind, name: &str, value: &(impl Serialize + Display)) {
         match self.form {
             Form::Text => self.text(value),
-            Form::Json => self.json(kind, &std::collections::BTreeMap::from([(name, value)])),
+            Form::Json => self.json_field(kind, name, value),
         }
+    }
+
+    /// Says a value in the JSON form only, as the field `name` of the line.
+    pub(super) fn json_field(&self, kind: Kind, name: &str, value: &impl Serialize) {
+        self.json(kind, &BTreeMap::from([(name, value)]));
     }
 
     /// Says why the program ends, and what to do next.

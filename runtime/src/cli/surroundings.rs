@@ -16,6 +16,9 @@ use crate::clock::Timestamp;
 /// Where the password may be.
 pub(super) const PASSWORD_VARIABLE: &str = "KOPIA_PASSWORD";
 
+/// Which log lines are told.
+const LOG_VARIABLE: &str = "CAREEN_LOG";
+
 /// Kopia binaries for comparison.
 const KOPIA_VARIABLE: &str = "CAREEN_KOPIA";
 
@@ -33,6 +36,8 @@ pub(super) struct Surroundings {
     pub(super) stamps: bool,
     /// `KOPIA_PASSWORD`.
     pub(super) password: Option<OsString>,
+    /// `CAREEN_LOG`.
+    pub(super) log: Option<String>,
     /// `CAREEN_KOPIA`.
     pub(super) kopia: Option<OsString>,
     /// `PATH`.
@@ -54,6 +59,7 @@ impl Surroundings {
             randomness: Arc::new(SystemRandomness),
             stamps: given.is_some(),
             password: std::env::var_os(PASSWORD_VARIABLE),
+            log: std::env::var(LOG_VARIABLE).ok(),
             kopia: std::env::var_os(KOPIA_VARIABLE),
             path: std::env::var_os("PATH"),
             temporary: std::env::temp_dir(),

@@ -100,10 +100,11 @@ impl Target {
             return Identity::Explicit(owner.clone());
         }
         match &self.config {
-            Some((_, config)) => Identity::Config {
-                user: config.username.clone().unwrap_or_else(identity::user),
-                host: config.hostname.clone().unwrap_or_else(identity::host),
-            },
+            Some((_, config)) => {
+                let user = config.username.clone().unwrap_or_else(identity::user);
+                let host = config.hostname.clone().unwrap_or_else(identity::host);
+                Identity::Explicit(format!("{user}@{host}"))
+            }
             None => Identity::Default { user: identity::user(), host: identity::host() },
         }
     }

@@ -73,6 +73,19 @@ impl Telling {
         }
     }
 
+    /// Moves the current step on to `done` units, for steps that another process reports.
+    pub(super) fn reach(&self, done: u64) {
+        let before = self.done.load(Ordering::Relaxed);
+        self.advance(done.saturating_sub(before));
+    }
+
+    /// Takes the bar off the terminal, so that an error has its own line.
+    pub(super) fn clear(&self) {
+        if let Some(bar) = self.step().take().and_then(|step| step.bar) {
+            bar.finish_and_clear();
+        }
+    }
+
     fn step(&self) -> MutexGuard<'_, Option<Step>> {
         self.step.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -164,15 +177,6 @@ impl Progress for Telling {
     fn end(&self) {
         let step = self.step().take();
         self.finish(step);
-    }
-}
-
-impl Drop for Telling {
-    /// Takes the bar off the terminal, so that an error has its own line.
-    fn drop(&mut self) {
-        if let Some(bar) = self.step().take().and_then(|step| step.bar) {
-            bar.finish_and_clear();
-        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! The demo's last word: before, after, time, memory, and what the same work costs Kopia.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::comparison::KopiaCost;
+use crate::repository::index_generator::Generated;
 use crate::cli::wording::{bytes, count, duration};
 
 /// Index blobs of one kind.
@@ -16,6 +17,43 @@ pub(in crate::cli) struct Blobs {
     pub(in crate::cli) count: u64,
     /// Their size as stored.
     pub(in crate::cli) bytes: u64,
+}
+
+/// What was made, when it is not careened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(in crate::cli) struct MadeReport {
+    /// The repository's root.
+    repository: PathBuf,
+    /// Entries, the manifest's among them.
+    entries: u64,
+    /// Tombstones among them.
+    tombstones: u64,
+    /// Index blobs that hold them.
+    index: Blobs,
+    /// Whether writers still write to the epoch.
+    epoch_open: bool,
+}
+
+impl MadeReport {
+    /// Reports what the generator made, and the blob with the maintenance manifest.
+    pub(in crate::cli) fn new(made: &Generated, repository: &Path, epoch_open: bool) -> Self {
+        Self {
+            repository: repository.to_owned(),
+            entries: made.entries + 1,
+            tombstones: made.tombstones,
+            index: Blobs { count: made.index_blobs + 1, bytes: made.index_bytes },
+            epoch_open,
+        }
+    }
+}
+
+impl fmt::Display for MadeReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (entries, blobs) = (count(self.entries), count(self.index.count));
+        let epoch = if self.epoch_open { "open" } else { "settled" };
+        writeln!(f, "{entries} entries in {blobs} index blobs, epoch 0 is {epoch}")?;
+        write!(f, "try: careen index compact {} --memory 64MiB", self.repository.display())
+    }
 }
 
 /// What a run of ours took.
