@@ -1,1 +1,31 @@
-//! blob
+//! Storage as Kopia sees it: a flat set of named blobs, each with a length and a storage timestamp.
+//!
+//! What every store promises, and Kopia relies on: a put is whole or not there, and durable when it
+//! returns; gets and lists show what was put before; timestamps do not run backwards beyond a small
+//! skew. Timestamps are the storage's; every age of a blob is measured with them. This is the only
+//! floor that awaits: upper floors call the blocking [`Storage`] from plain threads.
+//!
+//! Memory: a listing holds one page, a put one piece of its source. Mirrors Kopia's `repo/blob`.
+
+mod error;
+mod local;
+mod memory;
+mod retry;
+mod simulated;
+mod source;
+mod storage;
+mod store;
+
+#[cfg(test)]
+mod contract;
+
+pub use error::BlobError;
+pub use local::{LocalOptions, LocalStore};
+pub use memory::{MemorySnapshot, MemoryStore};
+pub use retry::{RetryPolicy, RetryingStore};
+pub use simulated::{Delays, SimulatedStore, SimulationOptions};
+pub use source::{BlobSource, BytesSource, PIECE_BYTES, copy_source, md5_of};
+pub use storage::{Counters, Storage};
+pub use store::{
+    BlobMetadata, BlobStore, LIST_PAGE_MAX, PutOptions, Retention, ScannedBlob, scan_by_pages,
+};

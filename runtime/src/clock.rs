@@ -34,7 +34,8 @@ impl Timestamp {
         self.0.div_euclid(1_000_000_000)
     }
 
-    /// Parses RFC 3339, as Kopia's JSON has it; Go's zero time becomes the earliest moment.
+    /// Parses RFC 3339, as Kopia's JSON has it; times too far away
+    /// become the earliest moment (Go's zero time) or the latest.
     pub fn parse(text: &str) -> Option<Self> {
         let parsed: jiff::Timestamp = text.parse().ok()?;
         Some(Self(

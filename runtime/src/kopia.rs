@@ -26,4 +26,3 @@ pub mod sealed_blob;
 pub mod upgrade_lock;
 
 pub use error::FormatError;
-#[cfg(test)]

@@ -1,1 +1,54 @@
-//! repository
+//! An opened repository: its format, its epochs, its index; readers and writers of both.
+//!
+//! This floor knows what the blobs mean to each other. It decides nothing: which task runs, what is deleted
+//! and when is the maintenance floor's. All calls block; only the blob floor below awaits.
+
+pub mod content_reader;
+pub mod epochs;
+mod error;
+pub mod index_image;
+pub mod index_load;
+pub mod index_names;
+pub mod index_writer;
+pub mod open;
+mod open_large;
+pub mod pack_names;
+pub mod record;
+pub mod sealing;
+pub mod set_comparison;
+pub mod storage_time;
+pub mod system_contents;
+pub mod uncompacted_writer;
+pub mod winners;
+
+pub use error::RepositoryError;
+pub use open::{OpenOptions, Repository};
+
+use std::sync::Arc;
+
+use crate::memory::MemoryPlan;
+use crate::progress::Progress;
+use crate::spill::{Scratch, SortMemory};
+
+/// What a task works with besides the repository: disk, memory, and somebody who listens.
+#[derive(Clone)]
+pub struct Workspace {
+    /// The run's directory.
+    pub scratch: Scratch,
+    /// The buffers of every phase.
+    pub memory: MemoryPlan,
+    /// Who is told how far a task has come.
+    pub progress: Arc<dyn Progress>,
+}
+
+impl Workspace {
+    /// Returns the memory of a sort that `buffers` threads fill.
+    pub fn sort_memory(&self, buffers: usize) -> SortMemory {
+        SortMemory {
+            buffer_bytes: self.memory.sort_buffer_bytes,
+            buffers,
+            run_read_bytes: self.memory.merge_read_bytes,
+            runs_max: self.memory.merge_runs,
+        }
+    }
+}

@@ -1,9 +1,11 @@
-//! Names of blobs: what each prefix means, and how the names of index blobs and sessions are read and made.
+//! Names of blobs: what each prefix means, and how the names of index blobs and sessions are read
+//! and made.
 //!
-//! A repository is a flat set of named blobs, and much of its state is in the names alone: epochs, ranges,
-//! the deletion watermark, complete sets. The readers here accept and refuse exactly what Kopia's do, because
-//! a name that one side counts and the other ignores would give two views of one repository.
-//! Memory: one small string per ID. Mirrors Kopia's `epoch_utils.go`, `complete_set.go` and `sessions.go`.
+//! A repository is a flat set of named blobs, and much of its state is in the names alone: epochs,
+//! ranges, the deletion watermark, complete sets. The readers here accept and refuse exactly what
+//! Kopia's do, because a name that one side counts and the other ignores would give two views of
+//! one repository. Memory: one small string per ID. Mirrors Kopia's `epoch_utils.go`,
+//! `complete_set.go` and `sessions.go`.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -31,7 +33,10 @@ pub const COMPACTION_LOG_V0_PREFIX: &str = "m";
 /// V0 delayed cleanup entries.
 pub const CLEANUP_V0_PREFIX: &str = "l";
 /// The plain-text V0 index blob by which an upgrade stops old clients; never an index.
-pub const INDEX_V0_POISON: &str = "n00000000000000000000000000000000-repository_unreadable_by_this_kopia_version_upgrade_required";
+pub const INDEX_V0_POISON: &str = concat!(
+    "n00000000000000000000000000000000",
+    "-repository_unreadable_by_this_kopia_version_upgrade_required"
+);
 /// Everything that belongs to the epoch manager.
 pub const EPOCH_MANAGER_PREFIX: &str = "x";
 /// Index blobs as writers left them.
@@ -155,7 +160,8 @@ pub fn watermark_seconds(name: &str) -> Option<i64> {
 pub struct SetMember<'a> {
     /// The name that all members share (`s…`).
     pub set: &'a str,
-    /// Members of the whole set. A count that no listing can reach is cut to `u32::MAX`; zero never completes.
+    /// Members of the whole set. A count that no listing can reach is cut to `u32::MAX`; zero never
+    /// completes.
     pub count: u32,
 }
 
@@ -171,8 +177,8 @@ pub fn set_member(name: &str) -> Option<SetMember<'_>> {
     })
 }
 
-/// Returns the session of a pack, session marker or index blob: its first part after a dash that begins
-/// with `s`.
+/// Returns the session of a pack, session marker or index blob: its first part after a dash that
+/// begins with `s`.
 pub fn session_of(name: &str) -> Option<&str> {
     name.split('-')
         .skip(1)
@@ -189,7 +195,8 @@ pub fn xs_prefix(epoch: u64) -> String {
     format!("{COMPACTED_EPOCH_PREFIX}{epoch}_")
 }
 
-/// Returns the prefix of the range checkpoints from `first` to `last`, inclusive: `xr<first>_<last>_`.
+/// Returns the prefix of the range checkpoints from `first` to `last`, inclusive:
+/// `xr<first>_<last>_`.
 pub fn xr_prefix(first: u64, last: u64) -> String {
     format!("{RANGE_PREFIX}{first}_{last}_")
 }
@@ -204,7 +211,8 @@ pub fn watermark_name(seconds: i64) -> BlobId {
     BlobId(format!("{WATERMARK_PREFIX}{seconds}"))
 }
 
-/// Returns the suffix that all blobs of one compaction share, without the dash before it: `s<hex>-c<count>`.
+/// Returns the suffix that all blobs of one compaction share, without the dash before it:
+/// `s<hex>-c<count>`.
 ///
 /// `random` must be fresh for every attempt, or the blobs of two attempts would mix in one set.
 pub fn compaction_suffix(random: [u8; 8], count: u32) -> String {

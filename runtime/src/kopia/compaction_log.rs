@@ -1,8 +1,10 @@
-//! The V0 index manager's notes: which index blobs replace which (`m`), and which notes are to go (`l`).
+//! The V0 index manager's notes: which index blobs replace which (`m`), and which notes are to go
+//! (`l`).
 //!
-//! Without epochs a compaction writes new `n` blobs and then a log with its inputs and outputs. A log counts only
-//! when all its outputs are listed; then its inputs are no longer part of the index. Decoders keep only the IDs.
-//! Memory: at most [`IDS_MAX`] IDs per list of a log. Mirrors Kopia's `index_blob_manager_v0.go`.
+//! Without epochs a compaction writes new `n` blobs and then a log with its inputs and outputs. A
+//! log counts only when all its outputs are listed; then its inputs are no longer part of the
+//! index. Decoders keep only the IDs. Memory: at most [`IDS_MAX`] IDs per list of a log. Mirrors
+//! Kopia's `index_blob_manager_v0.go`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -88,8 +90,8 @@ impl CleanupEntry {
     /// Reads the decrypted `l` blob named `what`.
     ///
     /// # Errors
-    /// JSON of another form, a reader's error, more than [`IDS_MAX`] IDs. A missing time is an error too: Kopia
-    /// would take it for age-old and delete the logs at once.
+    /// JSON of another form, a reader's error, more than [`IDS_MAX`] IDs. A missing time is an
+    /// error too: Kopia would take it for age-old and delete the logs at once.
     pub fn parse(json: impl Read, what: &str) -> Result<Self, FormatError> {
         #[derive(Deserialize)]
         struct Entry {
@@ -122,8 +124,9 @@ impl CleanupEntry {
     }
 }
 
-/// Returns the index blobs that are in use, in the order of `names`: all listed `n` blobs without the inputs of the
-/// logs whose outputs are all listed, and without the blob by which an upgrade stops old clients.
+/// Returns the index blobs that are in use, in the order of `names`: all listed `n` blobs without
+/// the inputs of the logs whose outputs are all listed, and without the blob by which an upgrade
+/// stops old clients.
 ///
 /// Memory: a reference per name and per superseded ID.
 pub fn active_index_blobs(names: &[BlobId], logs: &[CompactionLog]) -> Vec<BlobId> {
@@ -234,7 +237,10 @@ mod tests {
         let json = CompactionLog::to_json(&[blob], &[]);
         assert_eq!(
             String::from_utf8(json.clone()).unwrap(),
-            r#"{"inputMetadata":[{"id":"n1","length":127,"timestamp":"2026-07-13T22:00:00.355512643Z"}],"outputMetadata":[]}"#
+            concat!(
+                r#"{"inputMetadata":[{"id":"n1","length":127,"#,
+                r#""timestamp":"2026-07-13T22:00:00.355512643Z"}],"outputMetadata":[]}"#
+            )
         );
         assert_eq!(
             CompactionLog::parse(&json[..], "m").unwrap(),

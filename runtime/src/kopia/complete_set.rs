@@ -1,10 +1,10 @@
 //! Complete sets: which blobs of one compaction belong together, and whether all of them are there.
 //!
-//! A compaction writes several blobs that share a suffix `-s<set>-c<count>`. Readers use the set only when it is
-//! complete, so that a compaction that died half way does no harm. The set that becomes complete first in
-//! listing order wins, and several complete sets may coexist.
-//! Memory: one ID per listed name; callers pass the names of one epoch or range.
-//! Mirrors Kopia's `complete_set.go`.
+//! A compaction writes several blobs that share a suffix `-s<set>-c<count>`. Readers use the set
+//! only when it is complete, so that a compaction that died half way does no harm. The set that
+//! becomes complete first in listing order wins, and several complete sets may coexist. Memory: one
+//! ID per listed name; callers pass the names of one epoch or range. Mirrors Kopia's
+//! `complete_set.go`.
 
 use std::collections::HashMap;
 
@@ -34,11 +34,11 @@ impl BlobSet {
     }
 }
 
-/// Groups `names`, given in listing order: complete sets in the order in which they became complete, then the
-/// incomplete ones in the order of their first member.
+/// Groups `names`, given in listing order: complete sets in the order in which they became
+/// complete, then the incomplete ones in the order of their first member.
 ///
-/// Members beyond the count of a complete set (a foreign writer's mistake) form an incomplete set of their own:
-/// Kopia never reads them.
+/// Members beyond the count of a complete set (a foreign writer's mistake) form an incomplete set
+/// of their own: Kopia never reads them.
 pub fn group_sets(names: &[BlobId]) -> Vec<BlobSet> {
     let mut complete = Vec::new();
     let mut open: Vec<BlobSet> = Vec::new();

@@ -1,12 +1,12 @@
 //! Decompression of contents, as streams.
 //!
-//! A compressed content begins with the header ID of its algorithm, four bytes, and the index entry names the same
-//! ID; both must agree. What Careen decompresses is metadata (directories, indirect objects, manifests): data
-//! contents move as ciphertext.
-//! Memory: gzip and deflate about 50 KB. Zstandard keeps its window, but never more than the output, rounded up
-//! to a power of two; while the buffer grows the old one lives beside it.
-//! Invariant: output has no limit of its own, so callers stop one byte after the original length that they expect.
-//! Mirrors Kopia's `compressor_*.go` and `compression_ids.go`.
+//! A compressed content begins with the header ID of its algorithm, four bytes, and the index entry
+//! names the same ID; both must agree. What Careen decompresses is metadata (directories, indirect
+//! objects, manifests): data contents move as ciphertext. Memory: gzip and deflate about 50 KB.
+//! Zstandard keeps its window, but never more than the output, rounded up to a power of two; while
+//! the buffer grows the old one lives beside it. Invariant: output has no limit of its own, so
+//! callers stop one byte after the original length that they expect. Mirrors Kopia's
+//! `compressor_*.go` and `compression_ids.go`.
 
 use std::io::{self, Read};
 
@@ -19,8 +19,8 @@ use crate::kopia::FormatError;
 pub const NONE: u32 = 0;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 4;
-/// Largest zstd window: that of Kopia's `zstd-best-compression`. A frame that wants more is refused before
-/// anything is allocated.
+/// Largest zstd window: that of Kopia's `zstd-best-compression`. A frame that wants more is refused
+/// before anything is allocated.
 pub const ZSTD_WINDOW_BYTES_MAX: u64 = 32 << 20;
 
 /// A decompressed stream.
@@ -57,7 +57,8 @@ pub fn name(header_id: u32) -> Option<&'static str> {
 /// Errors that show only while reading come as `io::Error`; they mean a damaged content.
 ///
 /// # Errors
-/// A header that says otherwise, an algorithm that is not supported, a stream that does not begin as one.
+/// A header that says otherwise, an algorithm that is not supported, a stream that does not begin
+/// as one.
 pub fn decompress<'a>(
     header_id: u32,
     mut body: impl Read + Send + 'a,
@@ -165,7 +166,8 @@ mod tests {
     use super::*;
     use crate::kopia::index_builder::test_file;
 
-    /// Decrypted contents of a repository made with every compressor, with length and SHA-256 of what is inside.
+    /// Decrypted contents of a repository made with every compressor, with length and SHA-256 of
+    /// what is inside.
     #[test]
     fn kopias_contents() {
         for (id, length, sha256) in [

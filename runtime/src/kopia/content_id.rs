@@ -1,9 +1,9 @@
 //! Content IDs in the form in which index blobs store them: one prefix byte and the hash.
 //!
-//! Kopia shows an ID as text: an optional letter `g`..`z` and the hash in hex. Inside an index the prefix byte
-//! is always there, zero when the ID has none, so keys of one repository have one length and sort bytewise; the
-//! text sorts alike. Everything that sorts or joins uses the key form.
-//! Memory: 34 bytes per ID, no heap. Mirrors Kopia's `id.go` and `content_id_to_bytes.go`.
+//! Kopia shows an ID as text: an optional letter `g`..`z` and the hash in hex. Inside an index the
+//! prefix byte is always there, zero when the ID has none, so keys of one repository have one
+//! length and sort bytewise; the text sorts alike. Everything that sorts or joins uses the key
+//! form. Memory: 34 bytes per ID, no heap. Mirrors Kopia's `id.go` and `content_id_to_bytes.go`.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -30,7 +30,8 @@ impl ContentId {
     /// Makes an ID of an index key: the prefix byte (zero for none) and the hash of 1 to 32 bytes.
     ///
     /// # Errors
-    /// A key that is too short or too long, or a prefix that is neither zero nor a letter from `g` to `z`.
+    /// A key that is too short or too long, or a prefix that is neither zero nor a letter from `g`
+    /// to `z`.
     #[inline]
     pub fn from_key(key: &[u8]) -> Result<Self, FormatError> {
         let Some((&prefix, hash)) = key.split_first() else {

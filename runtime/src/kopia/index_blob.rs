@@ -1,11 +1,11 @@
 //! Index blobs: where each content lies, in which pack, since when, and whether it is deleted.
 //!
-//! [`IndexLayout`] is the header turned into places: enough to read a blob of 500 MB piece by piece from scratch.
-//! [`IndexBlob`] (in `index_blob/whole.rs`) is the same over a blob in memory. Decoding a row touches nothing but
-//! the row: no heap, no look-up, one pass over 16 to 20 bytes.
-//! Invariant: every place is checked against the size of the blob before it is used, and a number that points
-//! past a table is an error. Kopia reads such an entry as pack `---invalid---`; Careen stops instead.
-//! Mirrors Kopia's `index_v1.go` and `index_v2.go`.
+//! [`IndexLayout`] is the header turned into places: enough to read a blob of 500 MB piece by piece
+//! from scratch. [`IndexBlob`] (in `index_blob/whole.rs`) is the same over a blob in memory.
+//! Decoding a row touches nothing but the row: no heap, no look-up, one pass over 16 to 20 bytes.
+//! Invariant: every place is checked against the size of the blob before it is used, and a number
+//! that points past a table is an error. Kopia reads such an entry as pack `---invalid---`; Careen
+//! stops instead. Mirrors Kopia's `index_v1.go` and `index_v2.go`.
 
 mod refusal;
 mod whole;
@@ -96,7 +96,7 @@ pub struct IndexEntry {
 pub struct IndexLayout {
     /// 1 or 2.
     pub version: u32,
-    /// Bytes of a key.
+    /// Bytes of a key; zero in a blob of version 1 without entries, which does not know them.
     pub key_bytes: usize,
     /// Bytes of an entry, after its key.
     pub entry_bytes: usize,
@@ -193,7 +193,9 @@ impl IndexLayout {
         }
         let empty_v1 =
             self.version == 1 && self.entry_count == 0 && self.key_bytes == KEY_BYTES_UNKNOWN;
-        if !empty_v1 && !(2..=KEY_BYTES_MAX).contains(&self.key_bytes) {
+        if empty_v1 {
+            self.key_bytes = 0;
+        } else if !(2..=KEY_BYTES_MAX).contains(&self.key_bytes) {
             return Err(format!("key size {} is not possible", self.key_bytes));
         }
         if self.pack_count > PACK_COUNT_MAX {
@@ -218,12 +220,12 @@ impl IndexLayout {
         self.key_bytes + self.entry_bytes
     }
 
-    /// Decodes the part of a row that follows the key. `overhead` is what encryption adds to a content; only
-    /// version 1 needs it, which does not store the original length.
+    /// Decodes the part of a row that follows the key. `overhead` is what encryption adds to a
+    /// content; only version 1 needs it, which does not store the original length.
     ///
     /// # Errors
-    /// A row of another size than [`IndexLayout::entry_bytes`], a pack or format number past its table, a packed
-    /// length below `overhead`. Errors do not know the blob; see [`in_blob`].
+    /// A row of another size than [`IndexLayout::entry_bytes`], a pack or format number past its
+    /// table, a packed length below `overhead`. Errors do not know the blob; see [`in_blob`].
     #[inline]
     pub fn decode_entry(
         &self,

@@ -1,10 +1,10 @@
 //! Writing index blobs, byte by byte as Kopia writes them.
 //!
-//! [`IndexShape`] and the `encode_…` functions are for the streaming writer, which knows the counts beforehand and
-//! numbers packs itself. [`IndexBuilder`] (in `index_builder/builder.rs`) is for small blobs: writers' flushes,
-//! pack-local indexes, tests.
-//! Invariant: a value that does not fit is an error, never cut; Kopia's readers would take the wrong bytes.
-//! Memory: none here. Mirrors Kopia's `index_v1.go`, `index_v2.go` and `merged.go`.
+//! [`IndexShape`] and the `encode_…` functions are for the streaming writer, which knows the counts
+//! beforehand and numbers packs itself. [`IndexBuilder`] (in `index_builder/builder.rs`) is for
+//! small blobs: writers' flushes, pack-local indexes, tests. Invariant: a value that does not fit
+//! is an error, never cut; Kopia's readers would take the wrong bytes. Memory: none here. Mirrors
+//! Kopia's `index_v1.go`, `index_v2.go` and `merged.go`.
 
 mod builder;
 
@@ -62,8 +62,8 @@ pub struct IndexShape {
 }
 
 impl IndexShape {
-    /// Returns the bytes that an entry of version 2 needs, after its key; `longest_length` is the largest of all
-    /// packed and original lengths.
+    /// Returns the bytes that an entry of version 2 needs, after its key; `longest_length` is the
+    /// largest of all packed and original lengths.
     pub fn entry_bytes_needed(format_count: u16, pack_count: u32, longest_length: u32) -> usize {
         if longest_length >= SHORT_LENGTH_LIMIT {
             ENTRY_V2_BYTES_MAX
@@ -79,7 +79,8 @@ impl IndexShape {
     /// Checks that a blob of this shape with `names_bytes` bytes of pack names can be written.
     ///
     /// # Errors
-    /// Sizes outside the format's limits; a blob whose pack names lie beyond 4 GiB, where no offset reaches.
+    /// Sizes outside the format's limits; a blob whose pack names lie beyond 4 GiB, where no offset
+    /// reaches.
     pub fn check(&self, names_bytes: u64) -> Result<(), FormatError> {
         let refuse = |reason: &str| Err(FormatError::malformed("index blob to write", reason));
         let empty_v1 =
@@ -124,7 +125,7 @@ impl IndexShape {
         if self.version != 1 {
             header.extend(self.pack_count.to_be_bytes());
             header.push(self.format_count as u8);
-            header.extend(0_u32.to_be_bytes()); // base timestamp: Kopia's writers always leave it zero
+            header.extend(0_u32.to_be_bytes()); // base timestamp: Kopia always leaves it zero
         }
         header
     }
@@ -243,10 +244,11 @@ pub fn encode_format(format: ContentFormat) -> [u8; FORMAT_SLOT_BYTES] {
     [a, b, c, d, format.format_version, format.encryption_key_id]
 }
 
-/// Returns whether entry `a` wins over entry `b` of the same content ID. Fields: timestamp, deleted, pack name.
+/// Returns whether entry `a` wins over entry `b` of the same content ID. Fields: timestamp,
+/// deleted, pack name.
 ///
-/// The later timestamp wins; at the same second a live entry wins over a tombstone; then the larger pack name.
-/// Neither wins when all three are equal: the one that was seen first stays.
+/// The later timestamp wins; at the same second a live entry wins over a tombstone; then the larger
+/// pack name. Neither wins when all three are equal: the one that was seen first stays.
 #[inline]
 pub fn beats(a: (i64, bool, &[u8]), b: (i64, bool, &[u8])) -> bool {
     if a.0 != b.0 {

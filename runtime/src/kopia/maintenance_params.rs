@@ -1,8 +1,8 @@
 //! Maintenance parameters: who owns maintenance, and how often it runs.
 //!
-//! They are a manifest of type `maintenance`. Without one the defaults hold with an empty owner, so that nobody
-//! owns maintenance. A field that is missing in the manifest is zero, not its default: so Kopia reads it.
-//! Invariant: unknown fields survive a rewrite. Memory: one small struct.
+//! They are a manifest of type `maintenance`. Without one the defaults hold with an empty owner, so
+//! that nobody owns maintenance. A field that is missing in the manifest is zero, not its default:
+//! so Kopia reads it. Invariant: unknown fields survive a rewrite. Memory: one small struct.
 //! Mirrors Kopia's `maintenance_params.go` and `cleanup_logs.go`.
 
 use std::time::Duration;
@@ -147,7 +147,12 @@ impl MaintenanceParams {
 mod tests {
     use super::*;
 
-    const BY_KOPIA: &str = r#"{"owner":"default@default","quick":{"enabled":true,"interval":3600000000000},"full":{"enabled":true,"interval":86400000000000},"logRetention":{"maxTotalSize":1073741824,"maxCount":10000,"maxAge":2592000000000000},"extendObjectLocks":false,"listParallelism":0}"#;
+    const BY_KOPIA: &str = concat!(
+        r#"{"owner":"default@default","quick":{"enabled":true,"interval":3600000000000},"#,
+        r#""full":{"enabled":true,"interval":86400000000000},"logRetention":{"#,
+        r#""maxTotalSize":1073741824,"maxCount":10000,"maxAge":2592000000000000},"#,
+        r#""extendObjectLocks":false,"listParallelism":0}"#
+    );
 
     #[test]
     fn kopias_bytes_come_out_the_same() {

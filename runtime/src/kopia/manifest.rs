@@ -1,10 +1,10 @@
 //! Manifest contents: many small JSON documents (snapshots, policies, parameters) in one gzip file.
 //!
-//! A manifest content is read entry by entry, however many it has. Snapshot GC takes its roots from here, so
-//! anything odd is an error: an entry that is skipped in silence would make its snapshot collectable.
-//! Field names match without regard to case, as in Kopia.
-//! Memory: one entry, at most [`ENTRY_BYTES_MAX`], and its parsed labels; not the content.
-//! Mirrors Kopia's `serialized.go` and `committed_manifest_manager.go`.
+//! A manifest content is read entry by entry, however many it has. Snapshot GC takes its roots from
+//! here, so anything odd is an error: an entry that is skipped in silence would make its snapshot
+//! collectable. Field names match without regard to case, as in Kopia. Memory: one entry, at most
+//! [`ENTRY_BYTES_MAX`], and its parsed labels; not the content. Mirrors Kopia's `serialized.go` and
+//! `committed_manifest_manager.go`.
 
 mod entry;
 
@@ -23,18 +23,18 @@ pub use entry::ManifestEntry;
 pub const CONTENT_PREFIX: u8 = b'm';
 /// The label that every live manifest has.
 pub const TYPE_LABEL: &str = "type";
-/// Longest entry, from its brace to its brace. A snapshot manifest has about 1 KB; storage statistics, tags and
-/// recorded errors make larger ones, never near this.
+/// Longest entry, from its brace to its brace. A snapshot manifest has about 1 KB; storage
+/// statistics, tags and recorded errors make larger ones, never near this.
 pub const ENTRY_BYTES_MAX: u64 = 16 << 20;
 /// The only field of a content.
 const ENTRIES: &str = "entries";
 
-/// Reads the manifests of one content, given as JSON (after gzip), and hands each to `each`; `what` names the
-/// content. An error of `each` ends the reading and comes back as it is.
+/// Reads the manifests of one content, given as JSON (after gzip), and hands each to `each`; `what`
+/// names the content. An error of `each` ends the reading and comes back as it is.
 ///
 /// # Errors
-/// JSON of another form, another field than `entries`, an entry above [`ENTRY_BYTES_MAX`] or without an ID, a
-/// reader's error.
+/// JSON of another form, another field than `entries`, an entry above [`ENTRY_BYTES_MAX`] or
+/// without an ID, a reader's error.
 pub fn read_entries<R, F, E>(json: R, what: &str, each: F) -> Result<(), E>
 where
     R: Read,

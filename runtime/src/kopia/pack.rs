@@ -1,13 +1,15 @@
-//! Pack blobs: the order of their pieces, and the postamble that finds the local index from the end.
+//! Pack blobs: the order of their pieces, and the postamble that finds the local index from the
+//! end.
 //!
 //! ```text
 //! [format replica] 32 random bytes | contents … | 1..4096 random bytes | local index | postamble
 //! ```
 //!
-//! A pack is written piece by piece; [`PackLayout`] only counts, so that content offsets and the place of the
-//! local index are known while the bytes are already on their way. All pieces come sealed.
-//! Invariant: the postamble's checksum proves nothing but good luck; only the tag of the local index does.
-//! Memory: none that grows. Mirrors Kopia's `content_index_recovery.go` and `preparePackDataContent`.
+//! A pack is written piece by piece; [`PackLayout`] only counts, so that content offsets and the
+//! place of the local index are known while the bytes are already on their way. All pieces come
+//! sealed. Invariant: the postamble's checksum proves nothing but good luck; only the tag of the
+//! local index does. Memory: none that grows. Mirrors Kopia's `content_index_recovery.go` and
+//! `preparePackDataContent`.
 
 use crate::kopia::FormatError;
 use crate::kopia::index_blob::OFFSET_LIMIT;
@@ -60,7 +62,8 @@ impl Postamble {
         Ok(out)
     }
 
-    /// Finds the postamble at the end of `tail`, the last bytes of a pack; `None` when there is no valid one.
+    /// Finds the postamble at the end of `tail`, the last bytes of a pack; `None` when there is no
+    /// valid one.
     pub fn find(tail: &[u8]) -> Option<Self> {
         let (&bytes, before) = tail.split_last()?;
         let start = before.len().checked_sub(usize::from(bytes))?;
@@ -87,7 +90,8 @@ impl Postamble {
         })
     }
 
-    /// Returns the place of the sealed local index in a pack of `pack_bytes`; `None` when it does not lie inside.
+    /// Returns the place of the sealed local index in a pack of `pack_bytes`; `None` when it does
+    /// not lie inside.
     pub fn local_index(&self, pack_bytes: u64) -> Option<std::ops::Range<u64>> {
         let start = u64::from(self.local_index_offset);
         let end = start + u64::from(self.local_index_length);
@@ -95,8 +99,8 @@ impl Postamble {
     }
 }
 
-/// Returns how many random bytes follow the contents when the pack has `bytes` so far: 1 to 4096, a whole unit
-/// when nothing would be missing.
+/// Returns how many random bytes follow the contents when the pack has `bytes` so far: 1 to 4096, a
+/// whole unit when nothing would be missing.
 pub fn padding_bytes(bytes: u64) -> usize {
     PADDING_UNIT_BYTES - (bytes % PADDING_UNIT_BYTES as u64) as usize
 }
@@ -109,8 +113,8 @@ pub struct PackLayout {
 }
 
 impl PackLayout {
-    /// Starts a pack with its preamble, behind `replica_bytes` of format blob replica (zero unless the repository
-    /// is a legacy one).
+    /// Starts a pack with its preamble, behind `replica_bytes` of format blob replica (zero unless
+    /// the repository is a legacy one).
     pub fn new(replica_bytes: usize) -> Self {
         Self {
             bytes: replica_bytes as u64 + PREAMBLE_BYTES as u64,
@@ -144,7 +148,8 @@ impl PackLayout {
         self.contents
     }
 
-    /// Returns whether the pack is to be closed: it reached `pack_bytes_max` with the content just appended.
+    /// Returns whether the pack is to be closed: it reached `pack_bytes_max` with the content just
+    /// appended.
     pub fn is_full(&self, pack_bytes_max: u64) -> bool {
         self.bytes >= pack_bytes_max
     }
@@ -329,8 +334,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn postambles_round(iv in proptest::collection::vec(any::<u8>(), 0..=32), offset in any::<u32>(),
-            length in any::<u32>()) {
+        fn postambles_round(
+            iv in proptest::collection::vec(any::<u8>(), 0..=32),
+            offset in any::<u32>(),
+            length in any::<u32>(),
+        ) {
             let postamble = Postamble {
                 local_index_iv: iv, local_index_offset: offset, local_index_length: length,
             };

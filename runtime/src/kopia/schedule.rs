@@ -1,10 +1,10 @@
 //! The maintenance schedule: when maintenance is due next, and what the last runs did.
 //!
-//! The blob `kopia.maintenance` is rewritten as a whole by every run, last writer wins. Its history is more than a
-//! report: the second of two successful GC runs is what allows tombstones to be dropped, and the end of the last
-//! rewrite is what holds back pack deletion. So an entry that we do not know must survive our rewrite.
-//! Input and output are the decrypted JSON. Memory: the blob, at most [`SCHEDULE_BYTES_MAX`], a few times over.
-//! Mirrors Kopia's `maintenance_schedule.go`.
+//! The blob `kopia.maintenance` is rewritten as a whole by every run, last writer wins. Its history
+//! is more than a report: the second of two successful GC runs is what allows tombstones to be
+//! dropped, and the end of the last rewrite is what holds back pack deletion. So an entry that we
+//! do not know must survive our rewrite. Input and output are the decrypted JSON. Memory: the blob,
+//! at most [`SCHEDULE_BYTES_MAX`], a few times over. Mirrors Kopia's `maintenance_schedule.go`.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,8 @@ use crate::kopia::blob_id::MAINTENANCE;
 
 /// Runs that are kept per task; as Kopia since v0.22.
 pub const RUNS_PER_TASK_MAX: usize = 50;
-/// Longest schedule that is read. Kopia's own, 16 tasks with 50 runs of at most 1 KB, stays below 1 MiB.
+/// Longest schedule that is read. Kopia's own, 16 tasks with 50 runs of at most 1 KB, stays below 1
+/// MiB.
 pub const SCHEDULE_BYTES_MAX: usize = 4 << 20;
 /// Go's zero time: "never". Earlier than every other moment.
 pub const UNSET: Timestamp = Timestamp::from_nanos(i64::MIN);
@@ -114,7 +115,8 @@ impl Schedule {
         serde_json::to_vec(self).expect("strings, numbers and JSON values always serialise")
     }
 
-    /// Puts `run` at the head of the history of `task` and drops the oldest beyond [`RUNS_PER_TASK_MAX`].
+    /// Puts `run` at the head of the history of `task` and drops the oldest beyond
+    /// [`RUNS_PER_TASK_MAX`].
     pub fn report_run(&mut self, task: &str, run: RunInfo) {
         let history = self.runs.entry(task.to_owned()).or_default();
         history.insert(0, run);
@@ -238,7 +240,10 @@ mod tests {
 
     #[test]
     fn a_fresh_schedule_is_as_gos() {
-        let json = r#"{"nextFullMaintenance":"0001-01-01T00:00:00Z","nextQuickMaintenance":"0001-01-01T00:00:00Z","runs":null}"#;
+        let json = concat!(
+            r#"{"nextFullMaintenance":"0001-01-01T00:00:00Z","#,
+            r#""nextQuickMaintenance":"0001-01-01T00:00:00Z","runs":null}"#
+        );
         let schedule = Schedule::parse(json.as_bytes()).unwrap();
         assert_eq!(schedule, Schedule::default());
         assert_eq!(Schedule::parse(b"{}").unwrap(), schedule);
@@ -249,7 +254,13 @@ mod tests {
 
     #[test]
     fn what_is_unknown_survives() {
-        let json = r#"{"nextFullMaintenance":"2026-09-07T11:00:01.5Z","nextQuickMaintenance":"2026-09-06T12:00:01Z","runs":{"cleanup-epoch-manager":[{"start":"2026-01-01T00:00:00Z","end":"2026-01-01T00:00:01Z","success":true,"extra":[{"kind":"newStats","data":null},{"kind":"x"},{"data":{"b":1,"a":[2]},"z":1}],"host":"h"}]},"lease":{"until":5}}"#;
+        let json = concat!(
+            r#"{"nextFullMaintenance":"2026-09-07T11:00:01.5Z","#,
+            r#""nextQuickMaintenance":"2026-09-06T12:00:01Z","runs":{"cleanup-epoch-manager":[{"#,
+            r#""start":"2026-01-01T00:00:00Z","end":"2026-01-01T00:00:01Z","success":true,"#,
+            r#""extra":[{"kind":"newStats","data":null},{"kind":"x"},"#,
+            r#"{"data":{"b":1,"a":[2]},"z":1}],"host":"h"}]},"lease":{"until":5}}"#
+        );
         let schedule = Schedule::parse(json.as_bytes()).unwrap();
         assert_eq!(String::from_utf8(schedule.to_json()).unwrap(), json);
         let extra = &schedule.runs_of("cleanup-epoch-manager")[0].extra;
@@ -259,7 +270,10 @@ mod tests {
 
     #[test]
     fn offsets_and_nulls_are_read() {
-        let json = r#"{"nextFullMaintenance":"2026-09-07T13:00:01+02:00","runs":{"a":null,"b":[{"start":"0001-01-01T00:00:00Z","end":null,"extra":null}]}}"#;
+        let json = concat!(
+            r#"{"nextFullMaintenance":"2026-09-07T13:00:01+02:00","runs":{"a":null,"#,
+            r#""b":[{"start":"0001-01-01T00:00:00Z","end":null,"extra":null}]}}"#
+        );
         let schedule = Schedule::parse(json.as_bytes()).unwrap();
         assert_eq!(schedule.next_full, at(1_788_778_801));
         assert!(schedule.runs_of("a").is_empty() && schedule.runs_of("c").is_empty());

@@ -50,7 +50,7 @@ pub struct SplittingQuestion {
 }
 
 /// Epochs to join into one range checkpoint, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct EpochRange {
     /// First epoch.
     pub min: u32,

@@ -52,6 +52,11 @@ impl BlockDecoder {
         self.layout.blocks
     }
 
+    /// Returns the plain bytes still to come; known once the first block is decoded.
+    pub fn plain_bytes_left(&self) -> u64 {
+        self.plain_bytes_left
+    }
+
     /// Returns the bytes of a shard without its CRC.
     pub fn shard_bytes(&self) -> usize {
         self.layout.shard_bytes

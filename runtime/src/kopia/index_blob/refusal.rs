@@ -1,8 +1,9 @@
 //! Why a Kopia client would refuse to re-encode an entry.
 //!
-//! Clients merge small index blobs in memory and write the result in the repository's index version. An entry
-//! that their builder refuses makes every client fail to open the repository. So Careen never writes such an
-//! entry, wherever it came from. Mirrors the checks of Kopia's `newIndexBuilderV2` and `buildV1`.
+//! Clients merge small index blobs in memory and write the result in the repository's index
+//! version. An entry that their builder refuses makes every client fail to open the repository. So
+//! Careen never writes such an entry, wherever it came from. Mirrors the checks of Kopia's
+//! `newIndexBuilderV2` and `buildV1`.
 
 use super::{ContentFormat, IndexEntry};
 
@@ -17,8 +18,8 @@ pub const TIMESTAMP_V1_LIMIT: i64 = 1 << 48;
 /// Timestamps of version 2 are below this: 32 bits.
 pub const TIMESTAMP_V2_LIMIT: i64 = 1 << 32;
 
-/// Returns why a client whose repository has `index_version` would refuse, or spoil, this entry; `None` when it
-/// would not. The stricter of the two versions' limits holds for both.
+/// Returns why a client whose repository has `index_version` would refuse, or spoil, this entry;
+/// `None` when it would not. The stricter of the two versions' limits holds for both.
 #[inline]
 pub fn refusal(
     entry: &IndexEntry,

@@ -1,7 +1,7 @@
 //! An index blob that lies in memory as a whole, and the check of the order of keys.
 //!
-//! For writers' small blobs and for pack-local indexes; large ones are read from scratch with the layout alone.
-//! Memory: the slice that is given, and the blob's name for errors.
+//! For writers' small blobs and for pack-local indexes; large ones are read from scratch with the
+//! layout alone. Memory: the slice that is given, and the blob's name for errors.
 
 use super::{
     ContentFormat, FORMAT_SLOT_BYTES, IndexEntry, IndexLayout, PACK_SLOT_BYTES, PackRef, in_blob,
@@ -18,7 +18,8 @@ pub struct IndexBlob<'a> {
 }
 
 impl<'a> IndexBlob<'a> {
-    /// Reads the header and checks both tables; rows are checked when they are read. `what` names the blob.
+    /// Reads the header and checks both tables; rows are checked when they are read. `what` names
+    /// the blob.
     ///
     /// # Errors
     /// As [`IndexLayout::parse`], and a pack name that does not lie in the blob.
@@ -192,7 +193,8 @@ impl KeyOrder {
     /// Takes the next key; `what` names the blob.
     ///
     /// # Errors
-    /// A key that does not follow its predecessor, is longer than a key can be, or has an impossible prefix.
+    /// A key that does not follow its predecessor, is longer than a key can be, or has an
+    /// impossible prefix.
     #[inline]
     pub fn check(&mut self, key: &[u8], what: &str) -> Result<(), FormatError> {
         let previous = &self.previous[..usize::from(self.previous_bytes)];

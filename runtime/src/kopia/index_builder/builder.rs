@@ -1,8 +1,9 @@
 //! The index builder for small blobs: entries in any order, bytes as Kopia writes them.
 //!
-//! Memory: about 60 bytes and a key per entry, the distinct pack names, and the result. The caller bounds the
-//! number of entries. Invariant: packs and formats are numbered by first appearance in key order, of winners
-//! only, so that the same entries always give the same bytes. Mirrors Kopia's `index_builder.go`.
+//! Memory: about 60 bytes and a key per entry, the distinct pack names, and the result. The caller
+//! bounds the number of entries. Invariant: packs and formats are numbered by first appearance in
+//! key order, of winners only, so that the same entries always give the same bytes. Mirrors Kopia's
+//! `index_builder.go`.
 
 use std::collections::HashMap;
 
@@ -66,7 +67,8 @@ impl IndexBuilder {
     /// Adds an entry; of several with one key the winner stays.
     ///
     /// # Errors
-    /// A key of another size or form, an entry that Kopia's clients would refuse, more than [`ENTRY_COUNT_MAX`].
+    /// A key of another size or form, an entry that Kopia's clients would refuse, more than
+    /// [`ENTRY_COUNT_MAX`].
     pub fn add(&mut self, key: &[u8], entry: NewEntry<'_>) -> Result<(), FormatError> {
         let id = ContentId::from_key(key)?;
         let refuse = |reason: &str| Err(FormatError::malformed(format!("content {id}"), reason));
@@ -110,8 +112,8 @@ impl IndexBuilder {
         self.rows.is_empty()
     }
 
-    /// Builds the blob. `random_tail` makes it unique: pack-local indexes and V0 compactions have one, writers'
-    /// flushes and epoch compactions do not.
+    /// Builds the blob. `random_tail` makes it unique: pack-local indexes and V0 compactions have
+    /// one, writers' flushes and epoch compactions do not.
     ///
     /// # Errors
     /// Version 2 without entries; more formats or packs than a blob can hold.

@@ -1,7 +1,8 @@
 //! One manifest, as it stands in a manifest content.
 //!
-//! Field names match without regard to case; a field that is there twice counts as Go's decoder counts it: the
-//! last wins, `null` changes nothing (but empties the labels and is data). Memory: the labels and the raw data.
+//! Field names match without regard to case; a field that is there twice counts as Go's decoder
+//! counts it: the last wins, `null` changes nothing (but empties the labels and is data). Memory:
+//! the labels and the raw data.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -19,7 +19,8 @@ fn real() -> Vec<u8> {
     std::fs::read(format!("{folder}/manifests.gz")).unwrap()
 }
 
-/// A content that Kopia wrote: a snapshot, a tombstone, a policy; and what we write of it is the same JSON.
+/// A content that Kopia wrote: a snapshot, a tombstone, a policy; and what we write of it is the
+/// same JSON.
 #[test]
 fn kopias_content() {
     let gzip = real();
@@ -66,8 +67,8 @@ fn a_cut_content_is_an_error() {
 
 #[test]
 fn names_match_without_case_and_unknown_fields_of_entries_are_skipped() {
-    let json = r#"{"Entries":[{"ID":"a","Labels":{"type":"x","n":null},"MODIFIED":"2026-01-01T01:00:00+01:00",
-        "new":[1,{"a":2}],"Data":{"k":1},"deleted":false,"id":null}]} trailing"#;
+    let json = r#"{"Entries":[{"ID":"a","Labels":{"type":"x","n":null},
+        "MODIFIED":"2026-01-01T01:00:00+01:00","new":[1,{"a":2}],"Data":{"k":1},"deleted":false,"id":null}]} trailing"#;
     let entries = read(json.as_bytes()).unwrap();
     assert_eq!(entries[0].id, "a");
     assert_eq!(entries[0].labels["n"], "");
@@ -112,7 +113,8 @@ fn the_receiver_can_stop() {
     assert!(matches!(broken, Err(Stop::Format)));
 }
 
-/// An entry of endless length is refused at the limit, wherever its bytes are; many long entries are not.
+/// An entry of endless length is refused at the limit, wherever its bytes are; many long entries
+/// are not.
 #[test]
 fn one_entry_is_bounded() {
     const MAX: u64 = 10_000;

@@ -1,0 +1,187 @@
+//! What can go wrong between us and the storage.
+//!
+//! One enum for all stores, so that upper floors need not know which store they have. Every variant
+//! names the blob or folder. Never carries secrets.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::kopia::blob_id::BlobId;
+
+/// Why an operation of the storage did not succeed.
+#[derive(Debug, Error)]
+pub enum BlobError {
+    /// There is no such blob.
+    #[error("blob {id} is not there")]
+    NotFound {
+        /// The blob.
+        id: BlobId,
+    },
+    /// A put was to create the blob, and it is there already.
+    #[error("blob {id} is there already")]
+    AlreadyExists {
+        /// The blob.
+        id: BlobId,
+    },
+    /// The storage does not let us.
+    #[error("{operation} {id}: permission denied")]
+    Permission {
+        /// What was tried: get, put, list, ...
+        operation: &'static str,
+        /// The blob, prefix or folder.
+        id: String,
+    },
+    /// The operating system says no.
+    #[error("{operation} {id}: {source}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The blob, prefix or folder.
+        id: String,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// The folder has no `.shards` file, so the places of its blobs are unknown. Kopia would guess
+    /// `[3,3]`.
+    #[error("{} has no .shards file", folder.display())]
+    MissingShards {
+        /// The folder.
+        folder: PathBuf,
+        /// Whether `kopia.repository.f` is in it, so that it is, or was, a repository.
+        has_format_blob: bool,
+        /// Lengths of the folder names on the way to a sharded blob, as a hint; empty when there is
+        /// none.
+        observed_shards: Vec<usize>,
+    },
+    /// The `.shards` file does not say where blobs are.
+    #[error("{}: {reason}", folder.join(".shards").display())]
+    CorruptShards {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The folder is not there.
+    #[error("{} does not exist", folder.display())]
+    NoFolder {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The path is there but is not a folder.
+    #[error("{} is not a folder", folder.display())]
+    NotAFolder {
+        /// The path.
+        folder: PathBuf,
+    },
+    /// A blob ID that no store takes: empty, or with a slash.
+    #[error("blob ID {id:?}: {reason}")]
+    InvalidName {
+        /// The name.
+        id: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// This store cannot do that.
+    #[error("{operation} {id}: the storage does not support {what}")]
+    Unsupported {
+        /// What was tried.
+        operation: &'static str,
+        /// The blob, prefix or folder.
+        id: String,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// The storage is not well at the moment; the same call may succeed later.
+    #[error("{operation} {id}: {reason}")]
+    Transient {
+        /// What was tried.
+        operation: &'static str,
+        /// The blob or prefix.
+        id: String,
+        /// What the storage said.
+        reason: String,
+    },
+    /// The simulated process has died; nothing works until it is started again.
+    #[error("{operation} {id}: the simulated process has crashed")]
+    Crashed {
+        /// What was tried.
+        operation: &'static str,
+        /// The blob or prefix.
+        id: String,
+    },
+    /// The blob is longer than the caller wants to hold.
+    #[error("blob {id} is longer than {max_bytes} bytes")]
+    TooLarge {
+        /// The blob.
+        id: BlobId,
+        /// The caller's limit.
+        max_bytes: usize,
+    },
+}
+
+impl BlobError {
+    /// Returns a stable name of the kind of error, in kebab case.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "blob-not-found",
+            Self::AlreadyExists { .. } => "blob-already-exists",
+            Self::Permission { .. } => "storage-permission",
+            Self::Io { .. } => "storage-io",
+            Self::MissingShards { .. } => "missing-shards",
+            Self::CorruptShards { .. } => "corrupt-shards",
+            Self::NoFolder { .. } => "no-folder",
+            Self::NotAFolder { .. } => "not-a-folder",
+            Self::InvalidName { .. } => "invalid-blob-name",
+            Self::Unsupported { .. } => "storage-unsupported",
+            Self::Transient { .. } => "storage-transient",
+            Self::Crashed { .. } => "storage-crashed",
+            Self::TooLarge { .. } => "blob-too-large",
+        }
+    }
+
+    /// Tells whether the blob is simply not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+
+    /// Tells whether the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        use io::ErrorKind as Kind;
+        match self {
+            Self::Transient { .. } => true,
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                Kind::Interrupted
+                    | Kind::TimedOut
+                    | Kind::ConnectionReset
+                    | Kind::ConnectionAborted
+                    | Kind::ConnectionRefused
+                    | Kind::BrokenPipe
+            ),
+            _ => false,
+        }
+    }
+
+    /// Makes an error of the operating system's; a missing permission becomes
+    /// [`BlobError::Permission`].
+    pub(super) fn io(operation: &'static str, id: impl ToString, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            return Self::Permission {
+                operation,
+                id: id.to_string(),
+            };
+        }
+        Self::Io {
+            operation,
+            id: id.to_string(),
+            source,
+        }
+    }
+
+    /// Makes a [`BlobError::NotFound`].
+    pub(super) fn not_found(id: &BlobId) -> Self {
+        Self::NotFound { id: id.clone() }
+    }
+}

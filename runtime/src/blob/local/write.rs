@@ -1,0 +1,146 @@
+//! Puts a file whole and durable, or not at all.
+//!
+//! The bytes go to `NAME.f.tmp.<16 hex>` beside the place, and to the disk; then one rename makes
+//! them visible, and the folder's entry goes to the disk too. A crash at any point leaves the old
+//! file or the new one, and at most a temporary file that no reader looks at. Memory: 64 KiB.
+//! Mirrors Kopia's `PutBlobInPath`, and adds the syncs of folders.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::LocalOptions;
+use crate::blob::{BlobSource, copy_source};
+use crate::clock::{Randomness, SystemRandomness, Timestamp};
+
+/// Permissions of Kopia's files.
+const FILE_MODE: u32 = 0o600;
+
+/// Permissions of Kopia's folders.
+const FOLDER_MODE: u32 = 0o700;
+
+/// Makes the root folder of a new repository, and those above it.
+pub(super) fn make_root(root: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(FOLDER_MODE)
+        .create(root)
+}
+
+/// Puts `source` into `path`, which is below `root`; returns the file's time.
+///
+/// `NotFound` means that `root` is gone; it is never made anew, as it may be a mount point.
+pub(super) fn put_file(
+    root: &Path,
+    path: &Path,
+    source: &mut dyn BlobSource,
+    create_only: bool,
+    options: &LocalOptions,
+) -> io::Result<Timestamp> {
+    let temporary = temporary_path(path);
+    let file = match create(&temporary) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_folders(root, path, options.durable)?;
+            create(&temporary)?
+        }
+        result => result?,
+    };
+    let written = fill(file, source, options).and_then(|timestamp| {
+        show(&temporary, path, create_only)?;
+        Ok(timestamp)
+    });
+    if written.is_err() {
+        // Best effort: what stays is a temporary file that nobody reads.
+        let _ = fs::remove_file(&temporary);
+    }
+    let timestamp = written?;
+    if options.durable {
+        sync_folder(path.parent().unwrap_or(root))?;
+    }
+    Ok(timestamp)
+}
+
+fn temporary_path(path: &Path) -> PathBuf {
+    let mut random = [0; 8];
+    SystemRandomness.fill(&mut random);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".tmp.{}", hex::encode(random)));
+    PathBuf::from(name)
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(FILE_MODE);
+    options.open(path)
+}
+
+/// Writes the bytes, stamps the file and brings it to the disk.
+fn fill(
+    mut file: File,
+    source: &mut dyn BlobSource,
+    options: &LocalOptions,
+) -> io::Result<Timestamp> {
+    copy_source(source, |piece| file.write_all(piece))?;
+    if let Some(clock) = &options.clock_stamp {
+        file.set_modified(clock.now().into())?;
+    }
+    if options.durable {
+        file.sync_all()?;
+    }
+    Ok(file.metadata()?.modified()?.into())
+}
+
+/// Moves the finished file to its place.
+fn show(temporary: &Path, path: &Path, create_only: bool) -> io::Result<()> {
+    if !create_only {
+        return fs::rename(temporary, path);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
+            // Not every file system can; a link can then.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+            result => return result.map_err(io::Error::from),
+        }
+    }
+    fs::hard_link(temporary, path)?;
+    fs::remove_file(temporary)
+}
+
+/// Makes the folders between `root` and `path`.
+fn make_folders(root: &Path, path: &Path, durable: bool) -> io::Result<()> {
+    let below = path
+        .parent()
+        .and_then(|folder| folder.strip_prefix(root).ok());
+    let mut folder = root.to_owned();
+    for name in below.into_iter().flat_map(Path::components) {
+        let above = folder.clone();
+        folder.push(name);
+        match DirBuilder::new().mode(FOLDER_MODE).create(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            // One that is there may have been made just now by another put, which has not synced it
+            // yet.
+            _ if durable => sync_folder(&above)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Brings the names in a folder to the disk, where the file system has that.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}

@@ -1,0 +1,230 @@
+//! Tries again what the storage refused for the moment.
+//!
+//! Kopia's policy: up to 10 tries, the first wait 100 ms, each 1.5 times the one before, at most 32
+//! s. What cannot become better (not found, already there, permission, unsupported) is not tried
+//! again. A put starts its source anew. After a try of a `create_only` put whose answer was lost,
+//! `AlreadyExists` may mean our own first try; the caller decides by what it finds there. No memory
+//! cost. Mirrors Kopia's `repo/blob/retrying` and `internal/retry`.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions};
+use crate::clock::Timestamp;
+use crate::kopia::blob_id::BlobId;
+
+/// How often and how long to try.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryPolicy {
+    /// Number of tries in all.
+    pub tries_max: u32,
+    /// Wait before the second try.
+    pub first_wait: Duration,
+    /// By what each wait is longer than the one before.
+    pub factor: f64,
+    /// Longest wait.
+    pub wait_max: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            tries_max: 10,
+            first_wait: Duration::from_millis(100),
+            factor: 1.5,
+            wait_max: Duration::from_secs(32),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// Returns the wait after one of `wait`.
+    fn next_wait(&self, wait: Duration) -> Duration {
+        let longer = wait.as_secs_f64() * self.factor;
+        Duration::try_from_secs_f64(longer).map_or(self.wait_max, |wait| wait.min(self.wait_max))
+    }
+
+    /// Waits before another try, or gives the error back when there is none left or it would not
+    /// help.
+    async fn pause(&self, progress: &mut Progress, error: BlobError) -> Result<(), BlobError> {
+        progress.tries += 1;
+        if !error.is_transient() || progress.tries >= self.tries_max {
+            return Err(error);
+        }
+        let wait = match progress.wait {
+            None => self.first_wait.min(self.wait_max),
+            Some(wait) => self.next_wait(wait),
+        };
+        progress.wait = Some(wait);
+        tracing::debug!(%error, tries = progress.tries, ?wait, "trying again");
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Progress {
+    tries: u32,
+    wait: Option<Duration>,
+}
+
+/// A store that tries again; needs a tokio runtime with time around it, which [`super::Storage`]
+/// brings.
+///
+/// A scan goes by pages, each of which is tried again; so the blobs of a scan come in order of IDs.
+#[derive(Debug)]
+pub struct RetryingStore<S> {
+    store: S,
+    policy: RetryPolicy,
+}
+
+impl<S: BlobStore> RetryingStore<S> {
+    /// Wraps `store` with Kopia's policy.
+    pub fn new(store: S) -> Self {
+        Self::with_policy(store, RetryPolicy::default())
+    }
+
+    /// Wraps `store` with another policy.
+    pub fn with_policy(store: S, policy: RetryPolicy) -> Self {
+        Self { store, policy }
+    }
+}
+
+/// Runs `$call` until it succeeds or the policy gives up. A macro, as the calls borrow their
+/// arguments.
+macro_rules! retry {
+    ($self:ident, $call:expr) => {{
+        let mut progress = Progress::default();
+        loop {
+            match $call.await {
+                Ok(value) => break Ok(value),
+                Err(error) => $self.policy.pause(&mut progress, error).await?,
+            }
+        }
+    }};
+}
+
+#[async_trait]
+impl<S: BlobStore> BlobStore for RetryingStore<S> {
+    async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
+        retry!(self, self.store.get(id, offset, into))
+    }
+
+    async fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
+        retry!(self, self.store.metadata(id))
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&BlobId>,
+        limit: usize,
+    ) -> Result<Vec<BlobMetadata>, BlobError> {
+        retry!(self, self.store.list(prefix, after, limit))
+    }
+
+    async fn put(
+        &self,
+        id: &BlobId,
+        source: &mut dyn BlobSource,
+        options: &PutOptions,
+    ) -> Result<Timestamp, BlobError> {
+        retry!(self, self.store.put(id, source, options))
+    }
+
+    async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
+        retry!(self, self.store.delete(id))
+    }
+
+    fn location(&self) -> String {
+        self.store.location()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::blob::{MemoryStore, SimulatedStore, SimulationOptions, Storage};
+    use crate::clock::ManualClock;
+
+    fn world(faults: u32, tries_max: u32) -> (Arc<SimulatedStore>, Storage) {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1)));
+        let options = SimulationOptions {
+            seed: 7,
+            faults,
+            ..SimulationOptions::default()
+        };
+        let inner = Arc::new(MemoryStore::new(clock));
+        let simulated = Arc::new(SimulatedStore::new(inner, options));
+        let policy = RetryPolicy {
+            tries_max,
+            first_wait: Duration::from_micros(50),
+            factor: 1.0,
+            ..RetryPolicy::default()
+        };
+        let retrying = RetryingStore::with_policy(Arc::clone(&simulated), policy);
+        (simulated, Storage::new(Arc::new(retrying)))
+    }
+
+    #[test]
+    fn the_waits_are_kopias() {
+        // Goal: 100 ms, then 1.5 times as long each, never above 32 s.
+        let policy = RetryPolicy::default();
+        let mut wait = policy.first_wait;
+        let mut waits = vec![wait.as_millis()];
+        for _ in 0..18 {
+            wait = policy.next_wait(wait);
+            waits.push(wait.as_millis());
+        }
+        assert_eq!(waits[..5], [100, 150, 225, 337, 506]);
+        assert_eq!(waits[17], 32_000);
+        assert_eq!(policy.tries_max, 10);
+    }
+
+    #[test]
+    fn faults_are_survived_by_every_call() {
+        let (simulated, storage) = world(400, 100);
+        for number in 0..30 {
+            let id = BlobId::new(format!("p{number:02}"));
+            storage
+                .put_bytes(&id, b"abc", &PutOptions::default())
+                .unwrap();
+            assert_eq!(storage.get_all(&id, 9).unwrap(), b"abc");
+            assert_eq!(storage.metadata(&id).unwrap().length, 3);
+        }
+        let mut seen = Vec::new();
+        storage
+            .scan("p", |blob| {
+                seen.push(blob.id.to_owned());
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(seen.len(), 30);
+        storage.delete(&BlobId::new("p07")).unwrap();
+        assert_eq!(storage.list("p", None, 100).unwrap().len(), 29);
+        assert!(simulated.operations() > 120, "there were faults");
+    }
+
+    #[test]
+    fn it_gives_up_after_the_last_try_and_at_once_when_trying_cannot_help() {
+        let (simulated, storage) = world(1000, 10);
+        let error = storage.metadata(&BlobId::new("p")).unwrap_err();
+        assert!(error.is_transient());
+        assert_eq!(simulated.operations(), 10);
+
+        let (simulated, storage) = world(0, 10);
+        let id = BlobId::new("p");
+        assert!(storage.metadata(&id).unwrap_err().is_not_found());
+        let create_only = PutOptions {
+            create_only: true,
+            ..PutOptions::default()
+        };
+        storage.put_bytes(&id, b"", &create_only).unwrap();
+        let error = storage.put_bytes(&id, b"", &create_only).unwrap_err();
+        assert_eq!(error.code(), "blob-already-exists");
+        assert_eq!(simulated.operations(), 3);
+    }
+}

@@ -1,0 +1,256 @@
+//! What a store is: the operations that maintenance needs, and no more.
+//!
+//! The trait fits a local folder and the flat key space of S3, GCS and Azure alike: raw string
+//! prefixes (`p`, `xn3_`, `p0`), pages in key order, no folders. [`BlobStore::scan`] is for those
+//! who sort anyway and want the names as cheaply as the store can give them. Mirrors Kopia's
+//! `repo/blob/storage.go`.
+
+use std::fmt::Debug;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{BlobError, BlobSource};
+use crate::clock::Timestamp;
+use crate::kopia::blob_id::BlobId;
+
+/// Largest page of a listing: what S3 gives in one request. About 200 KiB.
+pub const LIST_PAGE_MAX: usize = 1000;
+
+/// What the storage knows of a blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobMetadata {
+    /// Its name.
+    pub id: BlobId,
+    /// Its length in bytes.
+    pub length: u64,
+    /// When the storage took it, by the storage's clock.
+    pub timestamp: Timestamp,
+}
+
+/// A blob as a scan shows it: what the store knows without asking further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScannedBlob<'a> {
+    /// Its name.
+    pub id: &'a str,
+    /// Its length in bytes, where that costs nothing.
+    pub length: Option<u64>,
+    /// Reading blobs in ascending order of it is fastest: the inode number on a local disk, 0
+    /// elsewhere.
+    pub locality: u64,
+}
+
+/// How long a blob must not be deleted (object lock).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Kopia's mode: `GOVERNANCE`, `COMPLIANCE` or `Locked`.
+    pub mode: String,
+    /// The moment after which it may be deleted.
+    pub until: Timestamp,
+}
+
+impl Retention {
+    /// Tells whether Kopia locks blobs of this name: packs, index blobs, the format blobs.
+    pub fn applies_to(id: &BlobId) -> bool {
+        const PREFIXES: [&str; 6] = ["n", "x", "p", "q", "kopia.repository", "kopia.blobcfg"];
+        PREFIXES
+            .iter()
+            .any(|prefix| id.as_str().starts_with(prefix))
+    }
+}
+
+/// How a blob is put.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PutOptions {
+    /// Fail with [`BlobError::AlreadyExists`] if the blob is there, instead of replacing it.
+    pub create_only: bool,
+    /// Lock the blob.
+    pub retention: Option<Retention>,
+}
+
+/// A place that keeps blobs.
+#[async_trait]
+pub trait BlobStore: Send + Sync + Debug {
+    /// Fills `into` with the bytes from `offset` on, as far as the blob reaches; returns how many.
+    ///
+    /// An offset at or behind the end gives 0. Errors: `NotFound`.
+    async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError>;
+
+    /// Returns length and timestamp. Errors: `NotFound`.
+    async fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError>;
+
+    /// Returns the first `limit` blobs whose ID starts with `prefix` and is greater than `after`,
+    /// in ascending order of their IDs (as bytes).
+    ///
+    /// A page shorter than `limit` is the last one. A `limit` above [`LIST_PAGE_MAX`] is
+    /// `Unsupported`.
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&BlobId>,
+        limit: usize,
+    ) -> Result<Vec<BlobMetadata>, BlobError>;
+
+    /// Shows every blob whose ID starts with `prefix` once, in the order that is cheapest for the
+    /// store, until `visit` breaks. Constant memory.
+    async fn scan(
+        &self,
+        prefix: &str,
+        visit: &mut (dyn for<'a> FnMut(ScannedBlob<'a>) -> ControlFlow<()> + Send),
+    ) -> Result<(), BlobError> {
+        scan_by_pages(self, prefix, visit).await
+    }
+
+    /// Puts a blob whole, durable before it returns, or not at all; returns its storage timestamp.
+    ///
+    /// Rewinds `source` first. Errors: `AlreadyExists` with `create_only`; `Unsupported` for an
+    /// option that the store does not have.
+    async fn put(
+        &self,
+        id: &BlobId,
+        source: &mut dyn BlobSource,
+        options: &PutOptions,
+    ) -> Result<Timestamp, BlobError>;
+
+    /// Deletes a blob; one that is not there is fine.
+    async fn delete(&self, id: &BlobId) -> Result<(), BlobError>;
+
+    /// Returns where it is, for messages; no secrets.
+    fn location(&self) -> String;
+
+    /// Tells whether the futures may have to wait for something, and so need a runtime around them.
+    fn waits(&self) -> bool {
+        true
+    }
+}
+
+#[async_trait]
+impl<S: BlobStore + ?Sized> BlobStore for Arc<S> {
+    async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
+        (**self).get(id, offset, into).await
+    }
+
+    async fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
+        (**self).metadata(id).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&BlobId>,
+        limit: usize,
+    ) -> Result<Vec<BlobMetadata>, BlobError> {
+        (**self).list(prefix, after, limit).await
+    }
+
+    async fn scan(
+        &self,
+        prefix: &str,
+        visit: &mut (dyn for<'a> FnMut(ScannedBlob<'a>) -> ControlFlow<()> + Send),
+    ) -> Result<(), BlobError> {
+        (**self).scan(prefix, visit).await
+    }
+
+    async fn put(
+        &self,
+        id: &BlobId,
+        source: &mut dyn BlobSource,
+        options: &PutOptions,
+    ) -> Result<Timestamp, BlobError> {
+        (**self).put(id, source, options).await
+    }
+
+    async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
+        (**self).delete(id).await
+    }
+
+    fn location(&self) -> String {
+        (**self).location()
+    }
+
+    fn waits(&self) -> bool {
+        (**self).waits()
+    }
+}
+
+/// Scans by listing page after page: for stores whose only order is the order of IDs. One page of
+/// memory.
+pub async fn scan_by_pages<S: BlobStore + ?Sized>(
+    store: &S,
+    prefix: &str,
+    visit: &mut (dyn for<'a> FnMut(ScannedBlob<'a>) -> ControlFlow<()> + Send),
+) -> Result<(), BlobError> {
+    let mut after: Option<BlobId> = None;
+    loop {
+        let page = store.list(prefix, after.as_ref(), LIST_PAGE_MAX).await?;
+        for blob in &page {
+            let shown = ScannedBlob {
+                id: blob.id.as_str(),
+                length: Some(blob.length),
+                locality: 0,
+            };
+            if visit(shown).is_break() {
+                return Ok(());
+            }
+        }
+        if page.len() < LIST_PAGE_MAX {
+            return Ok(());
+        }
+        after = page.into_iter().next_back().map(|blob| blob.id);
+    }
+}
+
+/// Refuses names that no store takes.
+pub(super) fn check_name(id: &BlobId) -> Result<(), BlobError> {
+    let text = id.as_str();
+    let reason = if text.is_empty() {
+        "it is empty"
+    } else if text.contains('/') {
+        "it has a slash"
+    } else if text.contains('\0') {
+        "it has a zero byte"
+    } else {
+        return Ok(());
+    };
+    Err(BlobError::InvalidName {
+        id: text.to_owned(),
+        reason,
+    })
+}
+
+/// Refuses pages that are too long; cutting them would look like the end of the listing.
+pub(super) fn check_limit(prefix: &str, limit: usize) -> Result<(), BlobError> {
+    if limit <= LIST_PAGE_MAX {
+        return Ok(());
+    }
+    Err(BlobError::Unsupported {
+        operation: "list",
+        id: format!("{prefix}*"),
+        what: "pages of more than 1000 blobs",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kopia_locks_what_data_depends_on() {
+        for (name, locked) in [
+            ("p00", true),
+            ("q00", true),
+            ("n00", true),
+            ("xw1", true),
+            ("kopia.repository", true),
+            ("kopia.blobcfg", true),
+            ("kopia.maintenance", false),
+            ("s00", false),
+            ("m00", false),
+            ("l00", false),
+            ("_log_", false),
+        ] {
+            assert_eq!(Retention::applies_to(&BlobId::new(name)), locked, "{name}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Why a task stops. Every stop leaves the repository as complete as it was.
+
+use thiserror::Error;
+
+use super::strategy::StrategyError;
+use crate::blob::BlobError;
+use crate::repository::RepositoryError;
+use crate::spill::SpillError;
+
+/// Why maintenance cannot go on.
+#[derive(Debug, Error)]
+pub enum MaintenanceError {
+    /// The repository cannot be read or written.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The strategy failed or answered what the host refuses.
+    #[error(transparent)]
+    Strategy(#[from] StrategyError),
+    /// Somebody else maintains this repository.
+    #[error("maintenance belongs to {recorded}, not to {ours}")]
+    NotOwner {
+        /// Owner in the repository.
+        recorded: String,
+        /// Who we act as.
+        ours: String,
+    },
+    /// Nobody maintains this repository.
+    #[error("the repository records no maintenance owner")]
+    EmptyOwner,
+    /// The repository has the old index manager.
+    #[error("the repository has index manager V0 (no epochs)")]
+    IndexManagerV0,
+    /// Complete sets for the same epochs differ: a reader may see fewer entries than there are.
+    #[error("{hidden} entries are hidden from readers: index sets differ ({sets})")]
+    UnequalSets {
+        /// Entries that a reader may miss.
+        hidden: u64,
+        /// The epochs and sets.
+        sets: String,
+    },
+    /// What was planned is not possible any more: somebody else changed the epochs meanwhile.
+    #[error("the epochs changed while the task ran: {what}")]
+    Changed {
+        /// What is different.
+        what: String,
+    },
+    /// The watermark may only move forward.
+    #[error("the deletion watermark is at second {current} and cannot move back to {wanted}")]
+    WatermarkBackwards {
+        /// Where it is.
+        current: i64,
+        /// Where it should go.
+        wanted: i64,
+    },
+}
+
+impl MaintenanceError {
+    /// Returns the stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Repository(source) => source.code(),
+            Self::Strategy(source) => source.code(),
+            Self::NotOwner { .. } => "not-owner",
+            Self::EmptyOwner => "empty-owner",
+            Self::IndexManagerV0 => "index-manager-v0",
+            Self::UnequalSets { .. } => "unequal-index-sets",
+            Self::Changed { .. } => "epochs-changed",
+            Self::WatermarkBackwards { .. } => "watermark-backwards",
+        }
+    }
+}
+
+impl From<BlobError> for MaintenanceError {
+    fn from(error: BlobError) -> Self {
+        Self::Repository(error.into())
+    }
+}
+
+impl From<SpillError> for MaintenanceError {
+    fn from(error: SpillError) -> Self {
+        Self::Repository(error.into())
+    }
+}

@@ -1,0 +1,137 @@
+//! A finished index blob before it is sealed: rows and pack names in scratch, everything else known.
+//!
+//! The plaintext is never stored as one file. It is read as a stream, as often as needed (once to seal it, and
+//! once more to hash it where the hash could not be made on the way), from two files: the rows, which may be
+//! wider than the finished entries by the bytes that turned out not to be needed, and the pack names in the
+//! order of their numbers, 64 bytes each.
+//!
+//! Memory: two windows of 64 KiB a reader. Mirrors the layout of Kopia's `index_v1.go` and `index_v2.go`.
+
+use std::sync::Arc;
+
+use crate::kopia::hashing::{Digest, HashFunction, Hasher};
+use crate::kopia::index_blob::ContentFormat;
+use crate::kopia::index_builder::{IndexShape, encode_format, encode_pack_slot};
+use crate::spill::{ScratchFile, SequentialReader};
+
+use super::RepositoryError;
+use super::pack_names::{SLOT_BYTES, name_of};
+
+/// Read buffer of rows and of names, in bytes.
+const WINDOW_BYTES: usize = 64 * 1024;
+
+/// Rows that are written to a stream at a time.
+const ROWS_AT_A_TIME: usize = 1024;
+
+/// An index blob, ready to be hashed and sealed.
+pub struct IndexImage {
+    /// Header of the finished blob.
+    pub shape: IndexShape,
+    /// Keys and entries, each `row_bytes` wide.
+    pub rows: Arc<ScratchFile>,
+    /// Width of a row in `rows`; at least that of the finished rows.
+    pub row_bytes: usize,
+    /// Slots of pack names in the order of their numbers.
+    pub names: Arc<ScratchFile>,
+    /// Length of all names together, in bytes.
+    pub name_bytes: u64,
+    /// Content formats by number.
+    pub formats: Vec<ContentFormat>,
+}
+
+impl IndexImage {
+    /// Returns the length of the plaintext, in bytes.
+    pub fn plain_bytes(&self) -> u64 {
+        self.shape.names_at() + self.name_bytes
+    }
+
+    /// Returns the hash of the plaintext: one read of everything.
+    pub fn digest(&self, hash: &HashFunction) -> Result<Digest, RepositoryError> {
+        let mut hasher = hash.hasher();
+        self.stream(&mut |piece| {
+            hasher.update(piece);
+            Ok(())
+        })?;
+        Ok(hasher.finish())
+    }
+
+    /// Finishes a hash that has taken in header and rows already.
+    pub fn digest_tail(&self, mut hasher: Hasher) -> Result<Digest, RepositoryError> {
+        self.stream_tail(&mut |piece| {
+            hasher.update(piece);
+            Ok(())
+        })?;
+        Ok(hasher.finish())
+    }
+
+    /// Calls `take` with the plaintext, piece after piece.
+    pub fn stream(
+        &self,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        take(&self.shape.header())?;
+        self.stream_rows(take)?;
+        self.stream_tail(take)
+    }
+
+    fn stream_rows(
+        &self,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        let finished = self.shape.key_bytes + self.shape.entry_bytes;
+        let end = u64::from(self.shape.entry_count) * self.row_bytes as u64;
+        let mut rows = SequentialReader::new(Arc::clone(&self.rows), 0..end, WINDOW_BYTES);
+        let mut piece = Vec::with_capacity(ROWS_AT_A_TIME * finished);
+        while let Some(row) = rows.next(self.row_bytes)? {
+            piece.extend_from_slice(&row[..finished]);
+            if self.shape.version == 1 {
+                self.move_name_offset(&mut piece);
+            }
+            if piece.len() >= ROWS_AT_A_TIME * finished {
+                take(&piece)?;
+                piece.clear();
+            }
+        }
+        take(&piece)
+    }
+
+    /// Version 1 entries say where their pack's name lies in the blob: known only now.
+    fn move_name_offset(&self, piece: &mut [u8]) {
+        let at = piece.len() - self.shape.entry_bytes + 8;
+        if let Some(field) = piece[at..].first_chunk_mut::<4>() {
+            let offset = u32::from_be_bytes(*field) + self.shape.names_at() as u32;
+            *field = offset.to_be_bytes();
+        }
+    }
+
+    /// Pack table, formats and names.
+    fn stream_tail(
+        &self,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        if self.shape.version != 1 {
+            let mut offset = self.shape.names_at();
+            self.each_name(&mut |name| {
+                let slot = encode_pack_slot(offset as u32, name.len() as u8);
+                offset += name.len() as u64;
+                take(&slot)
+            })?;
+            for format in &self.formats {
+                take(&encode_format(*format))?;
+            }
+        }
+        self.each_name(take)
+    }
+
+    fn each_name(
+        &self,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        let end = self.names.len();
+        let mut slots = SequentialReader::new(Arc::clone(&self.names), 0..end, WINDOW_BYTES);
+        while let Some(slot) = slots.next(SLOT_BYTES)? {
+            take(name_of(slot))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,488 @@
+//! Turns the merged records of a load into finished index blobs. The second half of every merge.
+//!
+//! Three threads in a row, so that both cores are busy: one merges the runs, one takes the winners, numbers
+//! packs and formats by first appearance (as Kopia does, so that equal inputs give equal bytes) and encodes
+//! the rows, one hashes and writes them. The hash of an index blob covers its header, which is known only at
+//! the end; it is begun with a guess (nothing drops out), and made anew from scratch if the guess was wrong.
+//!
+//! Memory: [`BATCHES`] batches of [`BATCH_BYTES`] on each of the two ways, a sort buffer for pack names, and
+//! the merge's own buffers. Mirrors Kopia's `one_use_index_builder.go`; shards are cut by key range.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::kopia::hashing::{Digest, Hasher};
+use crate::kopia::index_blob::{ContentFormat, ENTRY_V1_BYTES};
+use crate::kopia::index_builder::{EntryFields, IndexShape, encode_entry, encode_entry_v1};
+use crate::spill::MappedU32;
+use crate::spill::Merge;
+use crate::spill::{ScratchFile, SequentialWriter};
+use crate::spill::{SortMemory, SortShape, Sorter};
+
+use super::index_image::IndexImage;
+use super::index_load::{FORMATS_MAX, Loaded};
+use super::pack_names::{PackTable, SLOT_BYTES, name_of};
+use super::record::RecordLayout;
+use super::winners::{Records, Winners};
+use super::{Repository, RepositoryError, Workspace};
+
+/// Bytes of a batch between two threads: half a level 2 cache.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// Batches on the way between two threads.
+const BATCHES: usize = 4;
+
+/// Index blobs that one merge may make: with shards of at least 100,000 entries more than anybody has.
+const IMAGES_MAX: usize = 65_536;
+
+/// A finished index blob of a target, with the hash that names it.
+pub struct FinishedIndex {
+    /// The set it belongs to.
+    pub target: u8,
+    /// Its contents.
+    pub image: IndexImage,
+    /// Hash of its plaintext.
+    pub digest: Digest,
+}
+
+/// Merges everything that was loaded into index blobs of at most `shard_entries` entries, target by target.
+pub fn write_indexes(
+    repository: &Repository,
+    workspace: &Workspace,
+    loaded: &mut Loaded,
+    shard_entries: u64,
+) -> Result<Vec<FinishedIndex>, RepositoryError> {
+    let (rows_out, rows_in) = sync_channel(BATCHES);
+    let (spare_out, spare_in) = sync_channel(2 * BATCHES);
+    let (records_out, records_in) = sync_channel(BATCHES);
+    let merge = loaded.records.merge()?;
+    let layout = loaded.layout;
+    std::thread::scope(|scope| {
+        let merging = scope.spawn(move || feed_records(merge, layout, &records_out));
+        let writing = scope.spawn(move || write_rows(&rows_in, &spare_out));
+        let records = Batches::new(records_in, layout);
+        let mut encoder = Encoder::new(
+            repository,
+            workspace,
+            loaded,
+            shard_entries,
+            rows_out,
+            spare_in,
+        );
+        let encoded = encoder.run(records);
+        let finished = std::mem::take(&mut encoder.finished);
+        drop(encoder);
+        let merged = merging.join().unwrap_or(Err(RepositoryError::Interrupted));
+        let written = writing.join().unwrap_or(Err(RepositoryError::Interrupted));
+        // The cause first: the encoder only sees that its neighbours are gone.
+        merged.and(written).and(encoded).map(|()| finished)
+    })
+}
+
+/// Sends the merged records on in batches.
+fn feed_records(
+    mut merge: Merge,
+    layout: RecordLayout,
+    out: &SyncSender<Vec<u8>>,
+) -> Result<(), RepositoryError> {
+    let batch_bytes = BATCH_BYTES / layout.record_bytes() * layout.record_bytes();
+    let mut batch = Vec::with_capacity(batch_bytes);
+    while let Some(record) = merge.next()? {
+        batch.extend_from_slice(record);
+        if batch.len() == batch_bytes {
+            let full = std::mem::replace(&mut batch, Vec::with_capacity(batch_bytes));
+            if out.send(full).is_err() {
+                return Ok(()); // the encoder has stopped and tells why
+            }
+        }
+    }
+    let _ = out.send(batch);
+    Ok(())
+}
+
+/// Records as they come in batches from another thread.
+struct Batches {
+    incoming: Receiver<Vec<u8>>,
+    layout: RecordLayout,
+    batch: Vec<u8>,
+    at: usize,
+}
+
+impl Batches {
+    fn new(incoming: Receiver<Vec<u8>>, layout: RecordLayout) -> Self {
+        Self {
+            incoming,
+            layout,
+            batch: Vec::new(),
+            at: 0,
+        }
+    }
+}
+
+impl Records for Batches {
+    fn next(&mut self) -> Result<Option<&[u8]>, RepositoryError> {
+        let bytes = self.layout.record_bytes();
+        if self.at + bytes > self.batch.len() {
+            match self.incoming.recv() {
+                Ok(batch) => (self.batch, self.at) = (batch, 0),
+                Err(_) => return Ok(None),
+            }
+            if self.batch.len() < bytes {
+                return Ok(None);
+            }
+        }
+        self.at += bytes;
+        Ok(self.batch.get(self.at - bytes..self.at))
+    }
+}
+
+/// What the encoding thread tells the writing thread.
+enum Piece {
+    /// A new file begins; the hash has taken in a header.
+    Begin(Arc<ScratchFile>, Box<Hasher>),
+    /// Rows of the current file.
+    Rows(Vec<u8>),
+    /// The current file ends; its hash is wanted back.
+    End(SyncSender<Box<Hasher>>),
+}
+
+/// Hashes and writes rows.
+fn write_rows(
+    incoming: &Receiver<Piece>,
+    spare: &SyncSender<Vec<u8>>,
+) -> Result<(), RepositoryError> {
+    let mut current: Option<(SequentialWriter, Box<Hasher>)> = None;
+    while let Ok(piece) = incoming.recv() {
+        match (piece, &mut current) {
+            (Piece::Begin(file, hasher), _) => {
+                current = Some((SequentialWriter::new(file, BATCH_BYTES), hasher));
+            }
+            (Piece::Rows(mut rows), Some((writer, hasher))) => {
+                hasher.update(&rows);
+                writer.write(&rows)?;
+                rows.clear();
+                let _ = spare.try_send(rows);
+            }
+            (Piece::End(back), _) => {
+                if let Some((writer, hasher)) = current.take() {
+                    writer.finish()?;
+                    let _ = back.send(hasher);
+                }
+            }
+            (Piece::Rows(_), None) => return Err(RepositoryError::Interrupted),
+        }
+    }
+    Ok(())
+}
+
+/// The index blob that is being encoded.
+struct Shard {
+    target: u8,
+    rows: Arc<ScratchFile>,
+    guess: IndexShape,
+    entries: u64,
+    first_value: u32,
+    longest: u32,
+    formats: Vec<ContentFormat>,
+    /// Number in this shard of every format of the load, [`NO_FORMAT`] before its first appearance.
+    format_numbers: [u8; 256],
+}
+
+const NO_FORMAT: u8 = u8::MAX;
+
+struct Encoder<'a> {
+    repository: &'a Repository,
+    workspace: &'a Workspace,
+    layout: RecordLayout,
+    packs: &'a mut PackTable,
+    formats: &'a [ContentFormat],
+    target_entries: &'a [u64; 256],
+    longest: u32,
+    shard_entries: u64,
+    next_value: u32,
+    /// Version 1 only: where the name of each value lies among the names, and how long it is.
+    name_places: Option<(MappedU32, MappedU32)>,
+    next_name_at: u32,
+    batch: Vec<u8>,
+    rows_out: SyncSender<Piece>,
+    spare_in: Receiver<Vec<u8>>,
+    finished: Vec<FinishedIndex>,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(
+        repository: &'a Repository,
+        workspace: &'a Workspace,
+        loaded: &'a mut Loaded,
+        shard_entries: u64,
+        rows_out: SyncSender<Piece>,
+        spare_in: Receiver<Vec<u8>>,
+    ) -> Self {
+        Self {
+            repository,
+            workspace,
+            layout: loaded.layout,
+            packs: &mut loaded.packs,
+            formats: &loaded.formats,
+            target_entries: &loaded.stats.target_entries,
+            longest: loaded.stats.longest_length,
+            shard_entries,
+            next_value: 0,
+            name_places: None,
+            next_name_at: 0,
+            batch: Vec::with_capacity(BATCH_BYTES),
+            rows_out,
+            spare_in,
+            finished: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, records: impl Records) -> Result<(), RepositoryError> {
+        let mut winners = Winners::new(records, self.layout);
+        let mut shard: Option<Shard> = None;
+        while let Some(record) = winners.next(self.packs)? {
+            let target = self.layout.target(record);
+            let full = shard
+                .as_ref()
+                .is_some_and(|open| open.target != target || open.entries >= self.shard_entries);
+            if full && let Some(done) = shard.take() {
+                self.end_shard(done)?;
+            }
+            let open = match &mut shard {
+                Some(open) => open,
+                none => none.insert(self.begin_shard(target)?),
+            };
+            self.encode(open, record)?;
+        }
+        match shard {
+            Some(done) => self.end_shard(done),
+            None => Ok(()),
+        }
+    }
+
+    fn version(&self) -> u8 {
+        self.repository.format.index_version
+    }
+
+    fn begin_shard(&mut self, target: u8) -> Result<Shard, RepositoryError> {
+        if self.finished.len() == IMAGES_MAX {
+            return Err(RepositoryError::TooMany {
+                what: "index blobs",
+                maximum: IMAGES_MAX,
+            });
+        }
+        let rows = Arc::new(self.workspace.scratch.create_file("index-rows")?);
+        let (entries, packs) = (
+            self.target_entries[usize::from(target)],
+            self.packs.different(target),
+        );
+        let formats = self.formats.len().min(FORMATS_MAX) as u16;
+        let version = self.version();
+        let guess = IndexShape {
+            version,
+            key_bytes: self.layout.key_bytes,
+            entry_count: u32::try_from(entries).unwrap_or(u32::MAX),
+            pack_count: packs,
+            format_count: formats,
+            entry_bytes: entry_bytes(version, formats, packs, self.longest),
+        };
+        let mut hasher = Box::new(self.repository.crypto.hash.hasher());
+        hasher.update(&guess.header());
+        self.send(Piece::Begin(Arc::clone(&rows), hasher))?;
+        if version == 1 {
+            let scratch = &self.workspace.scratch;
+            let count = u64::from(packs);
+            self.name_places = Some((
+                MappedU32::create(scratch, count, 0)?,
+                MappedU32::create(scratch, count, 0)?,
+            ));
+            self.next_name_at = 0;
+        }
+        Ok(Shard {
+            target,
+            rows,
+            guess,
+            entries: 0,
+            first_value: self.next_value,
+            longest: 0,
+            formats: Vec::new(),
+            format_numbers: [NO_FORMAT; 256],
+        })
+    }
+
+    #[inline]
+    fn encode(&mut self, shard: &mut Shard, record: &[u8]) -> Result<(), RepositoryError> {
+        let fields = self.layout.fields(record);
+        let pack = self.number_of(shard, fields.pack)?;
+        let format = shard.number_of_format(fields.format, self.formats);
+        shard.longest = shard
+            .longest
+            .max(fields.packed_length)
+            .max(fields.original_length);
+        shard.entries += 1;
+        let entry = EntryFields {
+            timestamp_seconds: fields.timestamp_seconds,
+            deleted: fields.deleted,
+            pack_offset: fields.pack_offset,
+            packed_length: fields.packed_length,
+            original_length: fields.original_length,
+        };
+        let at = self.batch.len();
+        self.batch.extend_from_slice(self.layout.key(record));
+        let from = self.batch.len();
+        self.batch.resize(from + shard.guess.entry_bytes, 0);
+        let out = &mut self.batch[from..];
+        match &self.name_places {
+            None => encode_entry(&shard.guess, &entry, pack, format, out)?,
+            Some((offsets, lengths)) => {
+                let (offset, length) = (offsets.get(u64::from(pack)), lengths.get(u64::from(pack)));
+                let version = shard.formats.get(usize::from(format));
+                let version = version.map_or(0, |format| format.format_version);
+                encode_entry_v1(&entry, version, offset, length as u8, out)?;
+            }
+        }
+        if self.batch.len() + (self.batch.len() - at) > BATCH_BYTES {
+            self.send_batch()?;
+        }
+        Ok(())
+    }
+
+    /// Returns the number that a pack has in the shard: by first appearance.
+    #[inline]
+    fn number_of(&mut self, shard: &Shard, pack: u32) -> Result<u32, RepositoryError> {
+        let (canonical, value) = self.packs.value(pack);
+        if let Some(value) = value.filter(|value| *value >= shard.first_value) {
+            return Ok(value - shard.first_value);
+        }
+        let value = self.next_value;
+        self.next_value += 1;
+        self.packs.set_value(canonical, value);
+        if let Some((offsets, lengths)) = &mut self.name_places {
+            let length = u32::from(self.packs.slot(canonical)?[1]);
+            offsets.set(u64::from(value - shard.first_value), self.next_name_at);
+            lengths.set(u64::from(value - shard.first_value), length);
+            self.next_name_at += length;
+        }
+        Ok(value - shard.first_value)
+    }
+
+    fn send(&self, piece: Piece) -> Result<(), RepositoryError> {
+        self.rows_out
+            .send(piece)
+            .map_err(|_| RepositoryError::Interrupted)
+    }
+
+    fn send_batch(&mut self) -> Result<(), RepositoryError> {
+        self.workspace
+            .progress
+            .advance((self.batch.len() / self.layout.key_bytes.max(1) / 2) as u64);
+        let next = self
+            .spare_in
+            .try_recv()
+            .unwrap_or_else(|_| Vec::with_capacity(BATCH_BYTES));
+        let rows = std::mem::replace(&mut self.batch, next);
+        self.send(Piece::Rows(rows))
+    }
+
+    fn end_shard(&mut self, shard: Shard) -> Result<(), RepositoryError> {
+        self.send_batch()?;
+        let (back_out, back_in) = sync_channel(1);
+        self.send(Piece::End(back_out))?;
+        let (names, name_bytes) = self.sort_names(shard.first_value)?;
+        let hasher = back_in.recv().map_err(|_| RepositoryError::Interrupted)?;
+        let packs = self.next_value - shard.first_value;
+        let formats = shard.formats.len() as u16;
+        let version = self.version();
+        let shape = IndexShape {
+            entry_count: u32::try_from(shard.entries).unwrap_or(u32::MAX),
+            pack_count: packs,
+            format_count: formats,
+            entry_bytes: entry_bytes(version, formats, packs, shard.longest),
+            ..shard.guess
+        };
+        let guessed = shape == shard.guess && version != 1;
+        let row_bytes = shard.guess.key_bytes + shard.guess.entry_bytes;
+        let (rows, formats) = (shard.rows, shard.formats);
+        let image = IndexImage {
+            shape,
+            rows,
+            row_bytes,
+            names,
+            name_bytes,
+            formats,
+        };
+        let digest = if guessed {
+            image.digest_tail(*hasher)?
+        } else {
+            image.digest(&self.repository.crypto.hash)?
+        };
+        self.finished.push(FinishedIndex {
+            target: shard.target,
+            image,
+            digest,
+        });
+        Ok(())
+    }
+
+    /// Writes the names of the shard's packs in the order of their numbers.
+    fn sort_names(&self, first: u32) -> Result<(Arc<ScratchFile>, u64), RepositoryError> {
+        let shape = SortShape {
+            record_bytes: 4 + SLOT_BYTES,
+            group: None,
+        };
+        let plan = &self.workspace.memory;
+        let memory = SortMemory {
+            buffer_bytes: plan.pipeline_bytes,
+            ..self.workspace.sort_memory(1)
+        };
+        let sorter = Sorter::new(self.workspace.scratch.clone(), shape, memory);
+        let mut buffer = sorter.buffer();
+        self.packs.for_each_valued(first, |value, slot| {
+            Ok(buffer.push_with(|out| {
+                out[..4].copy_from_slice(&value.to_be_bytes());
+                out[4..].copy_from_slice(slot);
+            })?)
+        })?;
+        buffer.finish()?;
+        let runs = sorter.finish()?;
+        let mut merge = runs.merge()?;
+        let file = Arc::new(self.workspace.scratch.create_file("index-names")?);
+        let mut writer = SequentialWriter::new(Arc::clone(&file), BATCH_BYTES);
+        let mut name_bytes = 0;
+        while let Some(record) = merge.next()? {
+            let slot = &record[4..];
+            name_bytes += name_of(slot).len() as u64;
+            writer.write(slot)?;
+        }
+        writer.finish()?;
+        Ok((file, name_bytes))
+    }
+}
+
+impl Shard {
+    /// Returns the number that a format of the load has in this shard: by first appearance.
+    #[inline]
+    fn number_of_format(&mut self, format: u8, formats: &[ContentFormat]) -> u8 {
+        let known = self.format_numbers[usize::from(format)];
+        if known != NO_FORMAT {
+            return known;
+        }
+        let number = self.formats.len() as u8;
+        self.formats.push(
+            formats
+                .get(usize::from(format))
+                .copied()
+                .unwrap_or_default(),
+        );
+        self.format_numbers[usize::from(format)] = number;
+        number
+    }
+}
+
+/// Returns the width of an entry: version 1 has one, version 2 the smallest that holds everything.
+fn entry_bytes(version: u8, formats: u16, packs: u32, longest: u32) -> usize {
+    match version {
+        1 => ENTRY_V1_BYTES,
+        _ => IndexShape::entry_bytes_needed(formats, packs, longest),
+    }
+}

@@ -1,0 +1,105 @@
+//! Opens a repository: format blob, password, features, upgrade lock, retention.
+//!
+//! Nothing is written. A repository that was written by a newer Kopia, requires a feature that we do not
+//! know, or is being upgraded is refused here, before anything else is read. Memory: the table of the key
+//! derivation, freed before anything else is allocated, and a format blob of at most 1 MiB.
+//! Mirrors Kopia's `repo/open.go`.
+
+use std::sync::Arc;
+
+use crate::blob::Storage;
+use crate::clock::{SharedClock, SharedRandomness};
+use crate::kopia::blob_id::{BLOB_CONFIG, BlobId, REPOSITORY};
+use crate::kopia::format_blob::{BlobConfig, FormatBlob, RepositoryFormat};
+use crate::kopia::sealed_blob::BlobCrypto;
+
+use super::RepositoryError;
+
+/// Largest `kopia.repository` and `kopia.blobcfg`, in bytes; real ones have about 1 KiB.
+const FORMAT_BLOB_BYTES_MAX: usize = 1024 * 1024;
+
+/// What opening needs besides the store.
+pub struct OpenOptions {
+    /// The repository's password.
+    pub password: Vec<u8>,
+    /// Memory for the key derivation, in bytes.
+    pub unlock_memory_bytes: usize,
+    /// The client's clock.
+    pub clock: SharedClock,
+    /// Where nonces and set names come from.
+    pub randomness: SharedRandomness,
+}
+
+/// An opened repository. Cheap to clone.
+#[derive(Clone)]
+pub struct Repository {
+    /// The store.
+    pub storage: Storage,
+    /// Parameters and keys.
+    pub format: Arc<RepositoryFormat>,
+    /// Retention on put.
+    pub blob_config: Arc<BlobConfig>,
+    /// Opens and seals index, session and log blobs.
+    pub crypto: BlobCrypto,
+    /// The client's clock.
+    pub clock: SharedClock,
+    /// Where nonces and set names come from.
+    pub randomness: SharedRandomness,
+}
+
+impl Repository {
+    /// Opens the repository in `storage`.
+    pub fn open(storage: Storage, options: &OpenOptions) -> Result<Self, RepositoryError> {
+        let format_blob = match storage.get_all(&BlobId::new(REPOSITORY), FORMAT_BLOB_BYTES_MAX) {
+            Ok(bytes) => FormatBlob::parse(&bytes)?,
+            Err(error) if error.is_not_found() => {
+                return Err(RepositoryError::NoRepository {
+                    location: storage.location(),
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let format = format_blob.unlock(&options.password, options.unlock_memory_bytes)?;
+        check_upgrade_lock(&format, &options.clock)?;
+        let blob_config = match storage.get_all(&BlobId::new(BLOB_CONFIG), FORMAT_BLOB_BYTES_MAX) {
+            Ok(bytes) => BlobConfig::parse(&bytes, &format_blob, &format)?,
+            Err(error) if error.is_not_found() => BlobConfig::default(),
+            Err(error) => return Err(error.into()),
+        };
+        let crypto = format.blob_crypto()?;
+        Ok(Self {
+            storage,
+            format: Arc::new(format),
+            blob_config: Arc::new(blob_config),
+            crypto,
+            clock: Arc::clone(&options.clock),
+            randomness: Arc::clone(&options.randomness),
+        })
+    }
+
+    /// Returns the bytes of a content key in this repository's index: prefix and hash.
+    pub fn key_bytes(&self) -> usize {
+        self.crypto.hash.digest_bytes() + 1
+    }
+
+    /// Returns `N` unpredictable bytes.
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.randomness.fill(&mut bytes);
+        bytes
+    }
+}
+
+/// Refuses a repository that somebody upgrades; who waits for the lock is the caller's user.
+fn check_upgrade_lock(
+    format: &RepositoryFormat,
+    clock: &SharedClock,
+) -> Result<(), RepositoryError> {
+    match &format.upgrade_lock {
+        Some(lock) if lock.locked(clock.now()) => Err(RepositoryError::UpgradeLock {
+            owner: lock.owner_id.clone(),
+            since: lock.creation_time,
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,295 @@
+//! Loads an index blob that is too large for memory (Kopia writes them up to 560 MB): it is opened in pieces
+//! into scratch and read from there only after its tag has been verified.
+//!
+//! Memory: one piece of the store's bytes and windows of [`WINDOW_BYTES`]. Scratch: the size of the blob.
+//! Invariant: no entry of a blob is used before the blob's last byte was authenticated.
+
+use std::sync::Arc;
+
+use crate::kopia::FormatError;
+use crate::kopia::blob_id::BlobId;
+use crate::kopia::encryption::{NONCE_BYTES, OVERHEAD_BYTES, TAG_BYTES};
+use crate::kopia::index_blob::{IndexLayout, KeyOrder, PackRef, in_blob};
+use crate::kopia::sealed_blob::iv_of_name;
+use crate::spill::{ScratchFile, SequentialReader};
+
+use super::RepositoryError;
+use super::index_load::{BlobContext, Worker};
+
+/// Buffer of each region of the opened blob, in bytes.
+const WINDOW_BYTES: usize = 64 * 1024;
+
+impl Worker<'_, '_> {
+    /// Takes in a blob that did not fit into memory.
+    pub(super) fn large_blob(
+        &mut self,
+        blob: &BlobId,
+        context: &mut BlobContext<'_>,
+    ) -> Result<(), RepositoryError> {
+        let (plain, stored_bytes) = self.open_into_scratch(blob)?;
+        self.stats.stored_bytes += stored_bytes;
+        let mut header = [0; 17];
+        let header = {
+            let bytes = plain.len().min(17) as usize;
+            plain.read_exact_at(&mut header[..bytes], 0)?;
+            &header[..bytes]
+        };
+        let layout = IndexLayout::parse(header, plain.len(), context.name)?;
+        if layout.entry_count == 0 {
+            return Ok(());
+        }
+        self.check_key_bytes(layout.key_bytes, context.name)?;
+        let mut names = Window::new(Arc::clone(&plain));
+        self.take_formats(&plain, &layout, context)?;
+        if context.target.is_some() && layout.pack_count > 0 {
+            self.take_names(&plain, &layout, context, &mut names)?;
+        }
+        if context.target.is_some() {
+            self.run = Some(self.shared.records.sorted_run());
+        }
+        self.take_entries(&plain, &layout, context, names)?;
+        if let Some(run) = self.run.take() {
+            run.finish()?;
+        }
+        Ok(())
+    }
+
+    /// Opens the blob into a file of scratch and verifies its tag. Returns also its bytes as stored.
+    fn open_into_scratch(&self, blob: &BlobId) -> Result<(Arc<ScratchFile>, u64), RepositoryError> {
+        let repository = self.shared.repository;
+        let name = blob.as_str();
+        let stored_bytes = repository.storage.metadata(blob)?.length;
+        let mut pieces = SealedPieces::new(self, blob, stored_bytes)?;
+        let sealed_bytes = pieces.sealed_bytes;
+        if sealed_bytes < OVERHEAD_BYTES as u64 {
+            return Err(FormatError::malformed(name, "too short to be decrypted").into());
+        }
+        let plain = Arc::new(
+            self.shared
+                .workspace
+                .scratch
+                .create_file("large-index-blob")?,
+        );
+        let text_bytes = sealed_bytes - OVERHEAD_BYTES as u64;
+        let mut piece = Vec::new();
+        pieces.take(NONCE_BYTES, &mut piece)?;
+        let nonce: [u8; NONCE_BYTES] = piece
+            .as_slice()
+            .try_into()
+            .map_err(|_| FormatError::malformed(name, "cut short"))?;
+        let mut opener = repository
+            .crypto
+            .encryption
+            .opener(&iv_of_name(name)?, &nonce);
+        let (mut written, piece_bytes) = (0, self.shared.workspace.memory.blob_bytes as u64 / 2);
+        while written < text_bytes {
+            pieces.take((text_bytes - written).min(piece_bytes) as usize, &mut piece)?;
+            opener.decrypt(&mut piece);
+            plain.write_all_at(&piece, written)?;
+            written += piece.len() as u64;
+        }
+        pieces.take(TAG_BYTES, &mut piece)?;
+        let tag: [u8; TAG_BYTES] = piece
+            .as_slice()
+            .try_into()
+            .map_err(|_| FormatError::malformed(name, "cut short"))?;
+        opener.finish(&tag).map_err(|_| FormatError::Tag {
+            what: name.to_owned(),
+        })?;
+        Ok((plain, stored_bytes))
+    }
+
+    fn take_formats(
+        &mut self,
+        plain: &ScratchFile,
+        layout: &IndexLayout,
+        context: &mut BlobContext<'_>,
+    ) -> Result<(), RepositoryError> {
+        let mut bytes = [0; 6];
+        for number in 0..u64::from(layout.format_count) {
+            plain.read_exact_at(&mut bytes, layout.formats_at + number * 6)?;
+            self.take_format(context, number as usize, layout.decode_format(&bytes))?;
+        }
+        Ok(())
+    }
+
+    fn take_names(
+        &mut self,
+        plain: &Arc<ScratchFile>,
+        layout: &IndexLayout,
+        context: &mut BlobContext<'_>,
+        names: &mut Window,
+    ) -> Result<(), RepositoryError> {
+        context.first_pack = Some(self.reserve_names(layout.pack_count)?);
+        let range = layout.packs_at..layout.packs_at + u64::from(layout.pack_count) * 5;
+        let mut slots = SequentialReader::new(Arc::clone(plain), range, WINDOW_BYTES);
+        while let Some(slot) = slots.next(5)? {
+            let slot = slot.first_chunk().ok_or(RepositoryError::Interrupted)?;
+            let (offset, length) = layout.decode_pack_slot(slot);
+            let name = names.read(u64::from(offset), usize::from(length), context.name)?;
+            self.push_name(context, name)?;
+        }
+        Ok(())
+    }
+
+    fn take_entries(
+        &mut self,
+        plain: &Arc<ScratchFile>,
+        layout: &IndexLayout,
+        context: &mut BlobContext<'_>,
+        names: Window,
+    ) -> Result<(), RepositoryError> {
+        let row_bytes = layout.row_bytes();
+        let end = layout.entries_at + u64::from(layout.entry_count) * row_bytes as u64;
+        let mut rows =
+            SequentialReader::new(Arc::clone(plain), layout.entries_at..end, WINDOW_BYTES);
+        let (name, names) = (context.name, std::cell::RefCell::new(names));
+        let name_of = |pack| {
+            let (offset, length) = match pack {
+                PackRef::Name { offset, len } => (offset, len),
+                PackRef::Number(number) => {
+                    let mut slot = [0; 5];
+                    plain.read_exact_at(&mut slot, layout.packs_at + u64::from(number) * 5)?;
+                    layout.decode_pack_slot(&slot)
+                }
+            };
+            let mut names = names.borrow_mut();
+            Ok(names
+                .read(u64::from(offset), usize::from(length), name)?
+                .to_vec())
+        };
+        let mut order = KeyOrder::default();
+        let mut number = 0;
+        while let Some(row) = rows.next(row_bytes)? {
+            let (key, rest) = row.split_at(layout.key_bytes);
+            order.check(key, name)?;
+            let entry = layout
+                .decode_entry(rest, OVERHEAD_BYTES as u32)
+                .map_err(|error| in_blob(error, name, number))?;
+            number += 1;
+            self.entry(context, key, &entry, layout.version == 1, name_of)?;
+        }
+        self.count_entries(context, layout.entry_count);
+        Ok(())
+    }
+}
+
+/// The sealed bytes of a blob in order: from the store as they are, or with ECC decoded block by block.
+struct SealedPieces<'a, 's, 'i> {
+    worker: &'a Worker<'s, 'i>,
+    blob: &'a BlobId,
+    decoder: Option<crate::kopia::ecc::BlockDecoder>,
+    sealed_bytes: u64,
+    at: u64,
+    block: u64,
+    left_over: Vec<u8>,
+}
+
+impl<'a, 's, 'i> SealedPieces<'a, 's, 'i> {
+    fn new(
+        worker: &'a Worker<'s, 'i>,
+        blob: &'a BlobId,
+        stored_bytes: u64,
+    ) -> Result<Self, RepositoryError> {
+        let decoder = match &worker.shared.repository.crypto.ecc {
+            None => None,
+            Some(ecc) => Some(ecc.decoder(stored_bytes)?),
+        };
+        let mut pieces = Self {
+            worker,
+            blob,
+            decoder,
+            sealed_bytes: stored_bytes,
+            at: 0,
+            block: 0,
+            left_over: Vec::new(),
+        };
+        if pieces.decoder.is_some() {
+            pieces.decode_block()?;
+            let left = pieces
+                .decoder
+                .as_ref()
+                .map_or(0, |decoder| decoder.plain_bytes_left());
+            pieces.sealed_bytes = pieces.left_over.len() as u64 + left;
+        }
+        Ok(pieces)
+    }
+
+    /// Replaces `out` by the next `bytes` bytes.
+    fn take(&mut self, bytes: usize, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
+        if self.decoder.is_none() {
+            out.resize(bytes, 0);
+            self.read(self.at, out)?;
+            self.at += bytes as u64;
+            return Ok(());
+        }
+        while self.left_over.len() < bytes {
+            self.decode_block()?;
+        }
+        out.clear();
+        out.extend(self.left_over.drain(..bytes));
+        Ok(())
+    }
+
+    /// Decodes the next block behind what is left over.
+    fn decode_block(&mut self) -> Result<(), RepositoryError> {
+        let mut decoder = self.decoder.take().ok_or(RepositoryError::Interrupted)?;
+        if self.block == decoder.blocks() {
+            return Err(FormatError::malformed(self.blob.as_str(), "cut short").into());
+        }
+        let ranges = decoder.ranges(self.block);
+        let mut parity = vec![0; (ranges.parity.end - ranges.parity.start) as usize];
+        let mut data = vec![0; (ranges.data.end - ranges.data.start) as usize];
+        self.read(ranges.parity.start, &mut parity)?;
+        self.read(ranges.data.start, &mut data)?;
+        decoder.decode_block(self.block, &parity, &data, &mut self.left_over)?;
+        self.block += 1;
+        self.decoder = Some(decoder);
+        Ok(())
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), RepositoryError> {
+        let got = self
+            .worker
+            .shared
+            .repository
+            .storage
+            .get(self.blob, offset, into)?;
+        if got == into.len() {
+            return Ok(());
+        }
+        Err(FormatError::malformed(self.blob.as_str(), "shorter than its listing says").into())
+    }
+}
+
+/// Random reads that mostly go forwards: names of packs.
+struct Window {
+    file: Arc<ScratchFile>,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    fn new(file: Arc<ScratchFile>) -> Self {
+        Self {
+            file,
+            start: 0,
+            bytes: Vec::new(),
+        }
+    }
+
+    fn read(&mut self, offset: u64, length: usize, blob: &str) -> Result<&[u8], RepositoryError> {
+        let end = offset + length as u64;
+        if end > self.file.len() {
+            return Err(FormatError::malformed(blob, "a pack name outside the blob").into());
+        }
+        if offset < self.start || end > self.start + self.bytes.len() as u64 {
+            let bytes = (self.file.len() - offset).min(WINDOW_BYTES as u64) as usize;
+            self.bytes.resize(bytes, 0);
+            self.file.read_exact_at(&mut self.bytes, offset)?;
+            self.start = offset;
+        }
+        let from = (offset - self.start) as usize;
+        Ok(self.bytes.get(from..from + length).unwrap_or_default())
+    }
+}

@@ -1,0 +1,239 @@
+//! Seals a finished index blob on its way to the store: nothing of it is ever whole in memory.
+//!
+//! A thread reads the plaintext from scratch and encrypts it piece by piece while the store writes. With ECC
+//! the sealed bytes go through scratch once more, since all parity comes first. The source can be started
+//! again (a retried PUT) and then gives the same bytes: the nonce is chosen once.
+//! Memory: [`PIECES`] pieces of [`PIECE_BYTES`].
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::blob::BlobSource;
+use crate::blob::{PutOptions, Retention};
+use crate::clock::Timestamp;
+use crate::kopia::blob_id::BlobId;
+use crate::kopia::encryption::{Encryption, NONCE_BYTES, OVERHEAD_BYTES};
+use crate::kopia::sealed_blob::iv_of_name;
+use crate::spill::ScratchFile;
+
+use super::index_image::IndexImage;
+use super::index_writer::FinishedIndex;
+use super::{Repository, RepositoryError, Workspace};
+
+/// Bytes of a sealed piece.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// Pieces between the sealing thread and the store.
+const PIECES: usize = 3;
+
+/// Writes a finished index blob as `prefix`, hash and `suffix`. Returns its name and storage time.
+pub fn put_index(
+    repository: &Repository,
+    workspace: &Workspace,
+    index: FinishedIndex,
+    prefix: &str,
+    suffix: &str,
+) -> Result<(BlobId, Timestamp), RepositoryError> {
+    let name = BlobId::new(format!("{prefix}{}-{suffix}", index.digest.to_hex()));
+    let iv = iv_of_name(name.as_str())?;
+    let nonce = repository.random();
+    let encryption = repository.crypto.encryption.clone();
+    let mut sealed = SealedIndex::new(Arc::new(index.image), encryption, iv, nonce);
+    let options = put_options(repository, &name);
+    let stored = match &repository.crypto.ecc {
+        None => repository.storage.put(&name, &mut sealed, &options)?,
+        Some(ecc) => {
+            let file = spool(workspace, "sealed-index", &mut sealed)?;
+            let mut encoder = ecc.encoder(file.len())?;
+            let encoded = workspace.scratch.create_file("ecc-index")?;
+            let mut plain = Vec::new();
+            for block in 0..encoder.blocks() {
+                let range = encoder.plain_range(block);
+                plain.resize((range.end - range.start) as usize, 0);
+                file.read_exact_at(&mut plain, range.start)?;
+                let pieces = encoder.encode_block(block, &plain);
+                encoded.write_all_at(pieces.parity, pieces.parity_offset)?;
+                encoded.write_all_at(pieces.data, pieces.data_offset)?;
+            }
+            repository
+                .storage
+                .put(&name, &mut FileSource::new(Arc::new(encoded)), &options)?
+        }
+    };
+    Ok((name, stored))
+}
+
+/// Returns how a blob is to be put: with the repository's retention, where its prefix is under it.
+pub fn put_options(repository: &Repository, name: &BlobId) -> PutOptions {
+    const RETAINED: [&str; 5] = ["n", "x", "p", "q", "kopia.repository"];
+    let retained = RETAINED
+        .iter()
+        .any(|prefix| name.as_str().starts_with(prefix));
+    let retention = repository
+        .blob_config
+        .retention()
+        .filter(|_| retained || name.as_str() == "kopia.blobcfg")
+        .map(|(mode, period)| Retention {
+            mode,
+            until: repository.clock.now().plus(period),
+        });
+    PutOptions {
+        create_only: false,
+        retention,
+    }
+}
+
+/// Writes a source into scratch.
+fn spool(
+    workspace: &Workspace,
+    purpose: &str,
+    source: &mut dyn BlobSource,
+) -> Result<Arc<ScratchFile>, RepositoryError> {
+    let file = workspace.scratch.create_file(purpose)?;
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let read = source
+            .read(&mut piece)
+            .map_err(|source| crate::spill::SpillError::Io {
+                operation: "read".to_owned(),
+                source,
+            })?;
+        if read == 0 {
+            return Ok(Arc::new(file));
+        }
+        file.append(piece.get(..read).unwrap_or_default())?;
+    }
+}
+
+/// A file of scratch as the body of a PUT.
+pub struct FileSource {
+    file: Arc<ScratchFile>,
+    at: u64,
+}
+
+impl FileSource {
+    /// Puts all of `file`.
+    pub fn new(file: Arc<ScratchFile>) -> Self {
+        Self { file, at: 0 }
+    }
+}
+
+impl BlobSource for FileSource {
+    fn len(&self) -> u64 {
+        self.file.len()
+    }
+
+    fn rewind(&mut self) -> io::Result<()> {
+        self.at = 0;
+        Ok(())
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let bytes = (self.file.len() - self.at).min(into.len() as u64) as usize;
+        let into = into.get_mut(..bytes).unwrap_or_default();
+        self.file
+            .read_exact_at(into, self.at)
+            .map_err(io::Error::other)?;
+        self.at += bytes as u64;
+        Ok(bytes)
+    }
+}
+
+/// An index image, sealed while it is read.
+struct SealedIndex {
+    image: Arc<IndexImage>,
+    encryption: Encryption,
+    iv: [u8; 16],
+    nonce: [u8; NONCE_BYTES],
+    pieces: Option<Receiver<io::Result<Vec<u8>>>>,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl SealedIndex {
+    fn new(
+        image: Arc<IndexImage>,
+        encryption: Encryption,
+        iv: [u8; 16],
+        nonce: [u8; NONCE_BYTES],
+    ) -> Self {
+        Self {
+            image,
+            encryption,
+            iv,
+            nonce,
+            pieces: None,
+            piece: Vec::new(),
+            at: 0,
+        }
+    }
+
+    /// Starts a thread that seals from the beginning. It ends by itself when nobody takes its pieces.
+    fn start(&self) -> Receiver<io::Result<Vec<u8>>> {
+        let (out, incoming) = sync_channel(PIECES);
+        let image = Arc::clone(&self.image);
+        let (encryption, iv, nonce) = (self.encryption.clone(), self.iv, self.nonce);
+        std::thread::spawn(move || {
+            if let Err(error) = seal(&image, &encryption, &iv, &nonce, &out) {
+                let _ = out.send(Err(io::Error::other(error)));
+            }
+        });
+        incoming
+    }
+}
+
+fn seal(
+    image: &IndexImage,
+    encryption: &Encryption,
+    iv: &[u8; 16],
+    nonce: &[u8; NONCE_BYTES],
+    out: &SyncSender<io::Result<Vec<u8>>>,
+) -> Result<(), RepositoryError> {
+    let gone = |_| RepositoryError::Interrupted;
+    let mut sealer = encryption.sealer(iv, nonce);
+    out.send(Ok(nonce.to_vec())).map_err(gone)?;
+    let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
+    image.stream(&mut |plain| {
+        piece.extend_from_slice(plain);
+        if piece.len() >= PIECE_BYTES {
+            let next = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
+            let mut full = std::mem::replace(&mut piece, next);
+            sealer.encrypt(&mut full);
+            out.send(Ok(full)).map_err(gone)?;
+        }
+        Ok(())
+    })?;
+    sealer.encrypt(&mut piece);
+    out.send(Ok(piece)).map_err(gone)?;
+    out.send(Ok(sealer.finish().to_vec())).map_err(gone)
+}
+
+impl BlobSource for SealedIndex {
+    fn len(&self) -> u64 {
+        self.image.plain_bytes() + OVERHEAD_BYTES as u64
+    }
+
+    fn rewind(&mut self) -> io::Result<()> {
+        self.pieces = None;
+        self.piece.clear();
+        self.at = 0;
+        Ok(())
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.pieces.is_none() {
+            self.pieces = Some(self.start());
+        }
+        while self.at == self.piece.len() {
+            match self.pieces.as_ref().map(Receiver::recv) {
+                Some(Ok(piece)) => (self.piece, self.at) = (piece?, 0),
+                _ => return Ok(0),
+            }
+        }
+        let bytes = into.len().min(self.piece.len() - self.at);
+        into[..bytes].copy_from_slice(&self.piece[self.at..self.at + bytes]);
+        self.at += bytes;
+        Ok(bytes)
+    }
+}
