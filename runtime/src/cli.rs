@@ -14,6 +14,7 @@ mod kopia_config;
 mod logs;
 mod output;
 mod password;
+mod pending;
 mod strategy;
 mod surroundings;
 mod target;
@@ -41,7 +42,10 @@ pub fn main(arguments: std::env::ArgsOs) -> ExitCode {
     let words: Vec<OsString> = arguments.collect();
     // The child that compiles a plugin limits itself before anything else happens.
     #[cfg(feature = "plugins")]
-    if words.get(1).is_some_and(|word| word == crate::plugin::COMPILE_SUBCOMMAND) {
+    if words
+        .get(1)
+        .is_some_and(|word| word == crate::plugin::COMPILE_SUBCOMMAND)
+    {
         return crate::plugin::compile_child_main(words.into_iter().skip(2));
     }
     let (stdout_is_terminal, stderr_is_terminal) = output::terminals();
@@ -69,11 +73,7 @@ struct StartedBody<'a> {
 
 impl Console {
     /// Finds out which repository a command means, and says that it has begun.
-    fn target(
-        &self,
-        command: &str,
-        repository: &RepositoryArgument,
-    ) -> Result<Target, CliError> {
+    fn target(&self, command: &str, repository: &RepositoryArgument) -> Result<Target, CliError> {
         let given = repository.repository.as_deref();
         let target = Target::new(given, &self.global, &self.surroundings)?;
         self.started(command, &target.location());
@@ -82,7 +82,14 @@ impl Console {
 
     fn started(&self, command: &str, repository: &str) {
         let version = arguments::VERSION;
-        self.output.json(Kind::Started, &StartedBody { command, repository, version });
+        self.output.json(
+            Kind::Started,
+            &StartedBody {
+                command,
+                repository,
+                version,
+            },
+        );
     }
 }
 

@@ -4,8 +4,8 @@ use super::Console;
 use super::arguments::{StatusArguments, VerifyArguments};
 use super::error::{CliError, Exit};
 use super::output::Kind;
+use super::pending::{status as status_of, verify as verification};
 use super::workspace::workspace;
-use crate::repository::{status as status_of, verify as verification};
 
 /// Shows the state of a repository.
 pub(super) fn status(console: &Console, arguments: &StatusArguments) -> Result<Exit, CliError> {
@@ -24,5 +24,9 @@ pub(super) fn verify(console: &Console, arguments: &VerifyArguments) -> Result<E
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let report = verification::verify_index(&repository, &workspace)?;
     console.output.both(Kind::Report, "report", &report);
-    Ok(if report.is_sound() { Exit::Done } else { Exit::SafetyStop })
+    Ok(if report.is_sound() {
+        Exit::Done
+    } else {
+        Exit::SafetyStop
+    })
 }

@@ -24,9 +24,7 @@ use super::wording::{bytes, count};
 use crate::blob::{LocalOptions, LocalStore, Storage};
 use crate::kopia::index_builder::ENTRY_COUNT_MAX;
 use crate::memory::{MIB, MemoryPlan};
-use crate::repository::index_generator::{
-    Generated, GeneratorOptions, GeneratorTarget, generate,
-};
+use crate::repository::index_generator::{Generated, GeneratorOptions, GeneratorTarget, generate};
 use crate::repository::new_repository::{
     NewRepositoryOptions, VELERO_OWNER, VELERO_PASSWORD, create,
 };
@@ -51,7 +49,10 @@ pub(super) fn run(console: &Console, arguments: &DemoArguments) -> Result<Exit, 
         console.output.both(Kind::Report, "report", &report);
         return Ok(Exit::Done);
     }
-    let size = Size { entries: arguments.entries, index_blobs: arguments.index_blobs };
+    let size = Size {
+        entries: arguments.entries,
+        index_blobs: arguments.index_blobs,
+    };
     let steps = Steps {
         console,
         repository: &home.repository,
@@ -71,7 +72,10 @@ pub(super) fn run(console: &Console, arguments: &DemoArguments) -> Result<Exit, 
     };
     let report = DemoReport {
         entries: made.entries + 1,
-        before: Blobs { count: made.index_blobs + 1, bytes: made.index_bytes },
+        before: Blobs {
+            count: made.index_blobs + 1,
+            bytes: made.index_bytes,
+        },
         after,
         memory_limit_bytes: limit_bytes as u64,
         limited_by: steps.limit.describe(),
@@ -94,7 +98,9 @@ fn check(arguments: &DemoArguments) -> Result<(), CliError> {
     }
     if arguments.entries.div_ceil(arguments.index_blobs) > ENTRY_COUNT_MAX as u64 {
         let most = count(ENTRY_COUNT_MAX as u64);
-        return usage(format!("an index blob has at most {most} entries: give more --index-blobs"));
+        return usage(format!(
+            "an index blob has at most {most} entries: give more --index-blobs"
+        ));
     }
     Ok(())
 }
@@ -114,7 +120,11 @@ impl Home {
             path: path.to_owned(),
             reason: reason.to_string(),
         };
-        let base = console.global.scratch.as_ref().unwrap_or(&console.surroundings.temporary);
+        let base = console
+            .global
+            .scratch
+            .as_ref()
+            .unwrap_or(&console.surroundings.temporary);
         let work = base.join(format!("careen-demo-{}", std::process::id()));
         std::fs::create_dir_all(base).map_err(|error| wrong(base, &error))?;
         let repository = match &arguments.keep {
@@ -134,7 +144,11 @@ impl Home {
         };
         let kept = arguments.keep.is_some();
         std::fs::create_dir(&work).map_err(|error| wrong(&work, &error))?;
-        Ok(Self { repository, work, kept })
+        Ok(Self {
+            repository,
+            work,
+            kept,
+        })
     }
 }
 
@@ -170,7 +184,10 @@ fn make(
         "Making a Kopia repository whose index has {entries} entries in {blobs} blobs ..."
     ));
     let surroundings = &console.surroundings;
-    let options = LocalOptions { durable: false, ..surroundings.local_options() };
+    let options = LocalOptions {
+        durable: false,
+        ..surroundings.local_options()
+    };
     let storage = Storage::new(Arc::new(LocalStore::create(directory, options)?));
     let now = surroundings.clock.now();
     let randomness = &surroundings.randomness;
@@ -190,7 +207,11 @@ fn make(
         now,
         settled: !arguments.epoch_open,
     };
-    let target = GeneratorTarget { storage: &storage, crypto: &crypto, randomness };
+    let target = GeneratorTarget {
+        storage: &storage,
+        crypto: &crypto,
+        randomness,
+    };
     let made = generate(&target, &options, &*console.progress)?;
     console.output.text(format_args!(
         "  {} in {}",

@@ -2,16 +2,16 @@
 //!
 //! Listings are told row by row, so their memory does not grow with the repository.
 
+use super::Console;
 use super::arguments::{ChangeArguments, IndexCommand, InspectArguments, ListArguments};
 use super::error::{CliError, Exit};
 use super::output::Kind;
+use super::pending::{inspect, listing};
 use super::strategy;
 use super::target::Target;
 use super::workspace::workspace;
-use super::Console;
 use crate::maintenance::index_plan::{Options, Report, Task};
 use crate::maintenance::{index_maintenance, index_repair};
-use crate::repository::{inspect, listing};
 
 /// Runs an index command.
 pub(super) fn run(console: &Console, command: &IndexCommand) -> Result<Exit, CliError> {
@@ -64,11 +64,16 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
         console.output.both(Kind::Plan, "plan", &plan);
         return Ok(Exit::Done);
     }
-    let report =
-        index_maintenance::run(&repository, &workspace, &mut *splitting, &options, &mut |plan| {
+    let report = index_maintenance::run(
+        &repository,
+        &workspace,
+        &mut *splitting,
+        &options,
+        &mut |plan| {
             // People asked for the work, not for the plan; programs get both.
             console.output.json_field(Kind::Plan, "plan", plan);
-        })?;
+        },
+    )?;
     Ok(told(console, &report))
 }
 
@@ -110,7 +115,11 @@ fn options(target: &Target, arguments: &ChangeArguments) -> Result<Options, CliE
         })
     };
     Ok(Options {
-        tasks: arguments.tasks.iter().map(parsed).collect::<Result<_, _>>()?,
+        tasks: arguments
+            .tasks
+            .iter()
+            .map(parsed)
+            .collect::<Result<_, _>>()?,
         unsettled: arguments.unsettled,
         owner: target.identity(),
     })

@@ -17,18 +17,23 @@ pub(super) fn splitting(
     let source = match plugins {
         [] => PluginOptions::default().source,
         [one] => parse_plugin_argument(one)?,
-        _ => return Err(CliError::Usage("--plugin splitting=… can be given once".into())),
+        _ => {
+            return Err(CliError::Usage(
+                "--plugin splitting=… can be given once".into(),
+            ));
+        }
     };
     let memory_bytes = memory.plugin_bytes;
-    let options = PluginOptions { source, memory_bytes, ..PluginOptions::default() };
+    let options = PluginOptions {
+        source,
+        memory_bytes,
+        ..PluginOptions::default()
+    };
     Ok(Box::new(load(options)?))
 }
 
 /// Refuses: without the plugin host there is no strategy, and none is made up.
 #[cfg(not(feature = "plugins"))]
-pub(super) fn splitting(
-    _: &[String],
-    _: &MemoryPlan,
-) -> Result<Box<dyn Splitting>, CliError> {
+pub(super) fn splitting(_: &[String], _: &MemoryPlan) -> Result<Box<dyn Splitting>, CliError> {
     Err(CliError::PluginsMissing)
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use super::error::CliError;
 use crate::blob::LocalOptions;
-use crate::clock::{ManualClock, SharedClock, SharedRandomness, SystemClock, SystemRandomness};
 use crate::clock::Timestamp;
+use crate::clock::{ManualClock, SharedClock, SharedRandomness, SystemClock, SystemRandomness};
 
 /// Where the password may be.
 pub(super) const PASSWORD_VARIABLE: &str = "KOPIA_PASSWORD";
@@ -49,7 +49,9 @@ pub(super) struct Surroundings {
 impl Surroundings {
     /// Reads the environment.
     pub(super) fn read() -> Result<Self, CliError> {
-        let given = cfg!(feature = "test-clock").then(|| std::env::var_os(NOW_VARIABLE)).flatten();
+        let given = cfg!(feature = "test-clock")
+            .then(|| std::env::var_os(NOW_VARIABLE))
+            .flatten();
         let clock: SharedClock = match &given {
             Some(text) => Arc::new(ManualClock::new(time(&text.to_string_lossy())?)),
             None => Arc::new(SystemClock),
@@ -85,7 +87,10 @@ mod tests {
 
     #[test]
     fn a_time_that_is_none_is_refused() {
-        assert_eq!(time("2026-01-02T03:04:05.5Z").unwrap().seconds(), 1_767_323_045);
+        assert_eq!(
+            time("2026-01-02T03:04:05.5Z").unwrap().seconds(),
+            1_767_323_045
+        );
         assert_eq!(time("yesterday").unwrap_err().code(), "clock-setting");
     }
 }

@@ -41,7 +41,9 @@ impl Target {
         };
         let path = match (repository, &config) {
             (Some(_), Some(_)) => {
-                return Err(CliError::Usage("give a repository or --config, not both".into()));
+                return Err(CliError::Usage(
+                    "give a repository or --config, not both".into(),
+                ));
             }
             (None, None) => {
                 let text = "which repository? Give its directory, or --config";
@@ -105,7 +107,10 @@ impl Target {
                 let host = config.hostname.clone().unwrap_or_else(identity::host);
                 Identity::Explicit(format!("{user}@{host}"))
             }
-            None => Identity::Default { user: identity::user(), host: identity::host() },
+            None => Identity::Default {
+                user: identity::user(),
+                host: identity::host(),
+            },
         }
     }
 }
@@ -114,7 +119,9 @@ impl Target {
 fn checked_owner(text: &str) -> Result<String, CliError> {
     match text.split_once('@') {
         Some((user, host)) if !user.is_empty() && !host.is_empty() => Ok(text.to_owned()),
-        _ => Err(CliError::Usage(format!("--owner {text:?} is not USER@HOST"))),
+        _ => Err(CliError::Usage(format!(
+            "--owner {text:?} is not USER@HOST"
+        ))),
     }
 }
 
@@ -128,7 +135,9 @@ pub(super) fn local_path(text: &str) -> Result<PathBuf, CliError> {
         return Ok(PathBuf::from(text));
     }
     if !scheme.eq_ignore_ascii_case("file") {
-        return Err(CliError::UnsupportedStorage { kind: scheme.to_owned() });
+        return Err(CliError::UnsupportedStorage {
+            kind: scheme.to_owned(),
+        });
     }
     let path = rest.strip_prefix("localhost").unwrap_or(rest);
     if !path.starts_with('/') {

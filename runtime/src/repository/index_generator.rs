@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::blob::{PutOptions, Storage};
 use crate::clock::{SharedRandomness, Timestamp};
 use crate::kopia::blob_id::{
-    BlobId, PACK_DATA_PREFIX, PACK_METADATA_PREFIX, epoch_marker_name, pack_name, session_id, xn_prefix,
+    BlobId, PACK_DATA_PREFIX, PACK_METADATA_PREFIX, epoch_marker_name, pack_name, session_id,
+    xn_prefix,
 };
 use crate::kopia::encryption::{NONCE_BYTES, OVERHEAD_BYTES};
 use crate::kopia::index_blob::ContentFormat;
@@ -115,12 +116,16 @@ pub fn generate(
     if options.settled {
         for epoch in 1..=2 {
             let put = PutOptions::default();
-            target.storage.put_bytes(&epoch_marker_name(epoch), EPOCH_MARKER, &put)?;
+            target
+                .storage
+                .put_bytes(&epoch_marker_name(epoch), EPOCH_MARKER, &put)?;
         }
     }
     Ok(Generated {
         entries: history.entries,
-        tombstones: (0..history.blobs).map(|blob| history.tombstones(blob)).sum(),
+        tombstones: (0..history.blobs)
+            .map(|blob| history.tombstones(blob))
+            .sum(),
         index_blobs: history.blobs,
         index_bytes,
     })
@@ -168,8 +173,12 @@ fn write_blob(
     let mut sealed = Vec::with_capacity(target.crypto.sealed_len(plain.len() as u64) as usize);
     let mut nonce = [0; NONCE_BYTES];
     target.randomness.fill(&mut nonce);
-    let name = target.crypto.seal(&xn_prefix(0), Some(&suffix), &plain, nonce, &mut sealed);
-    target.storage.put_bytes(&BlobId::new(name), &sealed, &PutOptions::default())?;
+    let name = target
+        .crypto
+        .seal(&xn_prefix(0), Some(&suffix), &plain, nonce, &mut sealed);
+    target
+        .storage
+        .put_bytes(&BlobId::new(name), &sealed, &PutOptions::default())?;
     Ok(sealed.len() as u64)
 }
 
@@ -236,7 +245,11 @@ impl History {
     /// contents of blob n, the second of them those that follow.
     fn deleted_by(&self, number: u64) -> (u64, u64) {
         let older = number / 2;
-        let after_sibling = if number % 2 == 1 { self.tombstones(number - 1) } else { 0 };
+        let after_sibling = if number % 2 == 1 {
+            self.tombstones(number - 1)
+        } else {
+            0
+        };
         (older, after_sibling)
     }
 
@@ -248,11 +261,18 @@ impl History {
 
     fn session(&self, number: u64) -> String {
         let random = self.random(&[1, number]).to_be_bytes();
-        session_id(random, Timestamp::from_seconds(self.written_seconds(number)))
+        session_id(
+            random,
+            Timestamp::from_seconds(self.written_seconds(number)),
+        )
     }
 
     fn pack_name(&self, blob: u64, pack: u64, session: &str) -> String {
-        let prefix = if holds_directories(pack) { PACK_METADATA_PREFIX } else { PACK_DATA_PREFIX };
+        let prefix = if holds_directories(pack) {
+            PACK_METADATA_PREFIX
+        } else {
+            PACK_DATA_PREFIX
+        };
         let mut random = [0; 16];
         random[..8].copy_from_slice(&self.random(&[2, blob, pack]).to_be_bytes());
         random[8..].copy_from_slice(&self.random(&[3, blob, pack]).to_be_bytes());
@@ -268,9 +288,17 @@ impl History {
         key[0] = if is_directory { b'k' } else { 0 };
         key[1..9].copy_from_slice(&mixed(unique.wrapping_add(self.seed)).to_be_bytes());
         key[9..].copy_from_slice(&random.to_be_bytes());
-        let (least, span) = if is_directory { (1 << 10, 16 << 10) } else { (64 << 10, 2 << 20) };
+        let (least, span) = if is_directory {
+            (1 << 10, 16 << 10)
+        } else {
+            (64 << 10, 2 << 20)
+        };
         let original_length = least + (random >> 32) as u32 % span;
-        let stored = if is_directory { original_length / 3 } else { original_length };
+        let stored = if is_directory {
+            original_length / 3
+        } else {
+            original_length
+        };
         Content {
             key,
             original_length,
@@ -325,7 +353,12 @@ impl History {
                     original_length: content.original_length,
                 };
                 let (key, pack, format) = (content.key, names.count() - 1, content.format);
-                rows.push(Row { key, fields, pack, format });
+                rows.push(Row {
+                    key,
+                    fields,
+                    pack,
+                    format,
+                });
             }
             offset += content.packed_length;
         }
@@ -333,7 +366,9 @@ impl History {
 
     /// Returns 64 bits that follow from the seed and `numbers`.
     fn random(&self, numbers: &[u64]) -> u64 {
-        numbers.iter().fold(self.seed, |state, number| mixed(state ^ mixed(*number)))
+        numbers
+            .iter()
+            .fold(self.seed, |state, number| mixed(state ^ mixed(*number)))
     }
 }
 
@@ -374,8 +409,16 @@ fn encode_rows(rows: &[Row], names: &Names) -> Result<Vec<u8>, RepositoryError> 
         format_version: FORMAT_VERSION,
         encryption_key_id: 0,
     });
-    let format_count = if rows.iter().any(|row| row.format == 1) { 2 } else { 1 };
-    let longest = rows.iter().map(|row| row.fields.packed_length).max().unwrap_or(0);
+    let format_count = if rows.iter().any(|row| row.format == 1) {
+        2
+    } else {
+        1
+    };
+    let longest = rows
+        .iter()
+        .map(|row| row.fields.packed_length)
+        .max()
+        .unwrap_or(0);
     let shape = IndexShape {
         version: 2,
         key_bytes: KEY_BYTES,
@@ -395,7 +438,10 @@ fn encode_rows(rows: &[Row], names: &Names) -> Result<Vec<u8>, RepositoryError> 
     }
     let mut start = 0;
     for end in &names.ends {
-        out.extend(encode_pack_slot(shape.names_at() as u32 + start, (end - start) as u8));
+        out.extend(encode_pack_slot(
+            shape.names_at() as u32 + start,
+            (end - start) as u8,
+        ));
         start = *end;
     }
     for format in &formats[..usize::from(format_count)] {
@@ -465,13 +511,20 @@ mod tests {
         for row in 0..blob.len() {
             let entry = blob.entry(row, 0).unwrap();
             let pack = blob.pack_name(entry.pack).unwrap().to_vec();
-            packs.entry(pack).or_default().push((entry.pack_offset, entry.packed_length));
+            packs
+                .entry(pack)
+                .or_default()
+                .push((entry.pack_offset, entry.packed_length));
         }
         assert_eq!(packs.len(), 250);
         for places in packs.values_mut() {
             places.sort_unstable();
             assert_eq!((places.len(), places[0].0), (20, PREAMBLE_BYTES));
-            assert!(places.windows(2).all(|pair| pair[0].0 + pair[0].1 == pair[1].0));
+            assert!(
+                places
+                    .windows(2)
+                    .all(|pair| pair[0].0 + pair[0].1 == pair[1].0)
+            );
         }
     }
 

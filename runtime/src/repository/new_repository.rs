@@ -15,9 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::blob::{PutOptions, Storage};
 use crate::clock::{SharedRandomness, Timestamp};
-use crate::kopia::blob_id::{
-    BLOB_CONFIG, BlobId, REPOSITORY, pack_name, session_id, xn_prefix,
-};
+use crate::kopia::blob_id::{BLOB_CONFIG, BlobId, REPOSITORY, pack_name, session_id, xn_prefix};
 use crate::kopia::content_id::ContentId;
 use crate::kopia::encryption::{Encryption, aes_gcm_seal, hkdf_sha256};
 use crate::kopia::hashing::HashFunction;
@@ -66,8 +64,15 @@ pub struct NewRepositoryOptions {
 ///
 /// # Errors
 /// `BlobError::AlreadyExists` when there is one, too little memory for the key derivation, what the store answers.
-pub fn create(storage: &Storage, options: &NewRepositoryOptions) -> Result<BlobCrypto, RepositoryError> {
-    let new = NewRepository { storage, options, randomness: &options.randomness };
+pub fn create(
+    storage: &Storage,
+    options: &NewRepositoryOptions,
+) -> Result<BlobCrypto, RepositoryError> {
+    let new = NewRepository {
+        storage,
+        options,
+        randomness: &options.randomness,
+    };
     match storage.metadata(&BlobId::new(REPOSITORY)) {
         Ok(blob) => {
             let exists = crate::blob::BlobError::AlreadyExists { id: blob.id };
@@ -101,7 +106,10 @@ impl NewRepository<'_> {
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RepositoryError> {
-        let put = PutOptions { create_only: true, ..PutOptions::default() };
+        let put = PutOptions {
+            create_only: true,
+            ..PutOptions::default()
+        };
         self.storage.put_bytes(&BlobId::new(name), bytes, &put)?;
         Ok(())
     }
@@ -143,7 +151,9 @@ impl NewRepository<'_> {
         let session = session_id(self.random(), self.options.now);
         let pack = pack_name(id.pack_prefix(), self.random(), &session);
         let mut sealed_content = Vec::new();
-        crypto.encryption.seal(id.iv(), self.random(), &content, &mut sealed_content);
+        crypto
+            .encryption
+            .seal(id.iv(), self.random(), &content, &mut sealed_content);
         let packed_length = sealed_content.len() as u32; // some 300 bytes
         let entry = NewEntry {
             fields: EntryFields {
@@ -184,7 +194,9 @@ impl NewRepository<'_> {
     ) -> Result<Vec<u8>, RepositoryError> {
         let iv = crypto.hash.hash(local_index);
         let mut sealed_index = Vec::new();
-        crypto.encryption.seal(&iv, self.random(), local_index, &mut sealed_index);
+        crypto
+            .encryption
+            .seal(&iv, self.random(), local_index, &mut sealed_index);
         let pieces = PackPieces {
             replica: &[],
             preamble: &self.random(),
@@ -284,7 +296,10 @@ mod tests {
         let mut decoder = flate2::read::GzDecoder::new(&*content);
         std::io::Read::read_to_string(&mut decoder, &mut text).unwrap();
         assert!(text.contains(r#""owner":"default@default""#), "{text}");
-        assert!(text.contains(r#""modified":"2026-01-02T03:04:05Z""#), "{text}");
+        assert!(
+            text.contains(r#""modified":"2026-01-02T03:04:05Z""#),
+            "{text}"
+        );
     }
 
     #[test]

@@ -41,7 +41,10 @@ pub(in crate::cli) fn run(
     command: &mut Command,
     line: &mut dyn FnMut(&Value),
 ) -> std::io::Result<Outcome> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let watch = Stopwatch::start();
     let mut child = command.spawn()?;
     let stdout = child.stdout.take().expect("was piped");
@@ -85,7 +88,11 @@ fn each_line(from: impl Read, line: &mut dyn FnMut(&Value)) {
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
-        match reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes) {
+        match reader
+            .by_ref()
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut bytes)
+        {
             Ok(0) | Err(_) => return,
             Ok(_) => {
                 if let Ok(value) = serde_json::from_slice(&bytes) {

@@ -55,19 +55,28 @@ const GIB: u64 = 1 << 30;
 /// Measured sizes; Kopia 0.23.1, one run each, source cached, its own cache empty.
 const QUOTES: [Quote; 3] = [
     Quote {
-        size: Size { entries: 5_000_000, index_blobs: 1_000 },
+        size: Size {
+            entries: 5_000_000,
+            index_blobs: 1_000,
+        },
         seconds: 36.0,
         peak_memory_bytes: 16 * GIB / 10,
         source: EPYC,
     },
     Quote {
-        size: Size { entries: 20_000_000, index_blobs: 2_438 },
+        size: Size {
+            entries: 20_000_000,
+            index_blobs: 2_438,
+        },
         seconds: 175.0,
         peak_memory_bytes: 6 * GIB,
         source: EPYC,
     },
     Quote {
-        size: Size { entries: 646_210, index_blobs: 64_621 },
+        size: Size {
+            entries: 646_210,
+            index_blobs: 64_621,
+        },
         seconds: 43.0,
         peak_memory_bytes: 7 * GIB / 10,
         source: EPYC,
@@ -91,7 +100,9 @@ pub(in crate::cli) fn find(listed: Option<&OsStr>, path: Option<&OsStr>) -> Opti
         let mut names = listed.split([':', ',']).filter(|name| !name.is_empty());
         return names.map(PathBuf::from).find(|file| file.is_file());
     }
-    std::env::split_paths(path?).map(|folder| folder.join("kopia")).find(|file| file.is_file())
+    std::env::split_paths(path?)
+        .map(|folder| folder.join("kopia"))
+        .find(|file| file.is_file())
 }
 
 /// Returns how much memory Kopia may need for `size`, in bytes.
@@ -102,7 +113,9 @@ pub(in crate::cli) fn estimated_bytes(size: Size) -> u64 {
 /// Returns the memory that the machine could give, in bytes; `None` where it does not tell.
 pub(in crate::cli) fn available_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -165,7 +178,11 @@ impl Kopia<'_> {
             .env("KOPIA_CACHE_DIRECTORY", self.home.join("cache"))
             .env("KOPIA_CHECK_FOR_UPDATES", "false")
             .env("KOPIA_PERSIST_CREDENTIALS_ON_CONNECT", "false");
-        let words: Vec<_> = arguments.iter().take(2).map(|word| word.to_string_lossy()).collect();
+        let words: Vec<_> = arguments
+            .iter()
+            .take(2)
+            .map(|word| word.to_string_lossy())
+            .collect();
         let failed = |reason: String| CliError::DemoRun {
             command: format!("{} {}", self.program.display(), words.join(" ")),
             reason,
@@ -185,7 +202,11 @@ impl Kopia<'_> {
             reason: error.to_string(),
         })?;
         let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text.split_whitespace().next().unwrap_or("of unknown version").to_owned())
+        Ok(text
+            .split_whitespace()
+            .next()
+            .unwrap_or("of unknown version")
+            .to_owned())
     }
 }
 
@@ -202,10 +223,19 @@ mod tests {
 
     #[test]
     fn only_measured_sizes_are_quoted() {
-        let size = Size { entries: 5_000_000, index_blobs: 1_000 };
+        let size = Size {
+            entries: 5_000_000,
+            index_blobs: 1_000,
+        };
         let quoted = quote(size).unwrap();
         assert!(quoted.source.contains("2026-11-23") && quoted.source.contains("EPYC"));
-        assert_eq!(quote(Size { entries: 5_000_001, ..size }), None);
+        assert_eq!(
+            quote(Size {
+                entries: 5_000_001,
+                ..size
+            }),
+            None
+        );
         assert!(estimated_bytes(size) > quoted.peak_memory_bytes);
     }
 

@@ -59,13 +59,22 @@ impl MemoryGroup {
     /// Makes the command that runs `program` in this group.
     pub(in crate::cli) fn command(&self, program: &OsStr) -> Command {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(ENTER).arg("sh").arg(&self.directory).arg(program);
+        command
+            .arg("-c")
+            .arg(ENTER)
+            .arg("sh")
+            .arg(&self.directory)
+            .arg(program);
         command
     }
 
     /// Returns how many processes of the group the kernel has killed for memory.
     pub(in crate::cli) fn kills(&self) -> u64 {
-        let file = if self.version == 2 { "memory.events" } else { "memory.oom_control" };
+        let file = if self.version == 2 {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        };
         let text = fs::read_to_string(self.directory.join(file)).unwrap_or_default();
         text.lines()
             .find_map(|line| line.strip_prefix("oom_kill "))
@@ -154,7 +163,13 @@ mod tests {
         let Ok(group) = MemoryGroup::new(16 * 1024 * 1024) else {
             return; // not root, or no controller
         };
-        let run = |script: &str| group.command(OsStr::new("sh")).arg("-c").arg(script).status();
+        let run = |script: &str| {
+            group
+                .command(OsStr::new("sh"))
+                .arg("-c")
+                .arg(script)
+                .status()
+        };
         assert!(run("true").unwrap().success());
         assert_eq!(group.kills(), 0);
         let hog = "head -c 64000000 /dev/zero | sed 's/x/y/' >/dev/null";

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::comparison::KopiaCost;
-use crate::repository::index_generator::Generated;
 use crate::cli::wording::{bytes, count, duration};
+use crate::repository::index_generator::Generated;
 
 /// Index blobs of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -41,7 +41,10 @@ impl MadeReport {
             repository: repository.to_owned(),
             entries: made.entries + 1,
             tombstones: made.tombstones,
-            index: Blobs { count: made.index_blobs + 1, bytes: made.index_bytes },
+            index: Blobs {
+                count: made.index_blobs + 1,
+                bytes: made.index_bytes,
+            },
             epoch_open,
         }
     }
@@ -51,8 +54,15 @@ impl fmt::Display for MadeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (entries, blobs) = (count(self.entries), count(self.index.count));
         let epoch = if self.epoch_open { "open" } else { "settled" };
-        writeln!(f, "{entries} entries in {blobs} index blobs, epoch 0 is {epoch}")?;
-        write!(f, "try: careen index compact {} --memory 64MiB", self.repository.display())
+        writeln!(
+            f,
+            "{entries} entries in {blobs} index blobs, epoch 0 is {epoch}"
+        )?;
+        write!(
+            f,
+            "try: careen index compact {} --memory 64MiB",
+            self.repository.display()
+        )
     }
 }
 
@@ -92,19 +102,59 @@ pub(in crate::cli) struct DemoReport {
 
 impl fmt::Display for DemoReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { before, after, compact, verify, .. } = self;
+        let Self {
+            before,
+            after,
+            compact,
+            verify,
+            ..
+        } = self;
         writeln!(f, "{:<24}{:>12}{:>14}", "", "before", "after")?;
-        writeln!(f, "{:<24}{:>12}{:>14}", "index blobs", count(before.count), count(after.count))?;
-        writeln!(f, "{:<24}{:>12}{:>14}", "index size", bytes(before.bytes), bytes(after.bytes))?;
+        writeln!(
+            f,
+            "{:<24}{:>12}{:>14}",
+            "index blobs",
+            count(before.count),
+            count(after.count)
+        )?;
+        writeln!(
+            f,
+            "{:<24}{:>12}{:>14}",
+            "index size",
+            bytes(before.bytes),
+            bytes(after.bytes)
+        )?;
         let entries = count(self.entries);
         writeln!(f, "{:<24}{entries:>12}{entries:>14}\n", "entries")?;
         writeln!(f, "{:<24}{:>12}{:>14}", "", "time", "peak memory")?;
-        let limit = format!("limit {}, {}", bytes(self.memory_limit_bytes), self.limited_by);
-        row(f, "careen index compact", compact.seconds, compact.peak_memory_bytes, &limit)?;
-        row(f, "careen verify --index", verify.seconds, verify.peak_memory_bytes, "same limit")?;
+        let limit = format!(
+            "limit {}, {}",
+            bytes(self.memory_limit_bytes),
+            self.limited_by
+        );
+        row(
+            f,
+            "careen index compact",
+            compact.seconds,
+            compact.peak_memory_bytes,
+            &limit,
+        )?;
+        row(
+            f,
+            "careen verify --index",
+            verify.seconds,
+            verify.peak_memory_bytes,
+            "same limit",
+        )?;
         if let Some(kopia) = &self.kopia {
             let name = format!("kopia {}", kopia.version);
-            row(f, &name, kopia.seconds, kopia.peak_memory_bytes, &kopia.source)?;
+            row(
+                f,
+                &name,
+                kopia.seconds,
+                kopia.peak_memory_bytes,
+                &kopia.source,
+            )?;
             writeln!(
                 f,
                 "\nKopia takes {:.0} times as long and {:.0} times the memory.",
@@ -130,7 +180,11 @@ fn row(
     remark: &str,
 ) -> fmt::Result {
     let time = duration(Duration::from_secs_f64(seconds));
-    writeln!(f, "{name:<24}{time:>12}{:>14}   {remark}", bytes(peak_bytes))
+    writeln!(
+        f,
+        "{name:<24}{time:>12}{:>14}   {remark}",
+        bytes(peak_bytes)
+    )
 }
 
 #[cfg(test)]
@@ -141,12 +195,24 @@ mod tests {
     fn the_table_says_everything() {
         let report = DemoReport {
             entries: 2_000_000,
-            before: Blobs { count: 1_000, bytes: 75 << 20 },
-            after: Blobs { count: 1, bytes: 72 << 20 },
+            before: Blobs {
+                count: 1_000,
+                bytes: 75 << 20,
+            },
+            after: Blobs {
+                count: 1,
+                bytes: 72 << 20,
+            },
             memory_limit_bytes: 64 << 20,
             limited_by: "held by a cgroup (v2) without swap".into(),
-            compact: Cost { seconds: 1.2, peak_memory_bytes: 23 << 20 },
-            verify: Cost { seconds: 0.9, peak_memory_bytes: 20 << 20 },
+            compact: Cost {
+                seconds: 1.2,
+                peak_memory_bytes: 23 << 20,
+            },
+            verify: Cost {
+                seconds: 0.9,
+                peak_memory_bytes: 20 << 20,
+            },
             kopia: Some(KopiaCost {
                 version: "0.23.1".into(),
                 seconds: 14.4,

@@ -79,7 +79,11 @@ pub(super) struct PreparedKopia {
 impl Steps<'_> {
     /// Compacts the index in the limit.
     pub(super) fn compact(&self) -> Result<Cost, CliError> {
-        let unsettled: &[&str] = if self.unsettled { &["--unsettled"] } else { &[] };
+        let unsettled: &[&str] = if self.unsettled {
+            &["--unsettled"]
+        } else {
+            &[]
+        };
         self.careen(&["index", "compact"], unsettled)
     }
 
@@ -91,13 +95,20 @@ impl Steps<'_> {
     /// Runs this program with the repository between `words` and `more`.
     fn careen(&self, words: &[&str], more: &[&str]) -> Result<Cost, CliError> {
         let shown = [&["careen"], words, more].concat().join(" ");
-        let failed = |reason: String| CliError::DemoRun { command: shown.clone(), reason };
+        let failed = |reason: String| CliError::DemoRun {
+            command: shown.clone(),
+            reason,
+        };
         let limit = bytes(self.limit.bytes as u64);
-        self.console.output.text(format_args!("{shown} --memory {limit} ..."));
+        self.console
+            .output
+            .text(format_args!("{shown} --memory {limit} ..."));
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
         let mut command = self.limit.command(program.as_os_str());
         command.args(words).arg(self.repository).args(more);
-        command.args(["--output", "json", "--memory"]).arg(self.limit.bytes.to_string());
+        command
+            .args(["--output", "json", "--memory"])
+            .arg(self.limit.bytes.to_string());
         if let Some(scratch) = &self.console.global.scratch {
             command.arg("--scratch").arg(scratch);
         }
@@ -128,7 +139,10 @@ impl Steps<'_> {
                 progress.begin(text("step"), text("unit"), line["total"].as_u64());
             }
             ("task", "ended") => progress.end(),
-            ("progress", _) => self.console.progress.reach(line["done"].as_u64().unwrap_or(0)),
+            ("progress", _) => self
+                .console
+                .progress
+                .reach(line["done"].as_u64().unwrap_or(0)),
             _ => {}
         }
     }
@@ -161,9 +175,7 @@ impl Steps<'_> {
         let surroundings = &self.console.surroundings;
         let found = find(surroundings.kopia.as_deref(), surroundings.path.as_deref());
         let Some(program) = found else {
-            notes.push(
-                "No Kopia was found to measure (CAREEN_KOPIA, or kopia on PATH).".into(),
-            );
+            notes.push("No Kopia was found to measure (CAREEN_KOPIA, or kopia on PATH).".into());
             return Ok(None);
         };
         let needed = estimated_bytes(size);
@@ -184,11 +196,18 @@ impl Steps<'_> {
 
     /// Lets Kopia do the same work on the copy.
     pub(super) fn measure_kopia(&self, prepared: &PreparedKopia) -> Result<KopiaCost, CliError> {
-        self.console.output.text("kopia maintenance run --no-full, on a copy ...");
+        self.console
+            .output
+            .text("kopia maintenance run --no-full, on a copy ...");
         let home = self.work.join("kopia");
-        let kopia =
-            Kopia { program: &prepared.program, home: &home, password: self.password };
-        self.console.progress.begin("kopia maintenance run", "", None);
+        let kopia = Kopia {
+            program: &prepared.program,
+            home: &home,
+            password: self.password,
+        };
+        self.console
+            .progress
+            .begin("kopia maintenance run", "", None);
         let cost = kopia.measure(&prepared.copy);
         self.console.progress.end();
         cost
@@ -234,8 +253,16 @@ mod tests {
             standard_error: "last words".into(),
         };
         assert_eq!(how_it_ended(&outcome(0), 0, None), None);
-        assert!(how_it_ended(&outcome(9), 1, None).unwrap().contains("killed by the kernel"));
-        assert!(how_it_ended(&outcome(20 << 8), 0, None).unwrap().contains("last words"));
+        assert!(
+            how_it_ended(&outcome(9), 1, None)
+                .unwrap()
+                .contains("killed by the kernel")
+        );
+        assert!(
+            how_it_ended(&outcome(20 << 8), 0, None)
+                .unwrap()
+                .contains("last words")
+        );
         let said = how_it_ended(&outcome(20 << 8), 0, Some("too small".into())).unwrap();
         assert!(said.contains("20") && said.contains("too small"), "{said}");
     }
