@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use super::{NONCE_BYTES, TAG_BYTES};
 
 /// Cipher and hash take turns on pieces of this size, so that the second finds it in the L1 cache.
-const PIECE_BYTES: usize = 8 << 10;
+const PIECE_BYTES: usize = 4 << 10;
 
 /// Blocks of GHASH and of Poly1305.
 const BLOCK_BYTES: usize = 16;
