@@ -40,14 +40,6 @@ use telling::Telling;
 /// Runs the program with `arguments`, the program's name first; returns its exit code.
 pub fn main(arguments: std::env::ArgsOs) -> ExitCode {
     let words: Vec<OsString> = arguments.collect();
-    // The child that compiles a plugin limits itself before anything else happens.
-    #[cfg(feature = "plugins")]
-    if words
-        .get(1)
-        .is_some_and(|word| word == crate::plugin::COMPILE_SUBCOMMAND)
-    {
-        return crate::plugin::compile_child_main(words.into_iter().skip(2));
-    }
     let (stdout_is_terminal, stderr_is_terminal) = output::terminals();
     let exit = match Arguments::try_parse_from(&words) {
         Ok(parsed) => work(parsed, stdout_is_terminal, stderr_is_terminal),

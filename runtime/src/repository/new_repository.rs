@@ -8,20 +8,18 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 use crate::blob::{PutOptions, Storage};
 use crate::clock::{SharedRandomness, Timestamp};
 use crate::kopia::blob_id::{BLOB_CONFIG, BlobId, REPOSITORY, pack_name, session_id, xn_prefix};
 use crate::kopia::content_id::ContentId;
-use crate::kopia::encryption::{Encryption, aes_gcm_seal, hkdf_sha256};
+use crate::kopia::encryption::Encryption;
+use crate::kopia::format_blob::{BlobConfig, NewRepository as FormatParts};
 use crate::kopia::hashing::HashFunction;
 use crate::kopia::index_blob::ContentFormat;
 use crate::kopia::index_builder::{EntryFields, IndexBuilder, NewEntry, RANDOM_TAIL_BYTES};
-use crate::kopia::key_derivation::derive_password_key;
 use crate::kopia::maintenance_params::{MANIFEST_TYPE, MaintenanceParams};
 use crate::kopia::manifest::{ManifestEntry, TYPE_LABEL, to_gzip_json};
 use crate::kopia::pack::{PackLayout, PackPieces, assemble};
@@ -35,15 +33,10 @@ pub const VELERO_OWNER: &str = "default@default";
 /// The password that Velero gives its repositories by default.
 pub const VELERO_PASSWORD: &str = "static-passw0rd";
 
-const HASH: &str = "BLAKE2B-256-128";
-const ENCRYPTION: &str = "AES256-GCM-HMAC-SHA256";
-const KEY_ALGORITHM: &str = "scrypt-65536-8-1";
-const SPLITTER: &str = "DYNAMIC-4M-BUZHASH";
+/// Version of the format, in every entry.
 const FORMAT_VERSION: u8 = 3;
-const INDEX_VERSION: u8 = 2;
 
-const SECOND_NANOS: u64 = 1_000_000_000;
-const HOUR_NANOS: u64 = 3600 * SECOND_NANOS;
+const INDEX_VERSION: u8 = 2;
 
 /// What a new repository is made of.
 #[derive(Clone)]
@@ -81,14 +74,14 @@ pub fn create(
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error.into()),
     }
-    let (secret, master_key) = (new.random::<32>(), new.random::<32>());
+    let parts = FormatParts::new(&new.random());
     let crypto = BlobCrypto {
-        hash: HashFunction::new(HASH, &secret)?,
-        encryption: Encryption::new(ENCRYPTION, &master_key)?,
+        hash: HashFunction::new(&parts.hash, &parts.secret)?,
+        encryption: Encryption::new(&parts.encryption, &parts.master_key)?,
         ecc: None,
     };
     new.write_manifest(&crypto)?;
-    new.write_format(&secret, &master_key)?;
+    new.write_format(&parts)?;
     Ok(crypto)
 }
 
@@ -115,33 +108,12 @@ impl NewRepository<'_> {
     }
 
     /// Writes `kopia.blobcfg`, without retention, then `kopia.repository`.
-    fn write_format(&self, secret: &[u8], master_key: &[u8]) -> Result<(), RepositoryError> {
-        let unique_id = self.random::<32>();
-        let password_key = derive_password_key(
-            KEY_ALGORITHM,
-            &self.options.password,
-            &unique_id,
-            self.options.unlock_memory_bytes,
-        )?;
-        let key = hkdf_sha256(&password_key, &unique_id, b"AES");
-        let associated = hkdf_sha256(&password_key, &unique_id, b"CHECKSUM");
-        let sealed = |plain: &[u8]| {
-            let mut out = Vec::new();
-            aes_gcm_seal(&key, &associated, self.random(), plain, &mut out);
-            out
-        };
-        self.put(BLOB_CONFIG, &sealed(b"{}"))?;
-        let inner = format_json(secret, master_key).to_string();
-        let outer = json!({
-            "tool": "https://github.com/kopia/kopia",
-            "buildVersion": concat!("careen-", env!("CARGO_PKG_VERSION")),
-            "buildInfo": "",
-            "uniqueID": STANDARD.encode(unique_id),
-            "keyAlgo": KEY_ALGORITHM,
-            "encryption": "AES256_GCM",
-            "encryptedBlockFormat": STANDARD.encode(sealed(inner.as_bytes())),
-        });
-        self.put(REPOSITORY, format!("{outer:#}\n").as_bytes())
+    fn write_format(&self, parts: &FormatParts) -> Result<(), RepositoryError> {
+        let (password, memory) = (&self.options.password, self.options.unlock_memory_bytes);
+        let key = Zeroizing::new(parts.format_encryption_key(password, memory)?);
+        let config = parts.blob_config_blob(&key, &BlobConfig::default())?;
+        self.put(BLOB_CONFIG, &config)?;
+        self.put(REPOSITORY, &parts.format_blob_with_key(&key)?)
     }
 
     /// Writes the maintenance manifest: one content in one pack, and the index blob that shows it.
@@ -220,31 +192,6 @@ impl NewRepository<'_> {
         let entry = ManifestEntry::new(id, labels, self.options.now, payload);
         Ok(to_gzip_json(&[entry]))
     }
-}
-
-/// Returns the part of `kopia.repository` that is encrypted.
-fn format_json(secret: &[u8], master_key: &[u8]) -> serde_json::Value {
-    json!({ "format": {
-        "hash": HASH,
-        "encryption": ENCRYPTION,
-        "secret": STANDARD.encode(secret),
-        "masterKey": STANDARD.encode(master_key),
-        "version": FORMAT_VERSION,
-        "maxPackSize": 20 << 20,
-        "indexVersion": INDEX_VERSION,
-        "epochParameters": {
-            "Enabled": true,
-            "EpochRefreshFrequency": HOUR_NANOS / 3,
-            "FullCheckpointFrequency": 7,
-            "CleanupSafetyMargin": 4 * HOUR_NANOS,
-            "MinEpochDuration": 24 * HOUR_NANOS,
-            "EpochAdvanceOnCountThreshold": 20,
-            "EpochAdvanceOnTotalSizeBytesThreshold": 10 << 20,
-            "DeleteParallelism": 4,
-        },
-        "enablePasswordChange": true,
-        "splitter": SPLITTER,
-    } })
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -97,7 +96,7 @@ pub(in crate::cli) fn quote(size: Size) -> Option<KopiaCost> {
 /// Finds a Kopia: the first of `CAREEN_KOPIA` (split at `:` or `,`) that is there, else the one on `PATH`.
 pub(in crate::cli) fn find(listed: Option<&OsStr>, path: Option<&OsStr>) -> Option<PathBuf> {
     if let Some(listed) = listed.and_then(OsStr::to_str) {
-        let mut names = listed.split([':', ',']).filter(|name| !name.is_empty());
+        let names = listed.split([':', ',']).filter(|name| !name.is_empty());
         return names.map(PathBuf::from).find(|file| file.is_file());
     }
     std::env::split_paths(path?)
@@ -207,13 +206,6 @@ impl Kopia<'_> {
             .next()
             .unwrap_or("of unknown version")
             .to_owned())
-    }
-}
-
-impl KopiaCost {
-    /// Returns the wall time.
-    pub(in crate::cli) fn duration(&self) -> Duration {
-        Duration::from_secs_f64(self.seconds)
     }
 }
 

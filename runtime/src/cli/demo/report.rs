@@ -222,8 +222,8 @@ mod tests {
             notes: vec!["A note.".into()],
             kept: Some("/tmp/kept".into()),
         };
-        let expected = "\
-                              before         after
+        let expected = "                              \
+before         after
 index blobs                    1,000             1
 index size                    75 MiB        72 MiB
 entries                    2,000,000     2,000,000

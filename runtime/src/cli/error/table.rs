@@ -270,6 +270,11 @@ pub(in crate::cli) const TABLE: &[Row] = &[
          nothing is lost.",
     ),
     row(
+        "clock-skew",
+        Exit::SafetyStop,
+        "Correct the clock of this machine, or of the storage; ages of blobs cannot be trusted.",
+    ),
+    row(
         "index-write-too-slow",
         Exit::PartDone,
         "The storage is very slow; what was written was taken back. Run again.",
@@ -332,12 +337,9 @@ mod tests {
         for (start, _) in source.match_indices("fn code(&self) -> &'static str {") {
             let body = &source[start..];
             let body = &body[..body.find("\n    }\n").unwrap_or(body.len())];
-            for line in body
-                .lines()
-                .filter(|line| !line.trim_start().starts_with("//"))
-            {
-                for text in line.split('"').skip(1).step_by(2) {
-                    into.insert(text.to_owned());
+            for line in body.lines().map(str::trim_start) {
+                if !line.starts_with("//") && !line.starts_with("#[") {
+                    into.extend(line.split('"').skip(1).step_by(2).map(str::to_owned));
                 }
             }
         }
@@ -352,7 +354,10 @@ mod tests {
             &mut files,
         );
         let mut found = BTreeSet::new();
-        for file in &files {
+        for file in files
+            .iter()
+            .filter(|file| !file.ends_with("error/table.rs"))
+        {
             codes(&std::fs::read_to_string(file).unwrap(), &mut found);
         }
         assert!(found.len() > 20, "the codes were found: {found:?}");
