@@ -6,10 +6,12 @@
 pub mod content_reader;
 pub mod epochs;
 mod error;
+pub mod index_generator;
 pub mod index_image;
 pub mod index_load;
 pub mod index_names;
 pub mod index_writer;
+pub mod new_repository;
 pub mod open;
 mod open_large;
 pub mod pack_names;

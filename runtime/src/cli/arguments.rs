@@ -1,0 +1,356 @@
+//! What the program can be asked: subcommands and options, with the help that people read.
+//!
+//! Options of all commands are accepted before and after the subcommand. The password is never an argument:
+//! arguments are visible to every process of the machine. No memory cost.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::memory::MIB;
+
+/// Shown by `--version`; says so when the time can be set from outside.
+pub(super) const VERSION: &str = if cfg!(feature = "test-clock") {
+    concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (test-clock: takes the time from CAREEN_NOW; only for tests)"
+    )
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
+const ABOUT: &str = "Maintenance of Kopia repositories that ends, in the memory it is given";
+
+const LONG_ABOUT: &str = "\
+Maintenance of Kopia repositories that ends, in the memory it is given.
+
+Kopia keeps the whole index of a repository in memory to compact it. Careen sorts it on disk \
+instead: with --memory 64MiB it does the work in a container of 64 MiB, whatever the size of the \
+repository. Kopia, and Velero, read and write the repository before, during and after.";
+
+const AFTER_HELP: &str = "\
+Start here:
+  careen demo                                   see it work on a repository made for it
+  careen status /backup                         look at a repository; changes nothing
+  careen index compact /backup --dry-run        what would be done, why, in how much memory
+  careen index compact /backup --memory 64MiB   do it
+
+The repository is a directory (/backup, file:///backup) or Kopia's own config file (--config).
+The password is taken from --password-file, from KOPIA_PASSWORD or, with --config, from the
+password file that Kopia keeps beside its config.
+
+Exit codes:
+   0  done, or nothing was due
+  10  part done; run again at the time that is shown
+  20  not enough memory or scratch; says how much is needed
+  30  the storage failed
+  40  somebody else owns the maintenance of this repository
+  50  usage, configuration or credentials
+  60  safety stop: something is not as it must be; nothing was deleted";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "careen", version = VERSION, about = ABOUT, long_about = LONG_ABOUT,
+    after_help = AFTER_HELP, max_term_width = 100, disable_help_subcommand = true,
+    propagate_version = false, arg_required_else_help = false
+)]
+pub(super) struct Arguments {
+    /// Options of all commands.
+    #[command(flatten)]
+    pub(super) global: GlobalOptions,
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Options that every command accepts, before or after its name.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Options of all commands")]
+pub(super) struct GlobalOptions {
+    /// Memory to live in, as the limit of a container: 64MiB, 1GiB [default: the cgroup's limit, else 128MiB]
+    ///
+    /// At most 85 % of it is used; the rest is for the kernel and the page cache. The smallest
+    /// limit is 32MiB.
+    #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
+    pub(super) memory: Option<usize>,
+    /// Directory on a disk for sorted pieces of the index [default: the system's temporary directory]
+    ///
+    /// Must not be in memory (tmpfs). Only files of this run are made there, and removed at its
+    /// end.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) scratch: Option<PathBuf>,
+    /// Kopia's config file of the repository, instead of a path
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// File with the repository's password; a newline at its end is ignored
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+    /// Act as this maintenance owner, for example default@default for Velero
+    ///
+    /// A repository has one owner, who alone maintains it ("kopia maintenance info" shows it).
+    /// Without this option we act as the config file's user, or as the recorded owner if that is
+    /// default@default or this user on this host.
+    #[arg(long, global = true, value_name = "USER@HOST")]
+    pub(super) owner: Option<String>,
+    /// How to report: tables and bars, or one JSON object a line
+    #[arg(long, global = true, value_name = "FORM", value_enum, default_value_t)]
+    pub(super) output: OutputForm,
+    /// Same as --output json
+    #[arg(long, global = true, overrides_with = "no_json")]
+    pub(super) json: bool,
+    /// Same as --output text
+    #[arg(long, global = true, overrides_with = "json")]
+    pub(super) no_json: bool,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputForm {
+    /// Text on a terminal, JSON lines in a pipe
+    #[default]
+    Auto,
+    /// Tables, and progress bars where there is a terminal
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a repository on the local disk and careen it in 64 MiB: the point in a minute
+    Demo(DemoArguments),
+    /// Look at, compact or repair the index
+    #[command(subcommand)]
+    Index(IndexCommand),
+    /// Show the repository: format, owner, epochs, what is due; changes nothing
+    Status(StatusArguments),
+    /// Check the repository; changes nothing
+    Verify(VerifyArguments),
+}
+
+/// A repository as an argument.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct RepositoryArgument {
+    /// Repository: a directory or a file:// URL; left out with --config
+    #[arg(value_name = "REPOSITORY")]
+    pub(super) repository: Option<String>,
+}
+
+/// `careen index …`
+#[derive(Debug, Subcommand)]
+pub(super) enum IndexCommand {
+    /// List the index blobs and what Kopia uses each for
+    List(ListArguments),
+    /// Print the entries of the index, sorted by content ID
+    Inspect(InspectArguments),
+    /// Compact settled epochs, join ranges, advance the epoch, remove what is superseded
+    #[command(after_help = COMPACT_HELP)]
+    Compact(ChangeArguments),
+    /// Repair an index that lost entries to an incomplete compaction, or that is jammed
+    #[command(after_help = REPAIR_HELP)]
+    Repair(ChangeArguments),
+}
+
+const COMPACT_HELP: &str = "\
+Kopia's own tasks, in Kopia's order, with Kopia's safety times. Interrupt it whenever you like:
+nothing is lost, and the next run goes on. An index set replaces its inputs only after it was
+read back complete.
+
+Examples:
+  careen index compact /backup --dry-run
+  careen index compact --config ~/.config/kopia/repository.config --memory 64MiB
+  KOPIA_PASSWORD=... careen index compact /velero/kopia/namespace --owner default@default";
+
+const REPAIR_HELP: &str = "\
+Adds what is missing, removes nothing. Look first:
+  careen index repair /backup --dry-run";
+
+/// Options of `index list`.
+#[derive(Debug, Args)]
+pub(super) struct ListArguments {
+    /// Which repository.
+    #[command(flatten)]
+    pub(super) repository: RepositoryArgument,
+}
+
+/// Options of `index inspect`.
+#[derive(Debug, Args)]
+pub(super) struct InspectArguments {
+    /// Which repository.
+    #[command(flatten)]
+    pub(super) repository: RepositoryArgument,
+    /// Only contents whose ID starts with this
+    #[arg(long, value_name = "ID")]
+    pub(super) content: Option<String>,
+    /// Only this index blob, used or not
+    #[arg(long, value_name = "BLOB")]
+    pub(super) blob: Option<String>,
+    /// Every entry, also those that a later one replaces
+    #[arg(long)]
+    pub(super) all: bool,
+}
+
+/// Options of `index compact` and `index repair`.
+#[derive(Debug, Default, Args)]
+pub(super) struct ChangeArguments {
+    /// Which repository.
+    #[command(flatten)]
+    pub(super) repository: RepositoryArgument,
+    /// Print the plan with its reasons and the memory plan, and stop
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Only this task, may be repeated: a name as in Kopia's schedule, such as compact-single-epoch
+    #[arg(long = "task", value_name = "NAME")]
+    pub(super) tasks: Vec<String>,
+    /// Also take epochs that writers may still write to; only when no other client is connected
+    #[arg(long)]
+    pub(super) unsettled: bool,
+    /// Use this strategy instead of the built-in one: splitting=FILE or splitting=FILE@blake3:HEX
+    ///
+    /// With a digest the file is refused unless it has exactly this content.
+    #[arg(long = "plugin", value_name = "STRATEGY=FILE")]
+    pub(super) plugins: Vec<String>,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub(super) struct StatusArguments {
+    /// Which repository.
+    #[command(flatten)]
+    pub(super) repository: RepositoryArgument,
+}
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+pub(super) struct VerifyArguments {
+    /// Which repository.
+    #[command(flatten)]
+    pub(super) repository: RepositoryArgument,
+    /// Read every index blob, check its hash, order, and that sets hold all entries of their inputs
+    #[arg(long, required = true)]
+    pub(super) index: bool,
+}
+
+/// Options of `demo`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = DEMO_HELP)]
+pub(super) struct DemoArguments {
+    /// Entries in the index
+    #[arg(long, value_name = "N", default_value_t = 2_000_000,
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(super) entries: u64,
+    /// Index blobs that hold them
+    #[arg(long, value_name = "N", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(super) index_blobs: u64,
+    /// Entries that are tombstones of others, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 0,
+          value_parser = clap::value_parser!(u8).range(0..=30))]
+    pub(super) tombstones: u8,
+    /// Seed of the contents: the same seed makes the same entries
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Leave the epoch open, as a writer would, instead of settled
+    #[arg(long)]
+    pub(super) epoch_open: bool,
+    /// Make the repository in this directory, which must be empty or new, and leave it there
+    #[arg(long, value_name = "DIR")]
+    pub(super) keep: Option<PathBuf>,
+    /// Only make the repository
+    #[arg(long, requires = "keep")]
+    pub(super) no_run: bool,
+    /// Do not run Kopia for comparison, even if there is one
+    #[arg(long)]
+    pub(super) no_kopia: bool,
+}
+
+const DEMO_HELP: &str = "\
+The repository is a real one: Kopia connects to it. Its password is that of KOPIA_PASSWORD, else
+static-passw0rd, as Velero's; its owner is default@default. Its contents are made up, so its index
+is real and its data is not there.
+
+The comparison runs the Kopia of CAREEN_KOPIA, else the one on PATH, on a copy; where there is
+none, it quotes what was measured for the same size.
+
+Examples:
+  careen demo
+  careen demo --entries 5000000 --memory 64MiB
+  careen demo --entries 200000 --index-blobs 20000 --keep /tmp/jammed --no-run";
+
+/// Parses a size as people write it: `64MiB`, `64Mi` (Kubernetes), `1GB`, plain bytes.
+fn parse_size(text: &str) -> Result<usize, String> {
+    let size: bytesize::ByteSize = text
+        .parse()
+        .map_err(|_| "expected a size such as 64MiB".to_owned())?;
+    let bytes = usize::try_from(size.as_u64()).map_err(|_| "too large".to_owned())?;
+    if bytes > 0 && bytes < MIB {
+        return Err(format!("{bytes} bytes? Write 64MiB for mebibytes"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(words: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(words.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    /// Goal: options of all commands work on both sides of the command; method: every place.
+    #[test]
+    fn global_options_are_accepted_everywhere() {
+        for line in [
+            "careen --memory 64MiB --json index compact /r",
+            "careen index --memory 64MiB --json compact /r",
+            "careen index compact --memory 64MiB --json /r",
+            "careen index compact /r --memory 64MiB --json",
+        ] {
+            let parsed = parse(line).unwrap();
+            assert_eq!(parsed.global.memory, Some(64 * MIB), "{line}");
+            assert!(parsed.global.json, "{line}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_written_as_people_write_them() {
+        for (text, bytes) in [
+            ("64MiB", 64 * MIB),
+            ("64Mi", 64 * MIB),
+            ("64MB", 64_000_000),
+            ("1GiB", 1024 * MIB),
+            ("67108864", 64 * MIB),
+            ("64 MiB", 64 * MIB),
+            ("0", 0),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["64", "", "MiB", "-1", "64MiBs", "1e9"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn usage_errors_are_found() {
+        for line in [
+            "careen",
+            "careen sail",
+            "careen index",
+            "careen verify /r",
+            "careen demo --no-run",
+            "careen demo --entries 0",
+            "careen index compact /r --password secret",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! From an error to what a person does next: one table of error code, exit code and hint.
+//!
+//! The table is in `error/table.rs`. The floors below name their errors with stable codes and know nothing of exit codes or hints. A test reads
+//! the floors' sources and fails when a code is missing here. No memory cost.
+
+mod table;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::blob::BlobError;
+use crate::maintenance::MaintenanceError;
+use crate::memory::MemoryError;
+#[cfg(feature = "plugins")]
+use crate::plugin::PluginError;
+use crate::repository::RepositoryError;
+use crate::spill::SpillError;
+
+use table::row_of;
+
+/// The exit codes. They are stable: scripts and CronJobs depend on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Exit {
+    /// Done, or nothing was due.
+    Done = 0,
+    /// Part done, nothing is lost; run again.
+    PartDone = 10,
+    /// A budget was refused; says what is needed.
+    Budget = 20,
+    /// The storage failed after retries.
+    Storage = 30,
+    /// Another maintainer is active, or we are not the owner.
+    OtherMaintainer = 40,
+    /// Usage, configuration or credentials.
+    Configuration = 50,
+    /// Something is not as it must be; nothing was deleted.
+    SafetyStop = 60,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (*self as u8).fmt(f)
+    }
+}
+
+/// What the command line itself, or a floor below, ends with.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// Arguments that do not fit together.
+    #[error("{0}")]
+    Usage(String),
+    /// Kopia's config file cannot be used.
+    #[error("{}: {reason}", path.display())]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The config file connects to a server, not to a storage.
+    #[error("{}: connects to a Kopia server at {url}", path.display())]
+    ConfigServer {
+        /// The file.
+        path: PathBuf,
+        /// The server.
+        url: String,
+    },
+    /// The config file forbids changes.
+    #[error("{}: is a read-only connection", path.display())]
+    ConfigReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A storage that this version does not reach.
+    #[error("storage of type {kind:?} is not supported")]
+    UnsupportedStorage {
+        /// Kopia's name of the type, or the scheme of a URL.
+        kind: String,
+    },
+    /// No password anywhere.
+    #[error("the repository's password is not given")]
+    NoPassword,
+    /// The password file cannot be read.
+    #[error("password file {}: {reason}", path.display())]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Built without strategies.
+    #[error("this build has no plugin host")]
+    PluginsMissing,
+    /// The time of the suites cannot be read.
+    #[error("CAREEN_NOW is not a time: {0:?}")]
+    ClockSetting(String),
+    /// The demo's directory is in use.
+    #[error("{}: {reason}", path.display())]
+    DemoDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A step of the demo ended badly.
+    #[error("{command}: {reason}")]
+    DemoRun {
+        /// What was run.
+        command: String,
+        /// How it ended.
+        reason: String,
+    },
+    /// The limit is below the floor.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// Scratch.
+    #[error(transparent)]
+    Spill(#[from] SpillError),
+    /// The storage.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// A task.
+    #[error(transparent)]
+    Maintenance(#[from] MaintenanceError),
+    /// A plugin that cannot be loaded.
+    #[cfg(feature = "plugins")]
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+}
+
+impl CliError {
+    /// Returns the stable code of this error.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "usage",
+            Self::ConfigFile { .. } => "config-file",
+            Self::ConfigServer { .. } => "config-server",
+            Self::ConfigReadOnly { .. } => "config-read-only",
+            Self::UnsupportedStorage { .. } => "unsupported-storage",
+            Self::NoPassword => "no-password",
+            Self::PasswordFile { .. } => "password-file",
+            Self::PluginsMissing => "plugins-missing",
+            Self::ClockSetting(_) => "clock-setting",
+            Self::DemoDirectory { .. } => "demo-directory",
+            Self::DemoRun { .. } => "demo-run",
+            Self::Memory(error) => error.code(),
+            Self::Spill(error) => error.code(),
+            Self::Blob(error) => error.code(),
+            Self::Repository(error) => error.code(),
+            Self::Maintenance(error) => error.code(),
+            #[cfg(feature = "plugins")]
+            Self::Plugin(error) => error.code(),
+        }
+    }
+
+    /// Returns the exit code.
+    pub(super) fn exit(&self) -> Exit {
+        row_of(self.code()).exit
+    }
+
+    /// Returns what to do next.
+    pub(super) fn hint(&self) -> &'static str {
+        row_of(self.code()).hint
+    }
+}

@@ -1,0 +1,404 @@
+//! The table: what each error code means for the caller and for the person.
+//!
+//! One row a code, of all floors. A test reads the floors' sources and fails when a code has no row, or a row
+//! no code. No memory cost.
+
+use super::Exit;
+
+/// What an error code means.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct Row {
+    /// The floor's stable code.
+    pub(in crate::cli) code: &'static str,
+    /// What the process exits with.
+    pub(in crate::cli) exit: Exit,
+    /// What to do next.
+    pub(in crate::cli) hint: &'static str,
+}
+
+const fn row(code: &'static str, exit: Exit, hint: &'static str) -> Row {
+    Row { code, exit, hint }
+}
+
+/// For a code that is not in the table, which a test excludes.
+const UNKNOWN: Row = row("unknown", Exit::SafetyStop, REPORT);
+
+/// Returns the row of `code`.
+pub(in crate::cli) fn row_of(code: &str) -> Row {
+    TABLE
+        .iter()
+        .find(|row| row.code == code)
+        .copied()
+        .unwrap_or(UNKNOWN)
+}
+
+const REPORT: &str = "This is a defect of careen, and nothing was deleted; please report it with the message \
+     above.";
+const RETRY: &str = "The storage did not answer as it should; run again, nothing is lost.";
+const DAMAGED: &str = "Nothing was changed. `careen verify --index` shows all that is damaged, `kopia index \
+     inspect --all` Kopia's view; restore the blob from a copy of the storage if there is one.";
+const NEWER: &str = "The repository is from a newer Kopia; use a newer careen.";
+const MORE_MEMORY: &str =
+    "Give --memory at least what the message asks for, and the container the same limit.";
+const SCRATCH: &str = "Give --scratch a directory on a disk with that much free space (in Kubernetes: a volume, \
+     or an emptyDir without `medium: Memory`).";
+const STRATEGY: &str =
+    "Nothing was changed. Fix the plugin, or leave out --plugin to use the built-in strategy.";
+
+/// Every error code of every floor.
+pub(in crate::cli) const TABLE: &[Row] = &[
+    // cli
+    row(
+        "usage",
+        Exit::Configuration,
+        "`careen --help` shows the commands, `careen COMMAND --help` their options.",
+    ),
+    row(
+        "config-file",
+        Exit::Configuration,
+        "Give --config the file that `kopia repository connect` wrote, usually \
+         ~/.config/kopia/repository.config.",
+    ),
+    row(
+        "config-server",
+        Exit::Configuration,
+        "Maintenance needs the storage itself: connect Kopia to the repository directly, not \
+         through a server.",
+    ),
+    row(
+        "config-read-only",
+        Exit::Configuration,
+        "Connect Kopia without --readonly, or give the repository's directory instead of \
+         --config.",
+    ),
+    row(
+        "unsupported-storage",
+        Exit::Configuration,
+        "This version works on local disks: give a directory, or mount the storage where \
+         Kopia's filesystem storage can be used.",
+    ),
+    row(
+        "no-password",
+        Exit::Configuration,
+        "Set KOPIA_PASSWORD, or give --password-file FILE. Velero's default password is \
+         static-passw0rd.",
+    ),
+    row(
+        "password-file",
+        Exit::Configuration,
+        "Check the path, and that this user may read the file.",
+    ),
+    row(
+        "plugins-missing",
+        Exit::Configuration,
+        "Index compaction asks a strategy how to cut the index; use a careen that was built \
+         with the feature `plugins`.",
+    ),
+    row(
+        "clock-setting",
+        Exit::Configuration,
+        "CAREEN_NOW must be an RFC 3339 time, such as 2026-01-02T03:04:05Z.",
+    ),
+    row(
+        "demo-directory",
+        Exit::Configuration,
+        "Give --keep a directory that is empty or not there yet; for the temporary files, \
+         --scratch a directory that this user may write to.",
+    ),
+    row(
+        "demo-run",
+        Exit::SafetyStop,
+        "Run the command that is shown by hand; with --keep DIR the repository is left for it.",
+    ),
+    // memory, kopia
+    row("memory-too-small", Exit::Budget, MORE_MEMORY),
+    row("malformed", Exit::SafetyStop, DAMAGED),
+    row("tag-mismatch", Exit::SafetyStop, DAMAGED),
+    row(
+        "wrong-password",
+        Exit::Configuration,
+        "Check KOPIA_PASSWORD or --password-file: `kopia repository connect` must work with \
+         the same password. Velero's default is static-passw0rd.",
+    ),
+    row(
+        "unsupported-algorithm",
+        Exit::Configuration,
+        "Current Kopia versions do not have the algorithm either; migrate the repository with \
+         the Kopia that wrote it.",
+    ),
+    row("newer-format", Exit::Configuration, NEWER),
+    row("unknown-required-feature", Exit::Configuration, NEWER),
+    // blob
+    row("blob-not-found", Exit::Storage, RETRY),
+    row(
+        "blob-already-exists",
+        Exit::Configuration,
+        "There is a repository already; nothing was replaced. Choose another place.",
+    ),
+    row(
+        "storage-permission",
+        Exit::Storage,
+        "Run as the user who owns the repository's files, or give this user rights to read, \
+         write and delete them.",
+    ),
+    row(
+        "storage-io",
+        Exit::Storage,
+        "The disk or its mount answered with an error: check it (dmesg, free space, mount), \
+         then run again; nothing is lost.",
+    ),
+    row(
+        "missing-shards",
+        Exit::Configuration,
+        "The folder layout is unknown. Give the root of the repository, where \
+         kopia.repository.f is. If the .shards file is lost, restore it from a copy; it is \
+         never guessed.",
+    ),
+    row(
+        "corrupt-shards",
+        Exit::Configuration,
+        "Restore the file .shards from a copy of the repository; without it no blob can be found.",
+    ),
+    row(
+        "no-folder",
+        Exit::Configuration,
+        "Check the path and that the disk is mounted.",
+    ),
+    row(
+        "not-a-folder",
+        Exit::Configuration,
+        "Give the directory of the repository, not a file in it; Kopia's config file goes to \
+         --config.",
+    ),
+    row("invalid-blob-name", Exit::SafetyStop, REPORT),
+    row(
+        "storage-unsupported",
+        Exit::Configuration,
+        "This storage lacks what the repository asks for; object locks need an object store.",
+    ),
+    row("storage-transient", Exit::Storage, RETRY),
+    row("storage-crashed", Exit::Storage, RETRY),
+    row("blob-too-large", Exit::SafetyStop, DAMAGED),
+    // spill
+    row("scratch-full", Exit::Budget, SCRATCH),
+    row(
+        "scratch-io",
+        Exit::Budget,
+        "Give --scratch a directory on a healthy disk that this user may write to.",
+    ),
+    row("scratch-tmpfs", Exit::Budget, SCRATCH),
+    row(
+        "scratch-locked",
+        Exit::Budget,
+        "Another run uses the directory; run again, or give --scratch another one.",
+    ),
+    row("run-unsorted", Exit::SafetyStop, REPORT),
+    row("sort-unfinished", Exit::SafetyStop, REPORT),
+    row(
+        "sort-runs",
+        Exit::Budget,
+        "Give more --memory: larger buffers make fewer runs.",
+    ),
+    row("sort-plan", Exit::Budget, "Give more --memory."),
+    // repository
+    row(
+        "no-repository",
+        Exit::Configuration,
+        "Give the root of the repository, where kopia.repository.f is; a Velero repository is \
+         one directory for each namespace.",
+    ),
+    row(
+        "upgrade-lock",
+        Exit::OtherMaintainer,
+        "Somebody upgrades the repository: wait until it is done, or end the upgrade with \
+         `kopia repository upgrade rollback`.",
+    ),
+    row(
+        "too-many",
+        Exit::Budget,
+        "The repository is larger than this version was made for; please report the message.",
+    ),
+    row(
+        "refused-entry",
+        Exit::SafetyStop,
+        "Kopia's clients would refuse this entry, so it is not copied. Please report it; \
+         `kopia index inspect` with the blob's ID shows it.",
+    ),
+    row(
+        "incomplete-index",
+        Exit::SafetyStop,
+        "Index blobs are missing: compacting now would lose entries for good. Run `careen \
+         verify --index`; restore the missing blobs, or wait if a writer or a copy of the \
+         storage is still at work.",
+    ),
+    row(
+        "index-blob-vanished",
+        Exit::Storage,
+        "Another maintainer deletes index blobs at the same time: stop it, then run again.",
+    ),
+    row("content-not-found", Exit::SafetyStop, DAMAGED),
+    row("interrupted", Exit::SafetyStop, REPORT),
+    // maintenance, strategies
+    row(
+        "not-owner",
+        Exit::OtherMaintainer,
+        "If nobody else maintains this repository, act as its owner with --owner and the \
+         recorded name, or take it over with `kopia maintenance set --owner me`.",
+    ),
+    row(
+        "empty-owner",
+        Exit::OtherMaintainer,
+        "Set one with `kopia maintenance set --owner default@default` (Velero) or `--owner \
+         me`, then run again.",
+    ),
+    row(
+        "index-manager-v0",
+        Exit::Configuration,
+        "The repository is from before epochs. `kopia repository upgrade` brings it to the \
+         index that careen maintains.",
+    ),
+    row(
+        "unequal-index-sets",
+        Exit::SafetyStop,
+        "Readers may miss entries, so nothing was replaced or deleted. See them with `careen \
+         index repair --dry-run`, repair with `careen index repair`.",
+    ),
+    row(
+        "epochs-changed",
+        Exit::PartDone,
+        "Another maintainer is at work on the same repository: stop it, then run again; \
+         nothing is lost.",
+    ),
+    row(
+        "clock-skew",
+        Exit::SafetyStop,
+        "Correct the clock of this machine, or of the storage; ages of blobs cannot be trusted.",
+    ),
+    row(
+        "index-write-too-slow",
+        Exit::PartDone,
+        "The storage is very slow; what was written was taken back. Run again.",
+    ),
+    row(
+        "watermark-backwards",
+        Exit::SafetyStop,
+        "The clock of this machine, or of the one that wrote the watermark, is wrong: correct it.",
+    ),
+    row("plugin-answer-refused", Exit::SafetyStop, STRATEGY),
+    row(
+        "plugin-argument",
+        Exit::Configuration,
+        "Write --plugin splitting=FILE or splitting=FILE@blake3:HEX.",
+    ),
+    row(
+        "plugin-io",
+        Exit::Configuration,
+        "Check the plugin's path, and that this user may read it and write to the plugin cache.",
+    ),
+    row("plugin-too-large", Exit::Configuration, STRATEGY),
+    row(
+        "plugin-digest-mismatch",
+        Exit::Configuration,
+        "The file is not the one that was pinned: get the right one, or pin the new one after \
+         you have checked it.",
+    ),
+    row("plugin-compile", Exit::Configuration, STRATEGY),
+    row("plugin-compile-limit", Exit::Configuration, STRATEGY),
+    row("plugin-import", Exit::Configuration, STRATEGY),
+    row("plugin-world", Exit::Configuration, STRATEGY),
+    row("plugin-trap", Exit::SafetyStop, STRATEGY),
+    row("plugin-fuel", Exit::SafetyStop, STRATEGY),
+    row("plugin-deadline", Exit::SafetyStop, STRATEGY),
+    row("plugin-memory", Exit::SafetyStop, STRATEGY),
+    row("plugin-data", Exit::SafetyStop, STRATEGY),
+    row("plugin-error", Exit::SafetyStop, STRATEGY),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                into.push(path);
+            }
+        }
+    }
+
+    /// Finds the codes in a source: the texts inside `fn code`, without its comments.
+    fn codes(source: &str, into: &mut BTreeSet<String>) {
+        for (start, _) in source.match_indices("fn code(&self) -> &'static str {") {
+            let body = &source[start..];
+            let body = &body[..body.find("\n    }\n").unwrap_or(body.len())];
+            for line in body.lines().map(str::trim_start) {
+                if !line.starts_with("//") && !line.starts_with("#[") {
+                    into.extend(line.split('"').skip(1).step_by(2).map(str::to_owned));
+                }
+            }
+        }
+    }
+
+    /// Goal: no error without an exit code and a hint, no row without an error; method: read the sources.
+    #[test]
+    fn every_code_of_every_floor_has_one_row() {
+        let mut files = Vec::new();
+        sources(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+            &mut files,
+        );
+        let mut found = BTreeSet::new();
+        for file in files
+            .iter()
+            .filter(|file| !file.ends_with("error/table.rs"))
+        {
+            codes(&std::fs::read_to_string(file).unwrap(), &mut found);
+        }
+        assert!(found.len() > 20, "the codes were found: {found:?}");
+        let rows: BTreeSet<String> = TABLE.iter().map(|row| row.code.to_owned()).collect();
+        assert_eq!(rows.len(), TABLE.len(), "a code has two rows");
+        let missing: Vec<_> = found.difference(&rows).collect();
+        assert!(missing.is_empty(), "without a row: {missing:?}");
+        let unused: Vec<_> = rows.difference(&found).collect();
+        assert!(unused.is_empty(), "rows without an error: {unused:?}");
+    }
+
+    #[test]
+    fn hints_are_sentences_and_codes_are_kebab_case() {
+        for row in TABLE {
+            assert!(row.hint.ends_with('.'), "{}: {}", row.code, row.hint);
+            assert!(
+                row.code
+                    .bytes()
+                    .all(|b| b == b'-' || b.is_ascii_lowercase() || b.is_ascii_digit())
+            );
+            assert_ne!(row.exit, Exit::Done, "{}", row.code);
+        }
+        assert_eq!(row_of("no-such-code").exit, Exit::SafetyStop);
+    }
+
+    /// Goal: the exit codes that are documented; method: one error of each kind.
+    #[test]
+    fn exit_codes_are_the_documented_ones() {
+        for (code, exit) in [
+            ("epochs-changed", 10),
+            ("memory-too-small", 20),
+            ("scratch-full", 20),
+            ("scratch-tmpfs", 20),
+            ("storage-io", 30),
+            ("not-owner", 40),
+            ("empty-owner", 40),
+            ("wrong-password", 50),
+            ("usage", 50),
+            ("tag-mismatch", 60),
+        ] {
+            assert_eq!(row_of(code).exit as u8, exit, "{code}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `careen index …`: list, inspect, compact, repair.
+//!
+//! Listings are told row by row, so their memory does not grow with the repository.
+
+use super::Console;
+use super::arguments::{ChangeArguments, IndexCommand, InspectArguments, ListArguments};
+use super::error::{CliError, Exit};
+use super::output::Kind;
+use super::pending::{inspect, listing};
+use super::strategy;
+use super::target::Target;
+use super::workspace::workspace;
+use crate::maintenance::index_plan::{Options, Report, Task};
+use crate::maintenance::{index_maintenance, index_repair};
+
+/// Runs an index command.
+pub(super) fn run(console: &Console, command: &IndexCommand) -> Result<Exit, CliError> {
+    match command {
+        IndexCommand::List(arguments) => list(console, arguments),
+        IndexCommand::Inspect(arguments) => inspect(console, arguments),
+        IndexCommand::Compact(arguments) => compact(console, arguments),
+        IndexCommand::Repair(arguments) => repair(console, arguments),
+    }
+}
+
+fn list(console: &Console, arguments: &ListArguments) -> Result<Exit, CliError> {
+    let target = console.target("index list", &arguments.repository)?;
+    let workspace = workspace(console)?;
+    let repository = target.open(&workspace.memory, &console.surroundings)?;
+    listing::list_index_blobs(&repository, &mut |row| {
+        console.output.both(Kind::Row, "row", row);
+        !console.output.is_closed()
+    })?;
+    Ok(Exit::Done)
+}
+
+fn inspect(console: &Console, arguments: &InspectArguments) -> Result<Exit, CliError> {
+    let target = console.target("index inspect", &arguments.repository)?;
+    let workspace = workspace(console)?;
+    let repository = target.open(&workspace.memory, &console.surroundings)?;
+    let options = inspect::InspectOptions {
+        content_prefix: arguments.content.clone(),
+        blob: arguments.blob.clone(),
+        all: arguments.all,
+    };
+    inspect::inspect(&repository, &workspace, &options, &mut |row| {
+        console.output.both(Kind::Row, "row", row);
+        !console.output.is_closed()
+    })?;
+    Ok(Exit::Done)
+}
+
+fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliError> {
+    let target = console.target("index compact", &arguments.repository)?;
+    let options = options(&target, arguments)?;
+    if !arguments.dry_run {
+        target.refuse_read_only()?;
+    }
+    let workspace = workspace(console)?;
+    let repository = target.open(&workspace.memory, &console.surroundings)?;
+    let mut splitting = strategy::splitting(&arguments.plugins, &workspace.memory)?;
+    if arguments.dry_run {
+        let plan = index_maintenance::plan(&repository, &workspace, &mut *splitting, &options)?;
+        console.output.both(Kind::Plan, "plan", &plan);
+        return Ok(Exit::Done);
+    }
+    let report = index_maintenance::run(
+        &repository,
+        &workspace,
+        &mut *splitting,
+        &options,
+        &mut |plan| {
+            // People asked for the work, not for the plan; programs get both.
+            console.output.json_field(Kind::Plan, "plan", plan);
+        },
+    )?;
+    Ok(told(console, &report))
+}
+
+fn repair(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliError> {
+    let target = console.target("index repair", &arguments.repository)?;
+    if !arguments.tasks.is_empty() || !arguments.plugins.is_empty() || arguments.unsettled {
+        let text = "index repair takes no --task, --unsettled or --plugin";
+        return Err(CliError::Usage(text.into()));
+    }
+    let options = options(&target, arguments)?;
+    if !arguments.dry_run {
+        target.refuse_read_only()?;
+    }
+    let workspace = workspace(console)?;
+    let repository = target.open(&workspace.memory, &console.surroundings)?;
+    if arguments.dry_run {
+        let plan = index_repair::plan(&repository, &workspace)?;
+        console.output.both(Kind::Plan, "plan", &plan);
+        return Ok(Exit::Done);
+    }
+    let report = index_repair::execute(&repository, &workspace, &options)?;
+    Ok(told(console, &report))
+}
+
+/// Tells a report; part of the work left over is an exit code of its own.
+fn told(console: &Console, report: &Report) -> Exit {
+    console.output.both(Kind::Report, "report", report);
+    match report.unfinished_until {
+        Some(_) => Exit::PartDone,
+        None => Exit::Done,
+    }
+}
+
+fn options(target: &Target, arguments: &ChangeArguments) -> Result<Options, CliError> {
+    let parsed = |name: &String| {
+        Task::parse(name).ok_or_else(|| {
+            let known = Task::ALL.map(Task::name).join(", ");
+            CliError::Usage(format!("there is no task {name:?}; there are {known}"))
+        })
+    };
+    Ok(Options {
+        tasks: arguments
+            .tasks
+            .iter()
+            .map(parsed)
+            .collect::<Result<_, _>>()?,
+        unsettled: arguments.unsettled,
+        owner: target.identity(),
+    })
+}

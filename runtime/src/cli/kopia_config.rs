@@ -1,0 +1,170 @@
+//! Kopia's own config file: where the repository is, and who its user is.
+//!
+//! Mirrors Kopia's `repo/local_config.go` as far as maintenance needs it; unknown fields are ignored, as
+//! Kopia ignores them. The file is ours to read, never to write. Memory: the file, at most
+//! [`CONFIG_BYTES_MAX`].
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::error::CliError;
+
+/// Largest config file; Kopia's are below 4 KiB.
+pub(super) const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What maintenance needs of a config file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KopiaConfig {
+    /// Directory of the repository.
+    pub(super) path: PathBuf,
+    /// Kopia's user, `None` where the file leaves it to the default.
+    pub(super) username: Option<String>,
+    /// Kopia's host, `None` where the file leaves it to the default.
+    pub(super) hostname: Option<String>,
+    /// Whether changes are forbidden.
+    pub(super) read_only: bool,
+}
+
+#[derive(Deserialize)]
+struct LocalConfig {
+    #[serde(rename = "apiServer")]
+    api_server: Option<ApiServer>,
+    storage: Option<StorageInfo>,
+    #[serde(default)]
+    hostname: String,
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    readonly: bool,
+}
+
+#[derive(Deserialize)]
+struct ApiServer {
+    #[serde(default)]
+    url: String,
+}
+
+#[derive(Deserialize)]
+struct StorageInfo {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    config: serde_json::Value,
+}
+
+impl KopiaConfig {
+    /// Reads the config file at `path`.
+    pub(super) fn read(path: &Path) -> Result<Self, CliError> {
+        let bytes = read_bounded(path, CONFIG_BYTES_MAX).map_err(|error| CliError::ConfigFile {
+            path: path.into(),
+            reason: error.to_string(),
+        })?;
+        Self::parse(path, &bytes)
+    }
+
+    /// Parses a config file; `path` is for messages only.
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, CliError> {
+        let wrong = |reason: String| CliError::ConfigFile {
+            path: path.into(),
+            reason,
+        };
+        let config: LocalConfig =
+            serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
+        if let Some(server) = config.api_server {
+            return Err(CliError::ConfigServer {
+                path: path.into(),
+                url: server.url,
+            });
+        }
+        let storage = config
+            .storage
+            .ok_or_else(|| wrong("names no storage".into()))?;
+        if storage.kind != "filesystem" {
+            return Err(CliError::UnsupportedStorage { kind: storage.kind });
+        }
+        let directory = storage.config.get("path").and_then(|value| value.as_str());
+        let directory = directory.filter(|text| !text.is_empty());
+        let named = |text: String| Some(text).filter(|text| !text.is_empty());
+        Ok(Self {
+            path: directory
+                .ok_or_else(|| wrong("its storage has no path".into()))?
+                .into(),
+            username: named(config.username),
+            hostname: named(config.hostname),
+            read_only: config.readonly,
+        })
+    }
+}
+
+/// Reads a file of at most `bytes_max` bytes.
+pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?
+        .take(bytes_max + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        let message = format!("larger than {bytes_max} bytes");
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            message,
+        ));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<KopiaConfig, CliError> {
+        KopiaConfig::parse(Path::new("repository.config"), json.as_bytes())
+    }
+
+    /// Goal: what Kopia 0.23.1 writes is understood; method: a file as `kopia repository connect` wrote it.
+    #[test]
+    fn kopias_file_is_understood() {
+        let config = parse(
+            r#"{"storage": {"type": "filesystem", "config": {"path": "/backup", "dirShards": null}},
+              "caching": {"cacheDirectory": "../cache", "maxCacheSize": 5242880000},
+              "hostname": "default", "username": "velero", "description": "x",
+              "enableActions": false, "formatBlobCacheDuration": 900000000000}"#,
+        )
+        .unwrap();
+        assert_eq!(config.path, PathBuf::from("/backup"));
+        assert_eq!(config.username.as_deref(), Some("velero"));
+        assert_eq!(config.hostname.as_deref(), Some("default"));
+        assert!(!config.read_only);
+    }
+
+    #[test]
+    fn what_cannot_be_maintained_is_refused_by_name() {
+        for (json, code) in [
+            (
+                r#"{"storage":{"type":"s3","config":{"bucket":"b"}}}"#,
+                "unsupported-storage",
+            ),
+            (
+                r#"{"apiServer":{"url":"https://h:51515"}}"#,
+                "config-server",
+            ),
+            (
+                r#"{"storage":{"type":"filesystem","config":{}}}"#,
+                "config-file",
+            ),
+            (r#"{"hostname":"h"}"#, "config-file"),
+            ("{", "config-file"),
+        ] {
+            assert_eq!(parse(json).unwrap_err().code(), code, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_read_only_connection_and_missing_names_are_seen() {
+        let json = r#"{"storage":{"type":"filesystem","config":{"path":"/r"}},"readonly":true}"#;
+        let config = parse(json).unwrap();
+        assert!(config.read_only);
+        assert_eq!((config.username, config.hostname), (None, None));
+    }
+}

@@ -1,0 +1,317 @@
+//! What the program says: text and tables for people, one JSON object a line for programs.
+//!
+//! Everything goes through here, so that the two forms always tell the same. Results go to standard output,
+//! errors and bars of the text form to standard error. A closed pipe is not an error: what remains is
+//! dropped, and `is_closed` tells listings to end early. Memory: one line at a time.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::arguments::{GlobalOptions, OutputForm};
+use super::error::{CliError, Exit};
+use crate::clock::{SharedClock, Stopwatch, Timestamp};
+
+/// Version of the JSON lines. Fields may be added under the same number, never removed or changed.
+pub(super) const SCHEMA: u32 = 1;
+
+/// The kinds of JSON lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    /// First line: command, repository, version.
+    Started,
+    /// What will be done, why, and in how much memory.
+    Plan,
+    /// How far the current step is; at most one a second.
+    Progress,
+    /// A message of the program for its operators.
+    Log,
+    /// A step of the work begins or ends.
+    Task,
+    /// One row of a listing.
+    Row,
+    /// What was done or found.
+    Report,
+    /// Why it ended early: code, message, hint, exit code.
+    Error,
+    /// Last line: exit code, seconds, peak memory.
+    Finished,
+}
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Form {
+    /// Chooses the form from the options and from where standard output goes.
+    pub(super) fn choose(options: &GlobalOptions, stdout_is_terminal: bool) -> Self {
+        match options.output {
+            _ if options.json => Self::Json,
+            _ if options.no_json => Self::Text,
+            OutputForm::Json => Self::Json,
+            OutputForm::Text => Self::Text,
+            OutputForm::Auto if stdout_is_terminal => Self::Text,
+            OutputForm::Auto => Self::Json,
+        }
+    }
+
+    /// Guesses the form when the arguments could not be parsed.
+    pub(super) fn guess<'a>(
+        arguments: impl Iterator<Item = &'a str>,
+        stdout_is_terminal: bool,
+    ) -> Self {
+        let mut options = GlobalOptions::default();
+        let mut previous = "";
+        for argument in arguments {
+            match argument {
+                "--json" | "--output=json" => options.json = true,
+                "--no-json" | "--output=text" => options.no_json = true,
+                "json" if previous == "--output" => options.json = true,
+                "text" if previous == "--output" => options.no_json = true,
+                _ => {}
+            }
+            previous = argument;
+        }
+        Self::choose(&options, stdout_is_terminal)
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a, B: Serialize> {
+    schema: u32,
+    time: Timestamp,
+    kind: Kind,
+    #[serde(flatten)]
+    body: &'a B,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    code: &'a str,
+    message: String,
+    hint: &'a str,
+    exit: u8,
+}
+
+#[derive(Serialize)]
+struct FinishedBody {
+    exit: u8,
+    seconds: f64,
+    peak_memory_bytes: Option<u64>,
+}
+
+/// Where everything is said.
+#[derive(Debug)]
+pub(super) struct Output {
+    form: Form,
+    clock: SharedClock,
+    started: Stopwatch,
+    closed: AtomicBool,
+}
+
+impl Output {
+    /// Makes the output in `form`; lines bear the time of `clock`.
+    pub(super) fn new(form: Form, clock: SharedClock) -> Self {
+        Self {
+            form,
+            clock,
+            started: Stopwatch::start(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns the form.
+    pub(super) fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Returns whether the reader of standard output has gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Returns the time since the start.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Says `text` in the text form.
+    pub(super) fn text(&self, text: impl Display) {
+        if self.form == Form::Text {
+            self.put(|out| writeln!(out, "{text}"));
+        }
+    }
+
+    /// Says `body`, an object, in the JSON form.
+    pub(super) fn json(&self, kind: Kind, body: &impl Serialize) {
+        if self.form == Form::Json {
+            let line = json_line(self.clock.now(), kind, body);
+            self.put(|out| out.write_all(line.as_bytes()));
+        }
+    }
+
+    /// Says a value in both forms; in JSON it is the field `name` of the line.
+    pub(super) fn both(&self, kind: Kind, name: &str, value: &(impl Serialize + Display)) {
+        match self.form {
+            Form::Text => self.text(value),
+            Form::Json => self.json_field(kind, name, value),
+        }
+    }
+
+    /// Says a value in the JSON form only, as the field `name` of the line.
+    pub(super) fn json_field(&self, kind: Kind, name: &str, value: &impl Serialize) {
+        self.json(kind, &BTreeMap::from([(name, value)]));
+    }
+
+    /// Says why the program ends, and what to do next.
+    pub(super) fn error(&self, error: &CliError) {
+        match self.form {
+            Form::Text => warn_text(&format!(
+                "error [{}]: {error}\nhint: {}",
+                error.code(),
+                error.hint()
+            )),
+            Form::Json => self.json(
+                Kind::Error,
+                &ErrorBody {
+                    code: error.code(),
+                    message: error.to_string(),
+                    hint: error.hint(),
+                    exit: error.exit() as u8,
+                },
+            ),
+        }
+    }
+
+    /// Says the last line of the JSON form.
+    pub(super) fn finished(&self, exit: Exit) {
+        let body = FinishedBody {
+            exit: exit as u8,
+            seconds: (self.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            peak_memory_bytes: peak_memory_bytes("self"),
+        };
+        self.json(Kind::Finished, &body);
+    }
+
+    fn put(&self, write: impl FnOnce(&mut std::io::StdoutLock<'static>) -> std::io::Result<()>) {
+        if self.is_closed() {
+            return;
+        }
+        let mut out = std::io::stdout().lock();
+        if write(&mut out).and_then(|()| out.flush()).is_err() {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Writes text to standard error; a closed one is no reason to fail.
+pub(super) fn warn_text(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Returns whether standard output and standard error are terminals.
+pub(super) fn terminals() -> (bool, bool) {
+    (
+        std::io::stdout().is_terminal(),
+        std::io::stderr().is_terminal(),
+    )
+}
+
+/// Makes one line, with its newline.
+fn json_line(time: Timestamp, kind: Kind, body: &impl Serialize) -> String {
+    let schema = SCHEMA;
+    let line = Line {
+        schema,
+        time,
+        kind,
+        body,
+    };
+    let mut text = serde_json::to_string(&line)
+        .unwrap_or_else(|error| format!(r#"{{"schema":1,"kind":"log","message":"{error:?}"}}"#));
+    text.push('\n');
+    text
+}
+
+/// Returns the most memory that a process (`self` or an ID) has held so far, `None` where unknown.
+pub(super) fn peak_memory_bytes(process: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(output: OutputForm, json: bool, no_json: bool) -> GlobalOptions {
+        GlobalOptions {
+            output,
+            json,
+            no_json,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_pipe_gets_json_unless_told_otherwise() {
+        use OutputForm::{Auto, Json, Text};
+        for (output, json, no_json, terminal, form) in [
+            (Auto, false, false, true, Form::Text),
+            (Auto, false, false, false, Form::Json),
+            (Auto, true, false, true, Form::Json),
+            (Auto, false, true, false, Form::Text),
+            (Text, false, false, false, Form::Text),
+            (Json, false, false, true, Form::Json),
+        ] {
+            let chosen = Form::choose(&options(output, json, no_json), terminal);
+            assert_eq!(chosen, form, "{output:?} {json} {no_json} {terminal}");
+        }
+    }
+
+    #[test]
+    fn the_form_is_guessed_from_unusable_arguments() {
+        let guess = |line: &str| Form::guess(line.split(' '), true);
+        assert_eq!(guess("careen sail --json"), Form::Json);
+        assert_eq!(guess("careen sail --output json"), Form::Json);
+        assert_eq!(guess("careen sail json"), Form::Text);
+    }
+
+    /// Goal: a line is one object with version, time and kind; method: a body with fields of its own.
+    #[test]
+    fn a_line_is_one_object() {
+        #[derive(Serialize)]
+        struct Body {
+            step: &'static str,
+            done: u64,
+        }
+        let body = Body {
+            step: "load\nand sort",
+            done: 3,
+        };
+        let time = Timestamp::parse("2026-01-02T03:04:05.5Z").unwrap();
+        assert_eq!(
+            json_line(time, Kind::Progress, &body),
+            "{\"schema\":1,\"time\":\"2026-01-02T03:04:05.5Z\",\"kind\":\"progress\",\
+             \"step\":\"load\\nand sort\",\"done\":3}\n"
+        );
+    }
+
+    #[test]
+    fn our_own_peak_is_known() {
+        assert!(peak_memory_bytes("self").unwrap() > 1024 * 1024);
+        assert_eq!(peak_memory_bytes("0"), None);
+    }
+}

@@ -1,0 +1,96 @@
+//! What the process finds around it: time, randomness, environment.
+//!
+//! The only file of this floor that reads environment variables, so that there is one list of them:
+//! `KOPIA_PASSWORD`, `CAREEN_LOG`, `CAREEN_KOPIA` and `PATH` (demo), and with the feature `test-clock`
+//! `CAREEN_NOW`. No memory cost.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::error::CliError;
+use crate::blob::LocalOptions;
+use crate::clock::Timestamp;
+use crate::clock::{ManualClock, SharedClock, SharedRandomness, SystemClock, SystemRandomness};
+
+/// Where the password may be.
+pub(super) const PASSWORD_VARIABLE: &str = "KOPIA_PASSWORD";
+
+/// Which log lines are told.
+const LOG_VARIABLE: &str = "CAREEN_LOG";
+
+/// Kopia binaries for comparison.
+const KOPIA_VARIABLE: &str = "CAREEN_KOPIA";
+
+/// The time, in builds for tests.
+const NOW_VARIABLE: &str = "CAREEN_NOW";
+
+/// Time, randomness and environment of this process.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings {
+    /// The client's clock.
+    pub(super) clock: SharedClock,
+    /// Unpredictable bytes.
+    pub(super) randomness: SharedRandomness,
+    /// Whether the clock stands still at `CAREEN_NOW`, and files are stamped with it.
+    pub(super) stamps: bool,
+    /// `KOPIA_PASSWORD`.
+    pub(super) password: Option<OsString>,
+    /// `CAREEN_LOG`.
+    pub(super) log: Option<String>,
+    /// `CAREEN_KOPIA`.
+    pub(super) kopia: Option<OsString>,
+    /// `PATH`.
+    pub(super) path: Option<OsString>,
+    /// The system's directory for temporary files.
+    pub(super) temporary: PathBuf,
+}
+
+impl Surroundings {
+    /// Reads the environment.
+    pub(super) fn read() -> Result<Self, CliError> {
+        let given = cfg!(feature = "test-clock")
+            .then(|| std::env::var_os(NOW_VARIABLE))
+            .flatten();
+        let clock: SharedClock = match &given {
+            Some(text) => Arc::new(ManualClock::new(time(&text.to_string_lossy())?)),
+            None => Arc::new(SystemClock),
+        };
+        Ok(Self {
+            clock,
+            randomness: Arc::new(SystemRandomness),
+            stamps: given.is_some(),
+            password: std::env::var_os(PASSWORD_VARIABLE),
+            log: std::env::var(LOG_VARIABLE).ok(),
+            kopia: std::env::var_os(KOPIA_VARIABLE),
+            path: std::env::var_os("PATH"),
+            temporary: std::env::temp_dir(),
+        })
+    }
+
+    /// Returns how local stores are used: durable, and stamped in builds for tests.
+    pub(super) fn local_options(&self) -> LocalOptions {
+        LocalOptions {
+            clock_stamp: self.stamps.then(|| Arc::clone(&self.clock)),
+            ..LocalOptions::default()
+        }
+    }
+}
+
+fn time(text: &str) -> Result<Timestamp, CliError> {
+    Timestamp::parse(text).ok_or_else(|| CliError::ClockSetting(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_is_none_is_refused() {
+        assert_eq!(
+            time("2026-01-02T03:04:05.5Z").unwrap().seconds(),
+            1_767_323_045
+        );
+        assert_eq!(time("yesterday").unwrap_err().code(), "clock-setting");
+    }
+}
