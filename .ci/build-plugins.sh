@@ -12,7 +12,7 @@ update=${1-}
 [[ -z $update || $update == --update ]] || { echo "usage: $0 [--update]" >&2; exit 2; }
 
 not_compared() {
-  printf '\n%s\n' \
+  printf '%s\n' \
     "########################################################################" \
     "## PLUGINS WERE NOT COMPARED WITH THEIR SOURCES: $*" \
     "########################################################################" | tee /dev/stderr
@@ -55,6 +55,6 @@ done
 [[ -z $failed ]] || { echo "plugins differ from their sources: run $0 --update" >&2; exit 1; }
 [[ -z $update ]] || {
   # BLAKE3 is the digest of pins; the program computes it, the system may have no tool for it.
-  unset CARGO_TARGET_DIR "${!CARGO_PROFILE_RELEASE_@}"
+  unset CARGO_TARGET_DIR CARGO_INCREMENTAL "${!CARGO_PROFILE_RELEASE_@}"
   CAREEN_WRITE_DIGESTS=1 cargo test --quiet -p careen --lib plugin::wasm_file
 }

@@ -73,8 +73,8 @@ pub mod careen {
       }
 
       #[allow(unused_unsafe, clippy::all)]
-      /// Writes one line to the host's log. The host cuts lines after 1,000 bytes, drops lines after the first
-      /// 100 of a call, and ends a plugin that writes more than 10,000.
+      /// Writes one line to the host's log. The host cuts lines after 1,000 bytes, drops lines after
+      /// the first 100 of a call, and ends a plugin that writes more than 10,000.
       #[allow(async_fn_in_trait)]
       pub fn log(level: Level,message: &str,) -> (){
         unsafe {
@@ -135,7 +135,8 @@ pub mod exports {
         pub struct Question {
           /// The epoch that writers write to.
           pub write_epoch: u32,
-          /// First epoch after the range chain, 0 without a chain: the only place where a range may start.
+          /// First epoch after the range chain, 0 without a chain: the only place where a range may
+          /// start.
           pub chain_end: u32,
           /// Newest settled epoch; none while no epoch is settled.
           pub last_settled: ::core::option::Option<u32>,

@@ -1,8 +1,9 @@
 //! Write strategy plugins for Careen: one trait and one macro per strategy.
 //!
-//! A plugin is an ordinary Rust library. It compiles natively, so `cargo test` needs no WebAssembly; for
-//! `wasm32-unknown-unknown` the macro adds the exports, and the linker writes a finished component. The
-//! contract is `wit/strategy.wit`; the types here are generated from it and carry its documentation.
+//! A plugin is an ordinary Rust library. It compiles natively, so `cargo test` needs no
+//! WebAssembly; for `wasm32-unknown-unknown` the macro adds the exports, and the linker writes a
+//! finished component. The contract is `wit/strategy.wit`; the types here are generated from it and
+//! carry its documentation.
 //!
 //! ```
 //! use careen_guest_sdk::{Plan, Question, Splitting, register_splitting};
@@ -32,7 +33,8 @@ pub use bindings::exports::careen::strategy::split::{EpochRange, EpochRow, Plan,
 ///
 /// There is no `self`: every call gets a fresh instance, nothing is remembered between calls.
 pub trait Splitting {
-    /// Answers one question. An error ends the task and changes nothing; its text is shown to people.
+    /// Answers one question. An error ends the task and changes nothing; its text is shown to
+    /// people.
     ///
     /// What the answer may hold is written at [`Plan`]; the host refuses everything else.
     fn split(question: &Question) -> Result<Plan, String>;
@@ -40,8 +42,8 @@ pub trait Splitting {
 
 /// Writes one line to the host's log; in a native test, to standard error.
 ///
-/// The host cuts lines after 1,000 bytes, drops lines after the first 100 of a call, and ends a plugin that
-/// writes more than 10,000.
+/// The host cuts lines after 1,000 bytes, drops lines after the first 100 of a call, and ends a
+/// plugin that writes more than 10,000.
 pub fn log(level: Level, message: &str) {
     #[cfg(target_arch = "wasm32")]
     bindings::careen::strategy::host_log::log(level, message);

@@ -6,7 +6,8 @@ fn main() -> ExitCode {
     #[cfg(feature = "plugins")]
     {
         use careen::plugin::{COMPILE_SUBCOMMAND, compile_child_main};
-        // Before anything else: this child of the program itself must not grow before it limits itself.
+        // Before anything else: this child of the program itself must not grow before it limits
+        // itself.
         if std::env::args_os()
             .nth(1)
             .is_some_and(|argument| argument == COMPILE_SUBCOMMAND)

@@ -1,5 +1,5 @@
-//! The plugin floor against honest and hostile plugins. Every test loads a component, asks it, and looks at
-//! the answer or the error's code; after each attack the host must be able to ask again.
+//! The plugin floor against honest and hostile plugins. Every test loads a component, asks it, and
+//! looks at the answer or the error's code; after each attack the host must be able to ask again.
 //!
 //! The compiler runs as a child of the real `careen` program, with its real limits.
 #![cfg(feature = "plugins")]

@@ -1,12 +1,13 @@
 //! The default splitting strategy of Careen. It shapes index sets exactly as Kopia does.
 //!
-//! * Shards are as large as the host allows. Kopia cuts an index of `n` entries into `ceil(n / 16,000,000)`
-//!   blobs; the host never allows more than that, and less when its memory plan is small.
-//! * One range checkpoint is written when at least `FullCheckpointFrequency` settled epochs lie above the
-//!   chain of ranges. It joins all of them: from the chain's end to the newest settled epoch.
+//! * Shards are as large as the host allows. Kopia cuts an index at 16,000,000 entries; the host
+//!   never allows more than that, and less when its memory plan is small.
+//! * One range checkpoint is written when the newest settled epoch is at least
+//!   `FullCheckpointFrequency` above the end of the range chain. It joins all epochs between them.
 //!
-//! The name is a promise: rewriting short packs becomes part of the question later; for now it is the index
-//! part only. Memory: one answer. Mirrors `getRangeToCompact` in Kopia's `internal/epoch/epoch_manager.go`.
+//! The name is a promise: rewriting short packs becomes part of the question later; for now it is
+//! the index part only. Memory: one answer. Mirrors `getRangeToCompact` in Kopia's
+//! `internal/epoch/epoch_manager.go`.
 
 use careen_guest_sdk::{EpochRange, Plan, Question, Splitting, register_splitting};
 
@@ -32,7 +33,8 @@ fn join(question: &Question) -> (Vec<EpochRange>, String) {
     let Some(max) = question.last_settled else {
         return (Vec::new(), "no epoch is settled yet".into());
     };
-    // Kopia compares the distance, not the number of epochs; a chain may also end above the last settled one.
+    // Kopia compares the distance, not the number of epochs; a chain may also end above the last
+    // settled one.
     let Some(distance) = max.checked_sub(min) else {
         return (
             Vec::new(),

@@ -1,17 +1,19 @@
 //! Compiled plugins on disk, so that a start costs milliseconds and no compiler.
 //!
-//! Machine code is loaded from here, so whoever can write here can run code as this user. The directory is
-//! made with 0700 and refused when somebody else owns it or may write it; the same holds for each file.
-//! An entry is two files: `KEY.cwasm`, and `KEY.blake3` with a digest over key and code, checked before
-//! every load. The digest finds damage: single flipped bits in code make wasmtime crash the host. It is not
-//! a signature, and a secret key beside it would not make it one: who can write the entry as this user can
-//! read that key as well. Against all others the owner and the rights protect. The key is part of the
-//! digest, so an entry copied to another's name is refused.
+//! Machine code is loaded from here, so whoever can write here can run code as this user. The
+//! directory is made with 0700 and refused when somebody else owns it or may write it; the same
+//! holds for each file. An entry is two files: `KEY.cwasm`, and `KEY.blake3` with a digest over key
+//! and code, checked before every load. The digest finds damage: single flipped bits in code make
+//! wasmtime crash the host. It is not a signature, and a secret key beside it would not make it
+//! one: who can write the entry as this user can read that key as well. Against all others the
+//! owner and the rights protect. The key is part of the digest, so an entry copied to another's
+//! name is refused.
 //!
-//! Names: `KEY` is a digest of the component, of everything in the engine that decides over compatibility,
-//! and of this program's version. Files are written under another name and renamed; none is ever changed.
-//! Without a usable directory each start compiles into a nameless temporary file.
-//! Memory: 64 KiB while hashing. Disk: [`ENTRIES_MAX`] entries, each at most the compiler's code limit.
+//! Names: `KEY` is a digest of the component, of everything in the engine that decides over
+//! compatibility, and of this program's version. Files are written under another name and renamed;
+//! none is ever changed. Without a usable directory each start compiles into a nameless temporary
+//! file. Memory: 64 KiB while hashing. Disk: [`ENTRIES_MAX`] entries, each at most the compiler's
+//! code limit.
 
 use std::fs::{DirBuilder, File};
 use std::hash::Hasher;
@@ -98,7 +100,7 @@ impl Cache {
             Ok(code) => Some(code),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(%error, "compiled plugin in the cache is not used, compiling it again");
+                tracing::warn!(%error, "cached code is not used, compiling the plugin again");
                 None
             }
         }
@@ -123,8 +125,8 @@ impl Cache {
         Ok(code)
     }
 
-    /// Lets `compile` write the code of `key` and keeps it. A directory that cannot be written keeps nothing;
-    /// the code is good nevertheless.
+    /// Lets `compile` write the code of `key` and keeps it. A directory that cannot be written
+    /// keeps nothing; the code is good nevertheless.
     pub(super) fn insert(
         &self,
         key: Key,
@@ -153,8 +155,8 @@ impl Cache {
         let seal = key.seal(code)?;
         let (mut file, unfinished_seal) = self.unfinished()?;
         io::Write::write_all(&mut file, seal.as_bytes())?;
-        // Between the two renames the old digest does not fit the new code: both are the same unless the
-        // old code is damaged, and then it is compiled again.
+        // Between the two renames the old digest does not fit the new code: both are the same
+        // unless the old code is damaged, and then it is compiled again.
         let into = |from: &str, extension| {
             self.directory
                 .rename(from, &self.directory, key.file_name(extension))
@@ -172,7 +174,8 @@ impl Cache {
         Ok((file.into_std(), name))
     }
 
-    /// Removes the oldest entries and forgotten unfinished files. Failing is harmless: the next run tries.
+    /// Removes the oldest entries and forgotten unfinished files. Failing is harmless: the next run
+    /// tries.
     fn tidy(&self) {
         let Ok(names) = self.directory.entries() else {
             return;
@@ -214,8 +217,8 @@ pub(super) fn compile_for_once(
 
 /// Returns a file without a name.
 ///
-/// In the directory for temporary files; where that cannot be written, in memory, where it costs the size of
-/// the code.
+/// In the directory for temporary files; where that cannot be written, in memory, where it costs
+/// the size of the code.
 fn nameless_file() -> Result<File, Failure> {
     let on_disk = || {
         let directory = Dir::open_ambient_dir(std::env::temp_dir(), ambient_authority())?;

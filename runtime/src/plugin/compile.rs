@@ -1,10 +1,11 @@
 //! Compiles a plugin in a child process: the same program, with its own limits.
 //!
-//! Compiling hostile WebAssembly takes any amount of memory and time (550 MiB and 23 s were seen), and some
-//! inputs make the compiler panic. In a child that ends the child. The child limits itself before it reads
-//! a byte, makes itself the first victim of the kernel's OOM killer, and dies with its parent. It gets the
-//! component on standard input, writes machine code to the file that is its standard output, and a reason
-//! to standard error. It has no environment and touches no other file.
+//! Compiling hostile WebAssembly takes any amount of memory and time (550 MiB and 23 s were seen),
+//! and some inputs make the compiler panic. In a child that ends the child. The child limits itself
+//! before it reads a byte, makes itself the first victim of the kernel's OOM killer, and dies with
+//! its parent. It gets the component on standard input, writes machine code to the file that is its
+//! standard output, and a reason to standard error. It has no environment and touches no other
+//! file.
 //!
 //! Memory: 64 KiB here; 12 to 20 MiB in the child for an honest plugin in Rust or C.
 
@@ -165,8 +166,8 @@ fn judge(status: Option<ExitStatus>, words: &str, limits: &CompileLimits) -> Res
     };
     let colon = if words.is_empty() { "" } else { ": " };
     Err(Failure::CompileLimit(format!(
-        "{end}{colon}{words} (limits: {} MiB of address space, {} s of processor time, {} MiB of code, \
-         {} s in all)",
+        "{end}{colon}{words} (limits: {} MiB of address space, {} s of processor time, \
+         {} MiB of code, {} s in all)",
         limits.address_space_bytes >> 20,
         limits.cpu_seconds,
         limits.code_bytes >> 20,
@@ -185,11 +186,12 @@ fn why(signal: i32) -> &'static str {
     }
 }
 
-/// Runs the child: `plugin-compile ADDRESS_SPACE_BYTES CPU_SECONDS CODE_BYTES`, without the program's name.
+/// Runs the child: `plugin-compile ADDRESS_SPACE_BYTES CPU_SECONDS CODE_BYTES`, without the
+/// program's name.
 ///
-/// Reads a component from standard input and writes machine code to standard output. Exit code 65 and a
-/// reason on standard error when the component is refused, 1 for everything else. Every plugin host calls
-/// it before anything else when its first argument is [`COMPILE_SUBCOMMAND`].
+/// Reads a component from standard input and writes machine code to standard output. Exit code 65
+/// and a reason on standard error when the component is refused, 1 for everything else. Every
+/// plugin host calls it before anything else when its first argument is [`COMPILE_SUBCOMMAND`].
 pub fn compile_child_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let (code, reason) = match compile_child(arguments) {
         Ok(()) => return ExitCode::SUCCESS,

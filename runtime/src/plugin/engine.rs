@@ -1,12 +1,14 @@
 //! The wasmtime engine: which WebAssembly a plugin may use and how its code is compiled and loaded.
 //!
-//! The only file of this floor with `unsafe`. A `.cwasm` is machine code: loading a foreign one is running
-//! it. Only code that this very program has compiled, from a file whose digest was checked, gets here.
+//! The only file of this floor with `unsafe`. A `.cwasm` is machine code: loading a foreign one is
+//! running it. Only code that this very program has compiled, from a file whose digest was checked,
+//! gets here.
 //!
-//! The proposals `gc` and `threads` are compiled in, because builds without them abort on some inputs
-//! (RUSTSEC-2026-0570, GHSA-2674-w29h-wqvj), and are switched off here. `multi-memory` stays on: without it
-//! wasmtime 48.0.8 panics on components with adapters between two instances; the limiter counts memories
-//! instead. Memory: 2 to 3 MiB for the engine; address space is 32 MiB for each memory of a plugin.
+//! The proposals `gc` and `threads` are compiled in, because builds without them abort on some
+//! inputs (RUSTSEC-2026-0570, GHSA-2674-w29h-wqvj), and are switched off here. `multi-memory` stays
+//! on: without it wasmtime 48.0.8 panics on components with adapters between two instances; the
+//! limiter counts memories instead. Memory: 2 to 3 MiB for the engine; address space is 32 MiB for
+//! each memory of a plugin.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -17,14 +19,15 @@ use std::os::fd::AsRawFd;
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine, Strategy};
 
-/// Address space of one linear memory. More than the default limit of a plugin, so that its memory does not
-/// move, and little enough to work under `ulimit -v`.
+/// Address space of one linear memory. More than the default limit of a plugin, so that its memory
+/// does not move, and little enough to work under `ulimit -v`.
 const MEMORY_RESERVATION_BYTES: u64 = 32 << 20;
 
 /// Unmapped bytes after a linear memory.
 const MEMORY_GUARD_BYTES: u64 = 64 << 10;
 
-/// Stack of a plugin's code, as wasmtime has it by default. Threads that call plugins have 2 MiB at least.
+/// Stack of a plugin's code, as wasmtime has it by default. Threads that call plugins have 2 MiB at
+/// least.
 const WASM_STACK_BYTES: usize = 512 << 10;
 
 /// Returns the engine that every plugin is compiled for and runs in.
@@ -56,7 +59,8 @@ pub(super) fn new_engine() -> wasmtime::Result<Engine> {
     Engine::new(&config)
 }
 
-/// Compiles a component to machine code. For the child process only: hostile input makes it large and slow.
+/// Compiles a component to machine code. For the child process only: hostile input makes it large
+/// and slow.
 pub(super) fn compile(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
     engine.precompile_component(wasm)
 }
@@ -66,16 +70,18 @@ pub(super) fn hash_compatibility(engine: &Engine, hasher: &mut impl Hasher) {
     engine.precompile_compatibility_hash().hash(hasher);
 }
 
-/// Loads compiled code. `code` must be what [`compile`] made, unchanged: the caller has checked its digest.
+/// Loads compiled code. `code` must be what [`compile`] made, unchanged: the caller has checked its
+/// digest.
 ///
-/// The file is mapped, so its pages can be given back under pressure. Where mapping as code is forbidden (a
-/// file system mounted `noexec`), it is copied into memory.
+/// The file is mapped, so its pages can be given back under pressure. Where mapping as code is
+/// forbidden (a file system mounted `noexec`), it is copied into memory.
 pub(super) fn load(engine: &Engine, code: &mut File) -> wasmtime::Result<Component> {
     // The same open file that was checked, whatever its name means by now.
     let same_file = format!("/proc/self/fd/{}", code.as_raw_fd());
-    // SAFETY: the code was written by `compile` in a process of this program, into a file that only this
-    // user can write, and its digest was checked after it was opened. `cache.rs` keeps that promise. Files
-    // in the cache are never written in place, only renamed, so the mapping does not change either.
+    // SAFETY: the code was written by `compile` in a process of this program, into a file that only
+    // this user can write, and its digest was checked after it was opened. `cache.rs` keeps that
+    // promise. Files in the cache are never written in place, only renamed, so the mapping does not
+    // change either.
     match unsafe { Component::deserialize_file(engine, same_file) } {
         Ok(component) => Ok(component),
         Err(error) => {

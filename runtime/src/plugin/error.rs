@@ -1,8 +1,8 @@
 //! Why a plugin could not be loaded or did not answer.
 //!
-//! Every error names the plugin with its digest and limits; the failure says what ended it and how much it
-//! had used. Text that comes from a plugin is made harmless first: it ends up on terminals and in logs.
-//! Memory: texts of at most [`GUEST_TEXT_BYTES_MAX`] bytes.
+//! Every error names the plugin with its digest and limits; the failure says what ended it and how
+//! much it had used. Text that comes from a plugin is made harmless first: it ends up on terminals
+//! and in logs. Memory: texts of at most [`GUEST_TEXT_BYTES_MAX`] bytes.
 
 use std::io;
 
@@ -91,8 +91,9 @@ pub enum Failure {
         /// Memory, fuel and time used.
         usage: String,
     },
-    /// It handed over something that the component ABI refuses, or too much of it.
-    #[error("unusable data: {reason} (used: {usage})")]
+    /// It handed over something that the component ABI refuses, or more of something than the host
+    /// takes.
+    #[error("refused by the host: {reason} (used: {usage})")]
     Data {
         /// What is wrong with it.
         reason: String,

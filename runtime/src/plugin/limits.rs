@@ -1,8 +1,8 @@
 //! What a plugin may take of the host: one budget for all its memories and tables together.
 //!
-//! wasmtime's own `StoreLimits` looks at each memory alone, so 60 memories of 8 MiB would pass. This limiter
-//! sums them. A wish above the budget traps with our own words; -1 to the plugin would end as
-//! `unreachable` without a reason. Invariant: `held_bytes <= memory_bytes`.
+//! wasmtime's own `StoreLimits` looks at each memory alone, so 60 memories of 8 MiB would pass.
+//! This limiter sums them. A wish above the budget traps with our own words; -1 to the plugin would
+//! end as `unreachable` without a reason. Invariant: `held_bytes <= memory_bytes`.
 
 use std::fmt;
 

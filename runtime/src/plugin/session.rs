@@ -1,8 +1,9 @@
 //! One call into a plugin: a fresh store with its limits, the log, and what came of it.
 //!
-//! Nothing of an instance survives a call, so one answer cannot depend on another, and whatever state an
-//! error leaves behind is gone. Fuel ends loops the same way on every machine; the deadline is the net
-//! below it. Memory: the plugin's budget, and [`HOSTCALL_BYTES`] for what it hands over.
+//! Nothing of an instance survives a call, so one answer cannot depend on another, and whatever
+//! state an error leaves behind is gone. Fuel ends loops the same way on every machine; the
+//! deadline is the net below it. Memory: the plugin's budget, and [`HOSTCALL_BYTES`] for what it
+//! hands over.
 
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
@@ -22,7 +23,8 @@ const HANDLES_MAX: usize = 1_000;
 /// Log lines of one call that are passed on.
 const LOG_LINES_MAX: u32 = 100;
 
-/// Log lines of one call after which the plugin is ended: a call of the host costs more time than its fuel.
+/// Log lines of one call after which the plugin is ended: a call of the host costs more time than
+/// its fuel.
 const LOG_CALLS_MAX: u32 = 10_000;
 
 /// Stack of the thread that watches the deadline: it sleeps and adds one.
@@ -136,7 +138,8 @@ fn explain(
     }
 }
 
-/// Tells whether the trap is about a value that crosses the border, not about the plugin's own code.
+/// Tells whether the trap is about a value that crosses the border, not about the plugin's own
+/// code.
 fn is_about_data(trap: Trap) -> bool {
     matches!(
         trap,
@@ -149,7 +152,8 @@ fn is_about_data(trap: Trap) -> bool {
 }
 
 impl Guest {
-    /// Passes a log line on, as long as there are not too many. Errors are kept for the failure's text.
+    /// Passes a log line on, as long as there are not too many. Errors are kept for the failure's
+    /// text.
     ///
     /// # Errors
     /// After [`LOG_CALLS_MAX`] lines, which ends the plugin.

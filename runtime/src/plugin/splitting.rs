@@ -1,9 +1,9 @@
 //! The splitting strategy as a plugin: loads a component and asks it.
 //!
-//! Loading costs a digest of the file, a look into the cache and a mapping: a few milliseconds. A question
-//! costs a fresh instance and a call: well below one. Whoever asks checks the answer with
-//! `SplittingAnswer::check`; here it is only turned into plain values.
-//! Memory: see the floor's head; the question is copied once, 24 bytes a row.
+//! Loading costs a digest of the file, a look into the cache and a mapping: a few milliseconds. A
+//! question costs a fresh instance and a call: well below one. Whoever asks checks the answer with
+//! `SplittingAnswer::check`; here it is only turned into plain values. Memory: see the floor's
+//! head; the question is copied once, 24 bytes a row.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -116,7 +116,8 @@ pub fn parse_plugin_argument(argument: &str) -> Result<PluginSource, PluginError
     })
 }
 
-/// Loads a splitting plugin: reads, checks the pin, compiles or takes from the cache, checks its interfaces.
+/// Loads a splitting plugin: reads, checks the pin, compiles or takes from the cache, checks its
+/// interfaces.
 ///
 /// # Errors
 /// Every reason why the plugin cannot be used; nothing of it has run then.
@@ -211,7 +212,8 @@ fn link(engine: &Engine, component: &Component) -> Result<bindings::SplittingPre
     })
 }
 
-/// Tells whether the host would have to provide something: an interface of types alone needs nothing.
+/// Tells whether the host would have to provide something: an interface of types alone needs
+/// nothing.
 fn needs_host(item: &ComponentItem, engine: &Engine) -> bool {
     match item {
         ComponentItem::ComponentInstance(instance) => instance

@@ -1,8 +1,8 @@
 //! A plugin's bytes: the one built in, or a file with an optional pin.
 //!
-//! The file is read twice at most, in small pieces: once for its digest, and once more for the compiler when
-//! nothing is in the cache. The digest is taken again on the second pass, so what is compiled is what was
-//! pinned. Memory: one buffer of 64 KiB, whatever the size of the file.
+//! The file is read twice at most, in small pieces: once for its digest, and once more for the
+//! compiler when nothing is in the cache. The digest is taken again on the second pass, so what is
+//! compiled is what was pinned. Memory: one buffer of 64 KiB, whatever the size of the file.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -109,8 +109,8 @@ mod tests {
 
     use super::*;
 
-    /// The text file beside the component is what people copy pins from. `.ci/build-plugins.sh --update` runs
-    /// this test to write its first line.
+    /// The text file beside the component is what people copy pins from. `.ci/build-plugins.sh
+    /// --update` runs this test to write its first line.
     #[test]
     fn the_builtin_has_the_digests_written_beside_it() {
         let path = concat!(

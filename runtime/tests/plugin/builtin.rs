@@ -1,4 +1,5 @@
-//! The built-in component and the same strategy compiled natively answer the same, whatever is asked.
+//! The built-in component and the same strategy compiled natively answer the same, whatever is
+//! asked.
 
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
@@ -129,7 +130,8 @@ fn names_itself_with_digest_and_limits() {
     );
 }
 
-/// The largest question, and what it costs. Figures are shown with `--nocapture`; the bounds are loose.
+/// The largest question, and what it costs. Figures are shown with `--nocapture`; the bounds are
+/// loose.
 #[test]
 fn a_large_question_is_cheap() {
     let question = question(EPOCH_ROWS_MAX as u32);

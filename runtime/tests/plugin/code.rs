@@ -1,4 +1,5 @@
-//! Compiled code on disk: found again, checked before it is loaded, refused where others could write it.
+//! Compiled code on disk: found again, checked before it is loaded, refused where others could
+//! write it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};

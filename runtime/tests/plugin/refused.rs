@@ -1,4 +1,5 @@
-//! Components that never run: wrong imports, wrong versions, not a component, too costly to compile.
+//! Components that never run: wrong imports, wrong versions, not a component, too costly to
+//! compile.
 
 use std::time::{Duration, Instant};
 
