@@ -53,7 +53,7 @@ Exit codes:
 #[command(
     name = "careen", version = VERSION, about = ABOUT, long_about = LONG_ABOUT,
     after_help = AFTER_HELP, max_term_width = 100, disable_help_subcommand = true,
-    propagate_version = false, arg_required_else_help = false
+    propagate_version = false, arg_required_else_help = true
 )]
 pub(super) struct Arguments {
     /// Options of all commands.
