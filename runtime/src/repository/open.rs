@@ -62,7 +62,7 @@ impl Repository {
         let format = format_blob.unlock(&options.password, options.unlock_memory_bytes)?;
         check_upgrade_lock(&format, &options.clock)?;
         let blob_config = match storage.get_all(&BlobId::new(BLOB_CONFIG), FORMAT_BLOB_BYTES_MAX) {
-            Ok(bytes) => BlobConfig::parse(&bytes, &format_blob, &format)?,
+            Ok(bytes) => BlobConfig::parse(&bytes, &format_blob, &format.format_encryption_key)?,
             Err(error) if error.is_not_found() => BlobConfig::default(),
             Err(error) => return Err(error.into()),
         };

@@ -70,14 +70,12 @@ pub fn put_options(repository: &Repository, name: &BlobId) -> PutOptions {
     let retained = RETAINED
         .iter()
         .any(|prefix| name.as_str().starts_with(prefix));
-    let retention = repository
-        .blob_config
-        .retention()
-        .filter(|_| retained || name.as_str() == "kopia.blobcfg")
-        .map(|(mode, period)| Retention {
-            mode,
-            until: repository.clock.now().plus(period),
-        });
+    let config = &repository.blob_config;
+    let on = config.retention_on() && (retained || name.as_str() == "kopia.blobcfg");
+    let retention = on.then(|| Retention {
+        mode: config.retention_mode.clone().unwrap_or_default(),
+        until: repository.clock.now().plus(config.retention_period),
+    });
     PutOptions {
         create_only: false,
         retention,
