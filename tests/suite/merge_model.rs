@@ -48,7 +48,10 @@ fn check_set(world: &World, set: &WrittenSet, expected: &View, shard_entries: u6
         assert!(name.ends_with(&format!("-c{count}")), "{name} of {count}");
         let sealed = world.store.bytes(blob).unwrap();
         let entries = model::entries_of(&world.crypto, name, &sealed).unwrap();
-        assert!(!entries.is_empty() && entries.len() as u64 <= shard_entries, "{name}");
+        assert!(
+            !entries.is_empty() && entries.len() as u64 <= shard_entries,
+            "{name}"
+        );
         for entry in entries {
             assert!(entry.key > last, "{name}: keys ascend, across shards too");
             last.clone_from(&entry.key);
@@ -76,21 +79,36 @@ fn entry(version: u8) -> impl Strategy<Value = Entry> {
     ];
     let time = prop_oneof![4 => 100_i64..104, 1 => 0..=i64::from(u32::MAX)];
     let prefix = prop::sample::select(vec![0_u8, b'k', b'm', b'x']);
-    (0_u64..40, prefix, time, any::<bool>(), 0_u64..6, 0_u32..3, lengths.clone(), lengths)
-        .prop_map(move |(number, prefix, time, deleted, pack, place, packed, original)| {
-            let mut entry = Entry::data(number, pack, time);
-            entry.key[0] = prefix;
-            entry.deleted = deleted;
-            entry.pack.truncate(20 + pack as usize * 7); // names of many lengths
-            entry.offset = [32, 4000, (1 << 30) - 1][place as usize];
-            entry.packed_length = packed;
-            entry.original_length = if version == 1 { packed - 28 } else { original };
-            // The format follows from what the order looks at: otherwise equal entries have no order.
-            let kind = (u64::from(place) + pack) % 4;
-            entry.format_version = [3, 3, 2, 1][kind as usize];
-            entry.compression = if version == 1 { 0 } else { [0, 0x1101, 0, 0x1200][kind as usize] };
-            entry
-        })
+    (
+        0_u64..40,
+        prefix,
+        time,
+        any::<bool>(),
+        0_u64..6,
+        0_u32..3,
+        lengths.clone(),
+        lengths,
+    )
+        .prop_map(
+            move |(number, prefix, time, deleted, pack, place, packed, original)| {
+                let mut entry = Entry::data(number, pack, time);
+                entry.key[0] = prefix;
+                entry.deleted = deleted;
+                entry.pack.truncate(20 + pack as usize * 7); // names of many lengths
+                entry.offset = [32, 4000, (1 << 30) - 1][place as usize];
+                entry.packed_length = packed;
+                entry.original_length = if version == 1 { packed - 28 } else { original };
+                // The format follows from what the order looks at: otherwise equal entries have no order.
+                let kind = (u64::from(place) + pack) % 4;
+                entry.format_version = [3, 3, 2, 1][kind as usize];
+                entry.compression = if version == 1 {
+                    0
+                } else {
+                    [0, 0x1101, 0, 0x1200][kind as usize]
+                };
+                entry
+            },
+        )
 }
 
 fn blobs(version: u8) -> impl Strategy<Value = Vec<Blob>> {
@@ -131,17 +149,29 @@ fn check_merge(version: u8, blobs: &[Blob], bench: &Bench, shard_entries: u64) {
     let epochs: Vec<u64> = views.keys().copied().collect();
     let before = world.all();
     let sets = merge(&world, bench, &epochs, shard_entries).unwrap();
-    assert_eq!(sets.len(), epochs.len(), "a set for every epoch that has entries");
+    assert_eq!(
+        sets.len(),
+        epochs.len(),
+        "a set for every epoch that has entries"
+    );
     for (set, (epoch, view)) in sets.iter().zip(&views) {
         assert_eq!(set.output, Output::Single(*epoch));
         let plains = check_set(&world, set, view, shard_entries);
         if let [plain] = &plains[..] {
             let expected = world.index_bytes(view.values());
-            assert!(*plain == expected, "epoch {epoch}: the bytes of the index builder");
+            assert!(
+                *plain == expected,
+                "epoch {epoch}: the bytes of the index builder"
+            );
         }
     }
     let after = world.all();
-    assert!(before.iter().all(|(name, blob)| after.get(name) == Some(blob)), "append only");
+    assert!(
+        before
+            .iter()
+            .all(|(name, blob)| after.get(name) == Some(blob)),
+        "append only"
+    );
 }
 
 proptest! {
@@ -193,18 +223,32 @@ fn many_runs_cascade() {
     for number in 0..60 {
         let contents = (0..100).map(|row| (number * 37 + row * 61) % 4000);
         let entries = contents.map(|content| {
-            let live = Entry::data(content, content % 300 + number % 3, 100 + (number % 7) as i64);
-            if content % 11 == 0 { live.tombstone(103) } else { live }
+            let live = Entry::data(
+                content,
+                content % 300 + number % 3,
+                100 + (number % 7) as i64,
+            );
+            if content % 11 == 0 {
+                live.tombstone(103)
+            } else {
+                live
+            }
         });
         let entries = entries.collect();
-        blobs.push(Blob { epoch: number % 2, entries });
+        blobs.push(Blob {
+            epoch: number % 2,
+            entries,
+        });
     }
     let views = fill(&world, &blobs);
     let sets = merge(&world, &Bench::new().tiny(), &[0, 1], 100).unwrap();
     for (set, view) in sets.iter().zip(views.values()) {
         check_set(&world, set, view, 100);
     }
-    assert!(sets.iter().all(|set| set.blobs.len() > 10), "several shards");
+    assert!(
+        sets.iter().all(|set| set.blobs.len() > 10),
+        "several shards"
+    );
 }
 
 /// Goal: more packs than 16 bits can number; method: 70,000 entries, each in a pack of its own.
@@ -214,13 +258,21 @@ fn more_packs_than_two_bytes_can_number() {
     let entries: Vec<Entry> = (0..70_000).map(|n| Entry::data(n, n, 100)).collect();
     let blobs: Vec<Blob> = entries
         .chunks(20_000)
-        .map(|chunk| Blob { epoch: 1, entries: chunk.to_vec() })
+        .map(|chunk| Blob {
+            epoch: 1,
+            entries: chunk.to_vec(),
+        })
         .collect();
     let views = fill(&world, &blobs);
+    let snapshot = world.store.snapshot();
     let sets = merge(&world, &Bench::new(), &[1], 16_000_000).unwrap();
     let plains = check_set(&world, &sets[0], &views[&1], 16_000_000);
     assert_eq!(plains[0][3], 18, "entries of 18 bytes");
-    assert!(plains[0] == world.index_bytes(views[&1].values()), "the index builder's bytes");
+    assert!(
+        plains[0] == world.index_bytes(views[&1].values()),
+        "the index builder's bytes"
+    );
+    world.store.restore(&snapshot);
     let sets = merge(&world, &Bench::new(), &[1], 30_000).unwrap();
     check_set(&world, &sets[0], &views[&1], 30_000);
 }
@@ -234,7 +286,12 @@ fn what_a_client_would_refuse_is_never_written_again() {
     compressed.compression = 0x1101;
     let plain = modern.index_bytes([&compressed]);
     let old = world(1, 3);
-    old.put_sealed("xn1_", "s0123456789abcdef144-c1", &plain, Timestamp::from_seconds(1));
+    old.put_sealed(
+        "xn1_",
+        "s0123456789abcdef144-c1",
+        &plain,
+        Timestamp::from_seconds(1),
+    );
     let before = old.all();
     let error = merge(&old, &Bench::new(), &[1], 100_000).err().unwrap();
     assert_eq!(error.code(), "refused-entry", "{error}");

@@ -29,7 +29,12 @@ pub enum Choice {
 pub fn add(view: &mut View, entry: Entry) {
     let order = |e: &Entry| {
         let place = (e.offset, e.packed_length, e.original_length);
-        (e.timestamp_seconds, !e.deleted, e.pack.clone(), std::cmp::Reverse(place))
+        (
+            e.timestamp_seconds,
+            !e.deleted,
+            e.pack.clone(),
+            std::cmp::Reverse(place),
+        )
     };
     match view.get(&entry.key) {
         Some(present) if order(present) >= order(&entry) => {}
@@ -77,7 +82,11 @@ pub fn plaintext(crypto: &BlobCrypto, name: &str, sealed: &[u8]) -> Result<Vec<u
     let range = crypto.open(name, &mut bytes, &mut scratch);
     let plain = bytes[range.map_err(|error| error.to_string())?].to_vec();
     let hash = crypto.hash.hash(&plain).to_hex();
-    if name.split('-').next().is_some_and(|head| head.ends_with(&hash)) {
+    if name
+        .split('-')
+        .next()
+        .is_some_and(|head| head.ends_with(&hash))
+    {
         Ok(plain)
     } else {
         Err(format!("{name} is not named after its contents"))
@@ -110,7 +119,10 @@ pub fn view(storage: &Storage, crypto: &BlobCrypto, choice: Choice) -> Result<Vi
 
 /// Returns the index blobs that a reader uses, of all blobs in the order of their listing.
 pub fn active(names: &[String]) -> Vec<String> {
-    let write_epoch = names.iter().filter_map(|name| number_after(name, "xe")).max();
+    let write_epoch = names
+        .iter()
+        .filter_map(|name| number_after(name, "xe"))
+        .max();
     let write_epoch = write_epoch.unwrap_or(0);
     let mut ranges: BTreeMap<(u64, u64), Vec<String>> = BTreeMap::new();
     for name in names.iter().filter(|name| name.starts_with("xr")) {
@@ -149,12 +161,15 @@ pub fn active(names: &[String]) -> Vec<String> {
 /// Returns the chain of ranges from `start` that ends highest, with the fewest ranges.
 fn longest_chain(ranges: &BTreeMap<(u64, u64), Vec<String>>, start: u64) -> Vec<(u64, u64)> {
     let mut best: Vec<(u64, u64)> = Vec::new();
-    for &(min, max) in ranges.keys().filter(|(min, max)| *min == start && max >= min) {
+    for &(min, max) in ranges
+        .keys()
+        .filter(|(min, max)| *min == start && max >= min)
+    {
         let mut chain = vec![(min, max)];
         chain.extend(longest_chain(ranges, max + 1));
         let ends = |chain: &[(u64, u64)]| chain.last().map_or(0, |range| range.1);
-        let better = ends(&chain) > ends(&best)
-            || (ends(&chain) == ends(&best) && chain.len() < best.len());
+        let better =
+            ends(&chain) > ends(&best) || (ends(&chain) == ends(&best) && chain.len() < best.len());
         if better {
             best = chain;
         }
@@ -168,9 +183,9 @@ fn first_complete(names: &[String]) -> Option<Vec<String>> {
     for name in names {
         let parts: Vec<&str> = name.split('-').collect();
         let count = match parts[..] {
-            [_, set, count, ..] if set.starts_with('s') => {
-                count.strip_prefix('c').and_then(|c| c.parse::<usize>().ok())
-            }
+            [_, set, count, ..] if set.starts_with('s') => count
+                .strip_prefix('c')
+                .and_then(|c| c.parse::<usize>().ok()),
             _ => None,
         };
         let Some(count) = count else {
@@ -204,7 +219,9 @@ pub fn difference(expected: &View, found: &View) -> Option<String> {
     for key in different.into_iter().take(CONTENTS_MAX) {
         let id = ContentId::from_key(key).map_or_else(|_| hex::encode(key), |id| id.to_string());
         let (left, right) = (expected.get(key), found.get(key));
-        text.push_str(&format!("{id}:\n  expected {left:?}\n  found    {right:?}\n"));
+        text.push_str(&format!(
+            "{id}:\n  expected {left:?}\n  found    {right:?}\n"
+        ));
     }
     Some(text)
 }
@@ -220,11 +237,28 @@ mod tests {
     #[test]
     fn readers_take_chain_singles_and_uncompacted() {
         let listed = names(&[
-            "xe1", "xe6", "xn3_a", "xn4_a", "xn5_a", "xn6_a", "xn7_a", "xn8_a", "xr0_2_a-s1-c1",
-            "xs2_a-s1-c1", "xs3_a-s1-c2", "xs3_b-s2-c1", "xs5_a-s1-c1",
+            "xe1",
+            "xe6",
+            "xn3_a",
+            "xn4_a",
+            "xn5_a",
+            "xn6_a",
+            "xn7_a",
+            "xn8_a",
+            "xr0_2_a-s1-c1",
+            "xs2_a-s1-c1",
+            "xs3_a-s1-c2",
+            "xs3_b-s2-c1",
+            "xs5_a-s1-c1",
         ]);
-        let expected =
-            names(&["xr0_2_a-s1-c1", "xs3_b-s2-c1", "xn4_a", "xn5_a", "xn6_a", "xn7_a"]);
+        let expected = names(&[
+            "xr0_2_a-s1-c1",
+            "xs3_b-s2-c1",
+            "xn4_a",
+            "xn5_a",
+            "xn6_a",
+            "xn7_a",
+        ]);
         assert_eq!(active(&listed), expected);
     }
 
