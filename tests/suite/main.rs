@@ -9,4 +9,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod judges;
+mod merge_model;
 mod tidy;

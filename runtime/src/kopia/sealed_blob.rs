@@ -120,7 +120,7 @@ impl BlobCrypto {
 }
 
 /// Puts the blob's name into an error that knows the IV only.
-fn renamed(error: FormatError, name: &str) -> FormatError {
+pub(crate) fn renamed(error: FormatError, name: &str) -> FormatError {
     match error {
         FormatError::Tag { .. } => FormatError::Tag {
             what: name.to_owned(),

@@ -278,12 +278,13 @@ impl<'a> Encoder<'a> {
         );
         let formats = self.formats.len().min(FORMATS_MAX) as u16;
         let version = self.version();
+        let tables = tables(version, packs, formats);
         let guess = IndexShape {
             version,
             key_bytes: self.layout.key_bytes,
             entry_count: u32::try_from(entries).unwrap_or(u32::MAX),
-            pack_count: packs,
-            format_count: formats,
+            pack_count: tables.0,
+            format_count: tables.1,
             entry_bytes: entry_bytes(version, formats, packs, self.longest),
         };
         let mut hasher = Box::new(self.repository.crypto.hash.hasher());
@@ -393,10 +394,11 @@ impl<'a> Encoder<'a> {
         let packs = self.next_value - shard.first_value;
         let formats = shard.formats.len() as u16;
         let version = self.version();
+        let tables = tables(version, packs, formats);
         let shape = IndexShape {
             entry_count: u32::try_from(shard.entries).unwrap_or(u32::MAX),
-            pack_count: packs,
-            format_count: formats,
+            pack_count: tables.0,
+            format_count: tables.1,
             entry_bytes: entry_bytes(version, formats, packs, shard.longest),
             ..shard.guess
         };
@@ -476,6 +478,14 @@ impl Shard {
         );
         self.format_numbers[usize::from(format)] = number;
         number
+    }
+}
+
+/// Returns the sizes of the tables of packs and formats: version 1 has none.
+fn tables(version: u8, packs: u32, formats: u16) -> (u32, u16) {
+    match version {
+        1 => (0, 0),
+        _ => (packs, formats),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::kopia::FormatError;
 use crate::kopia::blob_id::BlobId;
 use crate::kopia::encryption::{NONCE_BYTES, OVERHEAD_BYTES, TAG_BYTES};
 use crate::kopia::index_blob::{IndexLayout, KeyOrder, PackRef, in_blob};
-use crate::kopia::sealed_blob::iv_of_name;
+use crate::kopia::sealed_blob::{iv_of_name, renamed};
 use crate::spill::{ScratchFile, SequentialReader};
 
 use super::index_load::{BlobContext, Worker};
@@ -192,7 +192,10 @@ impl<'a> SealedPieces<'a> {
     ) -> Result<Self, RepositoryError> {
         let decoder = match &repository.crypto.ecc {
             None => None,
-            Some(ecc) => Some(ecc.decoder(stored_bytes)?),
+            Some(ecc) => {
+                let decoder = ecc.decoder(stored_bytes);
+                Some(decoder.map_err(|error| renamed(error, blob.as_str()))?)
+            }
         };
         let mut pieces = Self {
             repository,
@@ -241,7 +244,9 @@ impl<'a> SealedPieces<'a> {
         let mut data = vec![0; (ranges.data.end - ranges.data.start) as usize];
         self.read(ranges.parity.start, &mut parity)?;
         self.read(ranges.data.start, &mut data)?;
-        decoder.decode_block(self.block, &parity, &data, &mut self.left_over)?;
+        decoder
+            .decode_block(self.block, &parity, &data, &mut self.left_over)
+            .map_err(|error| renamed(error, self.blob.as_str()))?;
         self.block += 1;
         self.decoder = Some(decoder);
         Ok(())
