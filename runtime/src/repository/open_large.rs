@@ -13,7 +13,7 @@ use crate::kopia::index_blob::{IndexLayout, KeyOrder, PackRef, in_blob};
 use crate::kopia::sealed_blob::{iv_of_name, renamed};
 use crate::spill::{ScratchFile, SequentialReader};
 
-use super::index_load::{BlobContext, Worker};
+use super::load_worker::{BlobContext, Worker};
 use super::{Repository, RepositoryError, Workspace};
 
 /// Buffer of each region of the opened blob, in bytes.

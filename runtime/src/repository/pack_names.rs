@@ -189,7 +189,7 @@ impl PackTable {
 
     /// Gives a canonical number a value.
     #[inline]
-    pub fn set_value(&mut self, canonical: u32, value: u32) {
+    pub fn set_value(&self, canonical: u32, value: u32) {
         assert!(value < EMPTY, "values stay below the marks of the table");
         self.table.set(u64::from(canonical), value);
     }
