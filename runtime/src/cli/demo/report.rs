@@ -155,12 +155,19 @@ impl fmt::Display for DemoReport {
                 kopia.peak_memory_bytes,
                 &kopia.source,
             )?;
-            writeln!(
-                f,
-                "\nKopia takes {:.0} times as long and {:.0} times the memory.",
-                kopia.seconds / compact.seconds.max(0.01),
-                kopia.peak_memory_bytes as f64 / compact.peak_memory_bytes.max(1) as f64
-            )?;
+            let time = kopia.seconds / compact.seconds.max(0.01);
+            let memory = kopia.peak_memory_bytes as f64 / compact.peak_memory_bytes.max(1) as f64;
+            match (time >= 1.5, memory >= 1.5) {
+                (true, true) => {
+                    writeln!(
+                        f,
+                        "\nKopia: {time:.0} times the time, {memory:.0} times the memory."
+                    )?;
+                }
+                (true, false) => writeln!(f, "\nKopia: {time:.0} times the time.")?,
+                (false, true) => writeln!(f, "\nKopia: {memory:.0} times the memory.")?,
+                (false, false) => {}
+            }
         }
         for note in &self.notes {
             write!(f, "\n{note}")?;
@@ -233,7 +240,7 @@ careen index compact           1.2 s        23 MiB   limit 64 MiB, held by a cgr
 careen verify --index         0.90 s        20 MiB   same limit
 kopia 0.23.1                  14.4 s       690 MiB   measured now
 
-Kopia takes 12 times as long and 30 times the memory.
+Kopia: 12 times the time, 30 times the memory.
 
 A note.
 The repository is in /tmp/kept.";
