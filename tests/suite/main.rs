@@ -8,5 +8,6 @@
 // `#[test]`.
 #![allow(clippy::unwrap_used)]
 
+mod golden_state;
 mod judges;
 mod tidy;
