@@ -8,6 +8,7 @@
 // `#[test]`.
 #![allow(clippy::unwrap_used)]
 
+mod golden_state;
 mod judges;
 mod merge_model;
 mod tidy;

@@ -3,6 +3,10 @@
 //! All times are storage timestamps, so no client's clock matters. Memory: four numbers.
 //! Mirrors Kopia's `internal/epoch/epoch_advance.go`.
 
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
 use crate::blob::BlobMetadata;
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::xn_prefix;
@@ -53,34 +57,44 @@ impl EpochBlobs {
             parameters.advance_on_count,
             parameters.advance_on_total_bytes,
         );
+        let size = ByteSize(bytes);
         if self.count == 0 {
             (false, "it is empty".to_owned())
         } else if age < parameters.min_epoch_duration {
+            let (age, least) = (in_words(age), in_words(parameters.min_epoch_duration));
             (
                 false,
-                format!(
-                    "its blobs span {age:?}, less than {:?}",
-                    parameters.min_epoch_duration
-                ),
+                format!("its index blobs span {age}, less than {least}"),
             )
         } else if self.count >= count || self.bytes >= bytes {
-            (
-                true,
-                format!("it has {} blobs of {} bytes", self.count, self.bytes),
-            )
+            let own = ByteSize(self.bytes);
+            (true, format!("it has {} index blobs, {own}", self.count))
         } else {
-            (
-                false,
-                format!("it has fewer than {count} blobs and less than {bytes} bytes"),
-            )
+            let text = format!("it has fewer than {count} index blobs and less than {size}");
+            (false, text)
         }
     }
+}
+
+/// Writes a duration in its largest whole unit, rounded down: `3 h`, `2 days`.
+pub(super) fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    // Two days and more in days: `25 h` tells more than `1 days`.
+    for (unit, length, least) in [
+        ("days", 86_400, 172_800),
+        ("h", 3_600, 3_600),
+        ("min", 60, 60),
+    ] {
+        if seconds >= least {
+            return format!("{} {unit}", seconds / length);
+        }
+    }
+    format!("{seconds} s")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn advances_only_when_old_and_large() {
@@ -105,5 +119,14 @@ mod tests {
             !advances(EpochBlobs::default()),
             "never past an empty epoch"
         );
+    }
+
+    #[test]
+    fn durations_are_told_in_whole_units() {
+        let words = |seconds| in_words(Duration::from_secs(seconds));
+        assert_eq!(words(59), "59 s");
+        assert_eq!(words(600), "10 min");
+        assert_eq!(words(25 * 3600), "25 h");
+        assert_eq!(words(50 * 3600), "2 days");
     }
 }

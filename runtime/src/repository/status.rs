@@ -16,10 +16,12 @@ use crate::clock::Timestamp;
 use crate::kopia::blob_id::{UNCOMPACTED_PREFIX, uncompacted_epoch};
 use crate::kopia::format_blob::EpochParameters;
 
-use super::active_index::load_active;
+use super::active_index::{ActiveIndex, IndexSource, load_active};
 use super::epoch_blobs::EpochBlobs;
 use super::epochs::{EpochState, IndexSets, SETS_MAX};
+use super::index_gaps::index_gaps;
 use super::index_load::Strictness;
+use super::index_names::UncompactedNames;
 use super::index_set_v0::IndexSetV0;
 use super::system_contents::maintenance_params;
 use super::{Repository, RepositoryError, Workspace};
@@ -101,6 +103,8 @@ pub struct EpochsStatus {
     pub ranges: SetTotals,
     /// All single-epoch compactions that are there.
     pub singles: SetTotals,
+    /// Epochs of which index blobs are gone, so that readers miss entries.
+    pub gaps: SetList,
     /// Epochs with several complete sets, of which a reader takes one.
     pub duplicate: SetList,
     /// Epochs with incomplete sets: a writer at work or a crashed one, or damage.
@@ -196,15 +200,22 @@ pub struct V0Status {
 /// Looks at the repository. Damage to the index is part of the answer, not an error.
 pub fn status(repository: &Repository, workspace: &Workspace) -> Result<Status, RepositoryError> {
     let format = &repository.format;
+    let active = ActiveIndex::find(repository, workspace)?;
+    let (epochs, v0) = match &active.source {
+        IndexSource::Epochs(state) => {
+            let names = &active.uncompacted;
+            (Some(epochs_status(repository, state, names)?), None)
+        }
+        IndexSource::V0(set) => (None, Some(v0_status(set))),
+    };
+    drop(active);
+    let is_whole = epochs.as_ref().is_none_or(|epochs| epochs.gaps.total == 0)
+        && v0.as_ref().is_none_or(|v0| v0.lost_compactions == 0);
     let (owner, owner_problem) = match owner(repository, workspace) {
+        Ok(None) if !is_whole => (None, Some("index blobs are gone".to_owned())),
         Ok(owner) => (owner, None),
         Err(error @ RepositoryError::Spill(_)) => return Err(error),
         Err(error) => (None, Some(error.to_string())),
-    };
-    let (epochs, v0) = if format.epochs.enabled {
-        (Some(epochs_status(repository)?), None)
-    } else {
-        (None, Some(v0_status(&IndexSetV0::load(repository)?)))
     };
     Ok(Status {
         location: repository.storage.location(),
@@ -263,8 +274,11 @@ fn v0_status(set: &IndexSetV0) -> V0Status {
     status
 }
 
-fn epochs_status(repository: &Repository) -> Result<EpochsStatus, RepositoryError> {
-    let state = EpochState::load(&repository.storage)?;
+fn epochs_status(
+    repository: &Repository,
+    state: &EpochState,
+    names: &UncompactedNames,
+) -> Result<EpochsStatus, RepositoryError> {
     let rows = uncompacted_rows(repository)?;
     let parameters = repository.format.epochs.clone();
     let (_, read) = state.selection();
@@ -283,21 +297,10 @@ fn epochs_status(repository: &Repository) -> Result<EpochsStatus, RepositoryErro
         active: is_active(epoch),
         blobs: *blobs,
     });
-    let (mut duplicate, mut incomplete) = (SetList::default(), SetList::default());
-    let mut look = |label: String, sets: &IndexSets| {
-        if sets.complete.len() > 1 {
-            duplicate.add(format!("{label}: {} complete sets", sets.complete.len()));
-        }
-        for set in &sets.incomplete {
-            let (found, count) = (set.blobs.len(), set.count);
-            incomplete.add(format!("{label}: {found} of {count} blobs"));
-        }
-    };
-    for (range, sets) in &state.ranges {
-        look(format!("epochs {} to {}", range.0, range.1), sets);
-    }
-    for (epoch, sets) in &state.singles {
-        look(format!("epoch {epoch}"), sets);
+    let (duplicate, incomplete) = set_lists(state);
+    let mut gaps = SetList::default();
+    for gap in index_gaps(state, names) {
+        gaps.add(format!("epoch {}: {}", gap.epoch, gap.reason));
     }
     let chain_from = state.chain.len().saturating_sub(SHOWN_MAX);
     Ok(EpochsStatus {
@@ -307,6 +310,7 @@ fn epochs_status(repository: &Repository) -> Result<EpochsStatus, RepositoryErro
         chain: state.chain[chain_from..].to_vec(),
         ranges: set_totals(state.ranges.values()),
         singles: set_totals(state.singles.values()),
+        gaps,
         duplicate,
         incomplete,
         uncompacted: all,
@@ -314,9 +318,30 @@ fn epochs_status(repository: &Repository) -> Result<EpochsStatus, RepositoryErro
         uncompacted_epochs: rows.len(),
         newest_epochs: newest_epochs.collect(),
         watermark: state.watermark_seconds.map(Timestamp::from_seconds),
-        work: work::index_work(&state, &rows, &parameters),
+        work: work::index_work(state, &rows, &parameters),
         parameters,
     })
+}
+
+/// Returns epochs with several complete sets, and incomplete sets.
+fn set_lists(state: &EpochState) -> (SetList, SetList) {
+    let (mut duplicate, mut incomplete) = (SetList::default(), SetList::default());
+    let mut look = |label: String, sets: &IndexSets| {
+        if sets.complete.len() > 1 {
+            duplicate.add(format!("{label}: {} complete sets", sets.complete.len()));
+        }
+        for set in &sets.incomplete {
+            let (found, count) = (set.blobs.len(), set.count);
+            incomplete.add(format!("{label}: {found} of {count} index blobs"));
+        }
+    };
+    for (range, sets) in &state.ranges {
+        look(format!("epochs {} to {}", range.0, range.1), sets);
+    }
+    for (epoch, sets) in &state.singles {
+        look(format!("epoch {epoch}"), sets);
+    }
+    (duplicate, incomplete)
 }
 
 /// Lists all uncompacted blobs, one row an epoch.

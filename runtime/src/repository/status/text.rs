@@ -116,11 +116,12 @@ impl fmt::Display for EpochsStatus {
         let singles = self.singles;
         writeln!(
             f,
-            "compacted    {} epochs in {} index blobs, {}",
+            "compacted    {} sets of single epochs, {} index blobs, {}",
             singles.sets,
             singles.blobs,
             ByteSize(singles.bytes)
         )?;
+        list(f, "MISSING", &self.gaps)?;
         list(f, "several sets", &self.duplicate)?;
         list(f, "incomplete", &self.incomplete)?;
         writeln!(

@@ -5,14 +5,13 @@
 //! Memory: one line a task.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::{epoch_marker, watermark_seconds};
 use crate::kopia::format_blob::EpochParameters;
-use crate::repository::epoch_blobs::EpochBlobs;
+use crate::repository::epoch_blobs::{EpochBlobs, in_words};
 use crate::repository::epochs::EpochState;
 
 type Rows = BTreeMap<u64, EpochBlobs>;
@@ -157,23 +156,12 @@ fn superseded(
         (_, _, None) => Err(NO_TIME.to_owned()),
         (_, _, Some(_)) => Err(format!(
             "{young} replaced index blobs wait until their sets are {} old",
-            words(parameters.cleanup_safety_margin)
+            in_words(parameters.cleanup_safety_margin)
         )),
     }
 }
 
 const NO_TIME: &str = "there is no index blob in the open epochs that tells the storage's time";
-
-/// Writes a duration in its largest whole unit.
-fn words(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    for (unit, length) in [("days", 86_400), ("h", 3_600), ("min", 60)] {
-        if seconds >= length && seconds.is_multiple_of(length) {
-            return format!("{} {unit}", seconds / length);
-        }
-    }
-    format!("{seconds} s")
-}
 
 #[cfg(test)]
 mod tests {
