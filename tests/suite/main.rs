@@ -8,6 +8,8 @@
 // `#[test]`.
 #![allow(clippy::unwrap_used)]
 
+mod damaged;
 mod judges;
+mod kill;
 mod merge_model;
 mod tidy;
