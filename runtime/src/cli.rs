@@ -1,8 +1,9 @@
 //! The command line: arguments, terminal, exit codes, reports. The only floor that prints.
 //!
-//! A command is: arguments → target (which repository, with which password, as whom) → workspace (memory
-//! plan, scratch) → plan → execute → report. Errors of all floors end in `error.rs`, which knows the exit
-//! code and what to do next. Memory: nothing that grows with the repository; listings are told row by row.
+//! A command is: arguments → target (which repository, with which password, as whom) → workspace
+//! (memory plan, scratch) → plan → execute → report. Errors of all floors end in `error.rs`, which
+//! knows the exit code and what to do next. Memory: nothing that grows with the repository;
+//! listings are told row by row.
 
 mod arguments;
 mod check;

@@ -1,1 +1,27 @@
-//! plugin
+//! The plugin floor: runs strategy plugins (WebAssembly components) and gives them the strategy
+//! traits.
+//!
+//! A plugin is somebody else's code. It gets a memory, fuel, a deadline and a log function, nothing
+//! else: no clock, no randomness, no files, no network. It answers a question; the answer is only a
+//! proposal. Whatever goes wrong ends the task with the plugin's name, digest, limits and usage. A
+//! plugin is never replaced by another one in silence.
+//!
+//! Memory: the engine and a loaded plugin are about 5 MiB, plus `memory_bytes` while a call runs.
+//! Compiling takes 12 to 550 MiB, so it happens in a child process with its own limits; the result
+//! is cached. `unsafe` is in `engine.rs` only: loading machine code that this program has compiled.
+
+mod cache;
+mod compile;
+mod engine;
+mod error;
+mod limits;
+mod session;
+mod splitting;
+mod wasm_file;
+
+pub use cache::default_cache_directory;
+pub use compile::{COMPILE_SUBCOMMAND, CompileLimits, compile_child_main};
+pub use error::{Failure, PluginError};
+pub use limits::LimitExceeded;
+pub use splitting::{PluginOptions, SplittingPlugin, load, parse_plugin_argument};
+pub use wasm_file::{PluginSource, WASM_BYTES_MAX};

@@ -1,7 +1,7 @@
 //! What the program can be asked: subcommands and options, with the help that people read.
 //!
-//! Options of all commands are accepted before and after the subcommand. The password is never an argument:
-//! arguments are visible to every process of the machine. No memory cost.
+//! Options of all commands are accepted before and after the subcommand. The password is never an
+//! argument: arguments are visible to every process of the machine. No memory cost.
 
 use std::path::PathBuf;
 
@@ -53,7 +53,7 @@ Exit codes:
 #[command(
     name = "careen", version = VERSION, about = ABOUT, long_about = LONG_ABOUT,
     after_help = AFTER_HELP, max_term_width = 100, disable_help_subcommand = true,
-    propagate_version = false, arg_required_else_help = false
+    propagate_version = false, arg_required_else_help = true
 )]
 pub(super) struct Arguments {
     /// Options of all commands.
@@ -68,13 +68,15 @@ pub(super) struct Arguments {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Options of all commands")]
 pub(super) struct GlobalOptions {
-    /// Memory to live in, as the limit of a container: 64MiB, 1GiB [default: the cgroup's limit, else 128MiB]
+    /// Memory to live in, as the limit of a container: 64MiB, 1GiB [default: the cgroup's limit,
+    /// else 128MiB]
     ///
     /// At most 85 % of it is used; the rest is for the kernel and the page cache. The smallest
     /// limit is 32MiB.
     #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
     pub(super) memory: Option<usize>,
-    /// Directory on a disk for sorted pieces of the index [default: the system's temporary directory]
+    /// Directory on a disk for sorted pieces of the index [default: the system's temporary
+    /// directory]
     ///
     /// Must not be in memory (tmpfs). Only files of this run are made there, and removed at its
     /// end.

@@ -1,8 +1,10 @@
-//! `careen demo`: makes a real Kopia repository, careens it under a small limit, checks it, and compares.
+//! `careen demo`: makes a real Kopia repository, careens it under a small limit, checks it, and
+//! compares.
 //!
-//! The work is done by a child, this same program as a user would call it, in a memory cgroup of its own where
-//! that is possible; so what the table says of time and memory was measured from outside. Also the generator
-//! of the benchmark and the suites (`--keep DIR --no-run`). Memory: the generator's, one index blob a worker.
+//! The work is done by a child, this same program as a user would call it, in a memory cgroup of
+//! its own where that is possible; so what the table says of time and memory was measured from
+//! outside. Also the generator of the benchmark and the suites (`--keep DIR --no-run`). Memory: the
+//! generator's, one index blob a worker.
 
 mod child;
 mod comparison;
@@ -62,14 +64,17 @@ pub(super) fn run(console: &Console, arguments: &DemoArguments) -> Result<Exit, 
         unsettled: arguments.epoch_open,
     };
     let mut notes = Vec::new();
-    let mut kopia = steps.prepare_kopia(size, arguments.no_kopia, &mut notes)?;
+    let kopia = steps.prepare_kopia(size, arguments.no_kopia, &mut notes)?;
     let compact = steps.compact()?;
     let verify = steps.verify()?;
     let after = steps.index_blobs()?;
-    let kopia = match kopia.take() {
+    let kopia = match kopia {
         Some(prepared) => Some(steps.measure_kopia(&prepared)?),
         None => comparison::quote(size),
     };
+    if kopia.is_none() && !arguments.no_kopia {
+        notes.extend(comparison::nearest(size));
+    }
     let report = DemoReport {
         entries: made.entries + 1,
         before: Blobs {

@@ -1,7 +1,8 @@
 //! From an error to what a person does next: one table of error code, exit code and hint.
 //!
-//! The table is in `error/table.rs`. The floors below name their errors with stable codes and know nothing of exit codes or hints. A test reads
-//! the floors' sources and fails when a code is missing here. No memory cost.
+//! The table is in `error/table.rs`. The floors below name their errors with stable codes and know
+//! nothing of exit codes or hints. A test reads the floors' sources and fails when a code is
+//! missing here. No memory cost.
 
 mod table;
 
@@ -90,6 +91,7 @@ pub(super) enum CliError {
         reason: String,
     },
     /// Built without strategies.
+    #[cfg(not(feature = "plugins"))]
     #[error("this build has no plugin host")]
     PluginsMissing,
     /// The time of the suites cannot be read.
@@ -143,6 +145,7 @@ impl CliError {
             Self::UnsupportedStorage { .. } => "unsupported-storage",
             Self::NoPassword => "no-password",
             Self::PasswordFile { .. } => "password-file",
+            #[cfg(not(feature = "plugins"))]
             Self::PluginsMissing => "plugins-missing",
             Self::ClockSetting(_) => "clock-setting",
             Self::DemoDirectory { .. } => "demo-directory",

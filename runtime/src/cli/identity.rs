@@ -1,7 +1,7 @@
 //! Who this user is, as Kopia names users: `user@host`.
 //!
-//! Mirrors Kopia's `repo/userhost.go`: the name of the user ID, and the host's name in lower case up to its
-//! first dot. Memory: `/etc/passwd`, at most [`PASSWD_BYTES_MAX`].
+//! Mirrors Kopia's `repo/userhost.go`: the name of the user ID, and the host's name in lower case
+//! up to its first dot. Memory: `/etc/passwd`, at most [`PASSWD_BYTES_MAX`].
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! Kopia's own config file: where the repository is, and who its user is.
 //!
-//! Mirrors Kopia's `repo/local_config.go` as far as maintenance needs it; unknown fields are ignored, as
-//! Kopia ignores them. The file is ours to read, never to write. Memory: the file, at most
-//! [`CONFIG_BYTES_MAX`].
+//! Mirrors Kopia's `repo/local_config.go` as far as maintenance needs it; unknown fields are
+//! ignored, as Kopia ignores them. The file is ours to read, never to write. Memory: the file, at
+//! most [`CONFIG_BYTES_MAX`].
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -122,7 +122,8 @@ mod tests {
         KopiaConfig::parse(Path::new("repository.config"), json.as_bytes())
     }
 
-    /// Goal: what Kopia 0.23.1 writes is understood; method: a file as `kopia repository connect` wrote it.
+    /// Goal: what Kopia 0.23.1 writes is understood; method: a file as `kopia repository connect`
+    /// wrote it.
     #[test]
     fn kopias_file_is_understood() {
         let config = parse(

@@ -1,7 +1,7 @@
 //! Log lines of all floors: to standard error as text, or as JSON lines of kind `log`.
 //!
-//! `CAREEN_LOG` chooses what is told, as `warn` (the default), `debug`, or `careen::maintenance=trace`.
-//! Logs never decide anything and carry no secrets. Memory: one line.
+//! `CAREEN_LOG` chooses what is told, as `warn` (the default), `debug`, or
+//! `careen::maintenance=trace`. Logs never decide anything and carry no secrets. Memory: one line.
 
 use std::fmt::{Debug, Write};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! What the program says: text and tables for people, one JSON object a line for programs.
 //!
-//! Everything goes through here, so that the two forms always tell the same. Results go to standard output,
-//! errors and bars of the text form to standard error. A closed pipe is not an error: what remains is
-//! dropped, and `is_closed` tells listings to end early. Memory: one line at a time.
+//! Everything goes through here, so that the two forms always tell the same. Results go to standard
+//! output, errors and bars of the text form to standard error. A closed pipe is not an error: what
+//! remains is dropped, and `is_closed` tells listings to end early. Memory: one line at a time.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -289,7 +289,8 @@ mod tests {
         assert_eq!(guess("careen sail json"), Form::Text);
     }
 
-    /// Goal: a line is one object with version, time and kind; method: a body with fields of its own.
+    /// Goal: a line is one object with version, time and kind; method: a body with fields of its
+    /// own.
     #[test]
     fn a_line_is_one_object() {
         #[derive(Serialize)]

@@ -1,8 +1,9 @@
 //! The repository's password: from a file, from the environment, or from where Kopia keeps it.
 //!
-//! Never from an argument, which every process of the machine could read, and never printed. In Kopia's order
-//! a given password comes before the one that Kopia stored. Mirrors Kopia's `cli/password.go` and
-//! `internal/passwordpersist`. Memory: the file, at most [`PASSWORD_BYTES_MAX`].
+//! Never from an argument, which every process of the machine could read, and never printed. In
+//! Kopia's order a given password comes before the one that Kopia stored. Mirrors Kopia's
+//! `cli/password.go` and `internal/passwordpersist`. Memory: the file, at most
+//! [`PASSWORD_BYTES_MAX`].
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;

@@ -1,4 +1,5 @@
-//! Stands in for what `repository` will have: `listing`, `inspect`, `status`, `verify`. To be removed.
+//! Stands in for what `repository` will have: `listing`, `inspect`, `status`, `verify`. To be
+//! removed.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Loads the strategies that a command needs: the built-in one, or the one that `--plugin` names.
 //!
-//! A plugin that cannot be used ends the command; it is never replaced by the built-in one in silence. Memory:
-//! the plan's plugin phase.
+//! A plugin that cannot be used ends the command; it is never replaced by the built-in one in
+//! silence. Memory: the plan's plugin phase.
 
 use super::error::CliError;
 use crate::maintenance::strategy::Splitting;

@@ -1,8 +1,8 @@
 //! What the process finds around it: time, randomness, environment.
 //!
 //! The only file of this floor that reads environment variables, so that there is one list of them:
-//! `KOPIA_PASSWORD`, `CAREEN_LOG`, `CAREEN_KOPIA` and `PATH` (demo), and with the feature `test-clock`
-//! `CAREEN_NOW`. No memory cost.
+//! `KOPIA_PASSWORD`, `CAREEN_LOG`, `CAREEN_KOPIA` and `PATH` (demo), and with the feature
+//! `test-clock` `CAREEN_NOW`. No memory cost.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

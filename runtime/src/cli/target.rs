@@ -1,7 +1,7 @@
 //! Which repository a command works on: where it is, its password, and as whom we act.
 //!
-//! Either the first argument (a directory or a `file://` URL) or Kopia's config file. Nothing is guessed: both
-//! or none is a usage error, a storage that we do not reach is named. No memory cost.
+//! Either the first argument (a directory or a `file://` URL) or Kopia's config file. Nothing is
+//! guessed: both or none is a usage error, a storage that we do not reach is named. No memory cost.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

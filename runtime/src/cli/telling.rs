@@ -1,8 +1,8 @@
 //! Progress of the floors below, told: a bar on a terminal, lines in JSON, nothing in a text pipe.
 //!
-//! Called from several threads, some thousand times a second: the count is an atomic, the step behind a
-//! mutex that is taken to begin, to end, and at most once in [`LINE_INTERVAL`] between. No memory cost but
-//! the bar's.
+//! Called from several threads, some thousand times a second: the count is an atomic, the step
+//! behind a mutex that is taken to begin, to end, and at most once in [`LINE_INTERVAL`] between. No
+//! memory cost but the bar's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,7 @@
 //! Numbers as people read them: counts in groups of three, sizes in binary units, times in seconds.
 //!
-//! For the text form only; JSON has plain numbers with the unit in the field's name. No memory cost.
+//! For the text form only; JSON has plain numbers with the unit in the field's name. No memory
+//! cost.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! What a command works with: the memory plan and the scratch directory.
 //!
-//! Both are refused at once when they are not enough, before the repository is opened. The default scratch
-//! directory is in the system's temporary one, but never in memory: scratch there would fill the limit that
-//! it is there to keep. No memory cost.
+//! Both are refused at once when they are not enough, before the repository is opened. The default
+//! scratch directory is in the system's temporary one, but never in memory: scratch there would
+//! fill the limit that it is there to keep. No memory cost.
 
 use std::sync::Arc;
 

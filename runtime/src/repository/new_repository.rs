@@ -1,9 +1,10 @@
 //! Makes a new Kopia repository: format blobs, and the manifest that names its maintenance owner.
 //!
-//! With Kopia's defaults, which are Velero's: format version 3, BLAKE2B-256-128, AES256-GCM-HMAC-SHA256, scrypt,
-//! index version 2, epochs. For the demo, the benchmark and the suites. `kopia.repository` comes last and
-//! never replaces one, so a repository is there whole or not at all. Memory: the table of the key derivation,
-//! then some 20 KiB. Mirrors Kopia's `repo/initialize.go`, `repo/content/content_manager.go` and
+//! With Kopia's defaults, which are Velero's: format version 3, BLAKE2B-256-128,
+//! AES256-GCM-HMAC-SHA256, scrypt, index version 2, epochs. For the demo, the benchmark and the
+//! suites. `kopia.repository` comes last and never replaces one, so a repository is there whole or
+//! not at all. Memory: the table of the key derivation, then some 20 KiB. Mirrors Kopia's
+//! `repo/initialize.go`, `repo/content/content_manager.go` and
 //! `repo/maintenance/maintenance_params.go`.
 
 use std::collections::BTreeMap;
@@ -56,7 +57,8 @@ pub struct NewRepositoryOptions {
 /// Makes a repository in `storage`; returns what seals its blobs, for those who fill it.
 ///
 /// # Errors
-/// `BlobError::AlreadyExists` when there is one, too little memory for the key derivation, what the store answers.
+/// `BlobError::AlreadyExists` when there is one, too little memory for the key derivation, what the
+/// store answers.
 pub fn create(
     storage: &Storage,
     options: &NewRepositoryOptions,
@@ -222,7 +224,8 @@ mod tests {
         (id.to_string(), storage.get_all(&id, 1 << 20).unwrap())
     }
 
-    /// Goal: the index shows the manifest, and its place holds it; method: read back with other code.
+    /// Goal: the index shows the manifest, and its place holds it; method: read back with other
+    /// code.
     #[test]
     fn the_manifest_is_where_the_index_says() {
         use crate::kopia::index_blob::IndexBlob;

@@ -1,8 +1,9 @@
 //! One measured run of a program: its time, its peak memory, and what it says in JSON lines.
 //!
-//! The peak is the resident memory that the kernel has counted (`VmHWM`), read while the child runs; it
-//! never sinks, so the last reading is the peak but for the last few milliseconds. A careen reports its own at
-//! its end, exactly. Memory: one line of at most [`LINE_BYTES_MAX`] and the last lines of standard error.
+//! The peak is the resident memory that the kernel has counted (`VmHWM`), read while the child
+//! runs; it never sinks, so the last reading is the peak but for the last few milliseconds. A
+//! careen reports its own at its end, exactly. Memory: one line of at most [`LINE_BYTES_MAX`] and
+//! the last lines of standard error.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitStatus, Stdio};

@@ -1,9 +1,10 @@
-//! What the demo's work costs Kopia: measured where there is one, else quoted with date and machine.
+//! What the demo's work costs Kopia: measured where there is one, else quoted with date and
+//! machine.
 //!
-//! A measurement runs `kopia maintenance run` in quick mode on a copy made of hard links, with an empty
-//! cache and its own config, so that nothing of the user's Kopia is touched. Only sizes that were measured are
-//! quoted: nothing is interpolated. Memory: ours none; Kopia's is estimated first, and a machine that has
-//! less is spared.
+//! A measurement runs `kopia maintenance run` in quick mode on a copy made of hard links, with an
+//! empty cache and its own config, so that nothing of the user's Kopia is touched. Only sizes that
+//! were measured are quoted: nothing is interpolated. Memory: ours none; Kopia's is estimated
+//! first, and a machine that has less is spared.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,8 +15,10 @@ use serde::Serialize;
 
 use super::child::{self, Outcome};
 use crate::cli::error::CliError;
+use crate::cli::wording::{bytes, count};
 
-/// Kopia's memory for an index entry, in bytes, and for an index blob: upper ends of what was measured.
+/// Kopia's memory for an index entry, in bytes, and for an index blob: upper ends of what was
+/// measured.
 const ENTRY_BYTES: u64 = 400;
 const INDEX_BLOB_BYTES: u64 = 16 * 1024;
 
@@ -93,7 +96,25 @@ pub(in crate::cli) fn quote(size: Size) -> Option<KopiaCost> {
     })
 }
 
-/// Finds a Kopia: the first of `CAREEN_KOPIA` (split at `:` or `,`) that is there, else the one on `PATH`.
+/// Returns a sentence on the measured size that is nearest in index blobs, for a size that was
+/// not measured.
+pub(in crate::cli) fn nearest(size: Size) -> Option<String> {
+    let distance = |quote: &&Quote| quote.size.index_blobs.abs_diff(size.index_blobs);
+    let quote = QUOTES.iter().min_by_key(distance)?;
+    let (entries, blobs) = (quote.size.entries, quote.size.index_blobs);
+    Some(format!(
+        "Kopia 0.23.1 took {:.0} s and {} for {} entries in {} index blobs ({}). See for yourself: \
+         careen demo --entries {entries} --index-blobs {blobs}",
+        quote.seconds,
+        bytes(quote.peak_memory_bytes),
+        count(entries),
+        count(blobs),
+        quote.source
+    ))
+}
+
+/// Finds a Kopia: the first of `CAREEN_KOPIA` (split at `:` or `,`) that is there, else the one on
+/// `PATH`.
 pub(in crate::cli) fn find(listed: Option<&OsStr>, path: Option<&OsStr>) -> Option<PathBuf> {
     if let Some(listed) = listed.and_then(OsStr::to_str) {
         let names = listed.split([':', ',']).filter(|name| !name.is_empty());
@@ -229,6 +250,15 @@ mod tests {
             None
         );
         assert!(estimated_bytes(size) > quoted.peak_memory_bytes);
+        let other = Size {
+            entries: 2_000_000,
+            ..size
+        };
+        let said = nearest(other).unwrap();
+        assert!(
+            said.contains("36 s and 1.6 GiB for 5,000,000 entries"),
+            "{said}"
+        );
     }
 
     #[test]

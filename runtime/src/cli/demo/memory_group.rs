@@ -1,9 +1,9 @@
 //! A memory cgroup of exactly the promised size, without swap, for one child process.
 //!
-//! The kernel is the judge of the promise: what goes over the limit is killed. Works as root on cgroup v2
-//! with the memory controller, and on v1; elsewhere there is no group and the demo says so. The child enters
-//! the group before the program starts, so every byte of it counts. The group is removed on drop, which the
-//! kernel allows once the child has ended. No memory cost.
+//! The kernel is the judge of the promise: what goes over the limit is killed. Works as root on
+//! cgroup v2 with the memory controller, and on v1; elsewhere there is no group and the demo says
+//! so. The child enters the group before the program starts, so every byte of it counts. The group
+//! is removed on drop, which the kernel allows once the child has ended. No memory cost.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -89,7 +89,8 @@ impl MemoryGroup {
     fn set_if_there(&self, file: &str, value: &str) -> io::Result<()> {
         match self.set(file, value) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            // cgroupfs answers the creation of a file that it does not have with "permission denied".
+            // cgroupfs answers the creation of a file that it does not have with "permission
+            // denied".
             Err(_) if !self.directory.join(file).exists() => Ok(()),
             result => result,
         }
@@ -102,8 +103,8 @@ impl Drop for MemoryGroup {
     }
 }
 
-/// Returns where groups may be made, best first: version and directory. A v2 group with processes of its own
-/// cannot hand the controller on, so the groups above ours are tried too.
+/// Returns where groups may be made, best first: version and directory. A v2 group with processes
+/// of its own cannot hand the controller on, so the groups above ours are tried too.
 fn parents(own: &str, root: &Path) -> Vec<(u8, PathBuf)> {
     let mut found = Vec::new();
     for line in own.lines().take(64) {
@@ -157,7 +158,8 @@ mod tests {
         assert!(parents("nonsense", root.path()).is_empty());
     }
 
-    /// Goal: the kernel holds the group to its limit; method: a shell that swallows 64 MiB in 16 MiB.
+    /// Goal: the kernel holds the group to its limit; method: a shell that swallows 64 MiB in 16
+    /// MiB.
     #[test]
     fn the_kernel_kills_what_goes_over_the_limit() {
         let Ok(group) = MemoryGroup::new(16 * 1024 * 1024) else {

@@ -204,7 +204,7 @@ mod tests {
                 bytes: 72 << 20,
             },
             memory_limit_bytes: 64 << 20,
-            limited_by: "held by a cgroup (v2) without swap".into(),
+            limited_by: "held by a cgroup (v2)".into(),
             compact: Cost {
                 seconds: 1.2,
                 peak_memory_bytes: 23 << 20,
@@ -229,7 +229,7 @@ index size                    75 MiB        72 MiB
 entries                    2,000,000     2,000,000
 
                                 time   peak memory
-careen index compact           1.2 s        23 MiB   limit 64 MiB, held by a cgroup (v2) without swap
+careen index compact           1.2 s        23 MiB   limit 64 MiB, held by a cgroup (v2)
 careen verify --index         0.90 s        20 MiB   same limit
 kopia 0.23.1                  14.4 s       690 MiB   measured now
 

@@ -1,4 +1,5 @@
-//! The demo's steps: compact and verify as a child would, count what is left, and let Kopia do the same.
+//! The demo's steps: compact and verify as a child would, count what is left, and let Kopia do the
+//! same.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

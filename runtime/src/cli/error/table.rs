@@ -1,7 +1,7 @@
 //! The table: what each error code means for the caller and for the person.
 //!
-//! One row a code, of all floors. A test reads the floors' sources and fails when a code has no row, or a row
-//! no code. No memory cost.
+//! One row a code, of all floors. A test reads the floors' sources and fails when a code has no
+//! row, or a row no code. No memory cost.
 
 use super::Exit;
 
@@ -32,15 +32,20 @@ pub(in crate::cli) fn row_of(code: &str) -> Row {
         .unwrap_or(UNKNOWN)
 }
 
-const REPORT: &str = "This is a defect of careen, and nothing was deleted; please report it with the message \
+const REPORT: &str = "\
+    This is a defect of careen, and nothing was deleted; please report it with the message \
      above.";
-const RETRY: &str = "The storage did not answer as it should; run again, nothing is lost.";
-const DAMAGED: &str = "Nothing was changed. `careen verify --index` shows all that is damaged, `kopia index \
+const RETRY: &str = "\
+    The storage did not answer as it should; run again, nothing is lost.";
+const DAMAGED: &str = "\
+    Nothing was changed. `careen verify --index` shows all that is damaged, `kopia index \
      inspect --all` Kopia's view; restore the blob from a copy of the storage if there is one.";
-const NEWER: &str = "The repository is from a newer Kopia; use a newer careen.";
+const NEWER: &str = "\
+    The repository is from a newer Kopia; use a newer careen.";
 const MORE_MEMORY: &str =
     "Give --memory at least what the message asks for, and the container the same limit.";
-const SCRATCH: &str = "Give --scratch a directory on a disk with that much free space (in Kubernetes: a volume, \
+const SCRATCH: &str = "\
+    Give --scratch a directory on a disk with that much free space (in Kubernetes: a volume, \
      or an emptyDir without `medium: Memory`).";
 const STRATEGY: &str =
     "Nothing was changed. Fix the plugin, or leave out --plugin to use the built-in strategy.";
@@ -345,7 +350,8 @@ mod tests {
         }
     }
 
-    /// Goal: no error without an exit code and a hint, no row without an error; method: read the sources.
+    /// Goal: no error without an exit code and a hint, no row without an error; method: read the
+    /// sources.
     #[test]
     fn every_code_of_every_floor_has_one_row() {
         let mut files = Vec::new();

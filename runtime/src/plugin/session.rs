@@ -1,0 +1,227 @@
+//! One call into a plugin: a fresh store with its limits, the log, and what came of it.
+//!
+//! Nothing of an instance survives a call, so one answer cannot depend on another, and whatever
+//! state an error leaves behind is gone. Fuel ends loops the same way on every machine; the
+//! deadline is the net below it. Memory: the plugin's budget, and [`HOSTCALL_BYTES`] for what it
+//! hands over.
+
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use wasmtime::{Engine, Store, Trap};
+
+use super::error::{Failure, harmless};
+use super::limits::{LimitExceeded, Limiter};
+
+/// Host memory for one answer or one log line: strings that share their bytes count each time.
+const HOSTCALL_BYTES: usize = 4 << 20;
+
+/// Handles to resources. The worlds have none; components may have their own.
+const HANDLES_MAX: usize = 1_000;
+
+/// Log lines of one call that are passed on.
+const LOG_LINES_MAX: u32 = 100;
+
+/// Log lines of one call after which the plugin is ended: a call of the host costs more time than
+/// its fuel.
+const LOG_CALLS_MAX: u32 = 10_000;
+
+/// Stack of the thread that watches the deadline: it sleeps and adds one.
+const WATCH_STACK_BYTES: usize = 64 << 10;
+
+/// What one call may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CallLimits {
+    /// Bytes of all memories and tables together.
+    pub(super) memory_bytes: usize,
+    /// Fuel: about 6 to 20 units a nanosecond.
+    pub(super) fuel: u64,
+    /// Wall time.
+    pub(super) deadline: Duration,
+}
+
+/// What a store knows about its plugin.
+pub(super) struct Guest {
+    name: String,
+    limiter: Limiter,
+    log_lines: u32,
+    last_words: String,
+}
+
+/// How much a log line matters.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// Makes a store, lets `call` instantiate and call, and says what ended it.
+///
+/// # Errors
+/// A failure for every trap, limit and unusable value. The store is gone in any case.
+pub(super) fn run<R>(
+    engine: &Engine,
+    name: &str,
+    limits: CallLimits,
+    call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<R>,
+) -> Result<R, Failure> {
+    let guest = Guest {
+        name: name.to_owned(),
+        limiter: Limiter::new(limits.memory_bytes),
+        log_lines: 0,
+        last_words: String::new(),
+    };
+    let mut store = Store::new(engine, guest);
+    store.limiter(|guest| &mut guest.limiter);
+    store.set_hostcall_fuel(HOSTCALL_BYTES);
+    store.set_max_component_handles(HANDLES_MAX);
+    store
+        .set_fuel(limits.fuel)
+        .expect("the engine counts fuel, see engine.rs");
+    store.set_epoch_deadline(1);
+    let started = Instant::now();
+    let watch = Watch::start(engine, limits.deadline)?;
+    let result = call(&mut store);
+    drop(watch);
+    let store = &store;
+    result.map_err(|error| explain(&error, store, limits, started.elapsed()))
+}
+
+/// Finds out what ended the plugin.
+fn explain(
+    error: &wasmtime::Error,
+    store: &Store<Guest>,
+    limits: CallLimits,
+    elapsed: Duration,
+) -> Failure {
+    let guest = store.data();
+    let memory = format!(
+        "memory {} of {} KiB",
+        guest.limiter.held_bytes() / 1024,
+        limits.memory_bytes / 1024
+    );
+    let time = format!(
+        "{:.1} of {} ms",
+        elapsed.as_secs_f64() * 1e3,
+        limits.deadline.as_millis()
+    );
+    let trap = error.downcast_ref::<Trap>();
+    if let Some(Trap::Interrupt) = trap {
+        // Fuel is in a register then and reads wrong.
+        return Failure::Deadline {
+            usage: format!("{memory}, {time}"),
+        };
+    }
+    let left = store.get_fuel().unwrap_or(0);
+    let fuel = limits.fuel.saturating_sub(left);
+    let usage = format!("{memory}, fuel {fuel} of {}, {time}", limits.fuel);
+    if let Some(limit) = error.downcast_ref::<LimitExceeded>() {
+        let limit = *limit;
+        return Failure::Memory { limit, usage };
+    }
+    match trap {
+        Some(Trap::OutOfFuel) => Failure::Fuel { usage },
+        Some(trap) if !is_about_data(*trap) => {
+            let mut reason = trap.to_string();
+            if !guest.last_words.is_empty() {
+                reason = format!("{reason}, after it logged: {}", guest.last_words);
+            }
+            Failure::Trap { reason, usage }
+        }
+        _ => Failure::Data {
+            reason: harmless(&error.root_cause().to_string()),
+            usage,
+        },
+    }
+}
+
+/// Tells whether the trap is about a value that crosses the border, not about the plugin's own
+/// code.
+fn is_about_data(trap: Trap) -> bool {
+    matches!(
+        trap,
+        Trap::InvalidChar
+            | Trap::StringOutOfBounds
+            | Trap::ListOutOfBounds
+            | Trap::InvalidDiscriminant
+            | Trap::UnalignedPointer
+    )
+}
+
+impl Guest {
+    /// Passes a log line on, as long as there are not too many. Errors are kept for the failure's
+    /// text.
+    ///
+    /// # Errors
+    /// After [`LOG_CALLS_MAX`] lines, which ends the plugin.
+    pub(super) fn log(&mut self, level: LogLevel, message: &str) -> wasmtime::Result<()> {
+        self.log_lines += 1;
+        if self.log_lines > LOG_CALLS_MAX {
+            let words = format!("more than {LOG_CALLS_MAX} log lines");
+            return Err(wasmtime::Error::msg(words));
+        }
+        if self.log_lines > LOG_LINES_MAX {
+            return Ok(());
+        }
+        let message = harmless(message);
+        let plugin = self.name.as_str();
+        match level {
+            LogLevel::Debug => tracing::debug!(plugin, "{message}"),
+            LogLevel::Info => tracing::info!(plugin, "{message}"),
+            LogLevel::Warn => tracing::warn!(plugin, "{message}"),
+            // A person must look at an error of ours; a plugin's word alone is a warning.
+            LogLevel::Error => tracing::warn!(plugin, "{message}"),
+        }
+        if self.log_lines == LOG_LINES_MAX {
+            tracing::warn!(
+                plugin,
+                "more log lines than {LOG_LINES_MAX}: the rest is dropped"
+            );
+        }
+        if matches!(level, LogLevel::Error) {
+            self.last_words = message;
+        }
+        Ok(())
+    }
+}
+
+/// Advances the engine's epoch when the deadline passes; stops when dropped.
+///
+/// An engine has one plugin and one call at a time, so no other call is hit.
+struct Watch {
+    done: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    fn start(engine: &Engine, deadline: Duration) -> Result<Self, Failure> {
+        let (done, finished) = mpsc::sync_channel::<()>(0);
+        let engine = engine.clone();
+        let thread = std::thread::Builder::new()
+            .name("plugin-deadline".into())
+            .stack_size(WATCH_STACK_BYTES)
+            .spawn(move || {
+                if finished.recv_timeout(deadline) == Err(RecvTimeoutError::Timeout) {
+                    engine.increment_epoch();
+                }
+            })
+            .map_err(Failure::io("start a thread"))?;
+        Ok(Self {
+            done: Some(done),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(self.done.take());
+        if let Some(thread) = self.thread.take() {
+            // It cannot panic: it waits and adds one.
+            let _ = thread.join();
+        }
+    }
+}

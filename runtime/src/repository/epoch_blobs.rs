@@ -1,0 +1,109 @@
+//! The uncompacted blobs of one epoch, as far as ages and sizes go; and whether writers should go on.
+//!
+//! All times are storage timestamps, so no client's clock matters. Memory: four numbers.
+//! Mirrors Kopia's `internal/epoch/epoch_advance.go`.
+
+use crate::blob::BlobMetadata;
+use crate::clock::Timestamp;
+use crate::kopia::blob_id::xn_prefix;
+use crate::kopia::format_blob::EpochParameters;
+
+use super::{Repository, RepositoryError};
+
+/// Uncompacted blobs of an epoch, as far as ages and sizes go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct EpochBlobs {
+    /// Number of blobs.
+    pub count: u64,
+    /// Bytes as stored.
+    pub bytes: u64,
+    /// Storage time of the oldest.
+    pub oldest: Timestamp,
+    /// Storage time of the newest.
+    pub newest: Timestamp,
+}
+
+impl EpochBlobs {
+    /// Lists an epoch's uncompacted blobs.
+    pub fn list(repository: &Repository, epoch: u64) -> Result<Self, RepositoryError> {
+        let mut blobs = Self::default();
+        repository.storage.for_each(&xn_prefix(epoch), |blob| {
+            blobs.add(&blob);
+            Ok::<(), RepositoryError>(())
+        })?;
+        Ok(blobs)
+    }
+
+    /// Takes in one more blob.
+    pub fn add(&mut self, blob: &BlobMetadata) {
+        if self.count == 0 || blob.timestamp < self.oldest {
+            self.oldest = blob.timestamp;
+        }
+        if self.count == 0 || blob.timestamp > self.newest {
+            self.newest = blob.timestamp;
+        }
+        self.count += 1;
+        self.bytes += blob.length;
+    }
+
+    /// Returns whether writers should go on to the next epoch, with the reason.
+    pub fn should_advance(&self, parameters: &EpochParameters) -> (bool, String) {
+        let age = self.newest.since(self.oldest);
+        let (count, bytes) = (
+            parameters.advance_on_count,
+            parameters.advance_on_total_bytes,
+        );
+        if self.count == 0 {
+            (false, "it is empty".to_owned())
+        } else if age < parameters.min_epoch_duration {
+            (
+                false,
+                format!(
+                    "its blobs span {age:?}, less than {:?}",
+                    parameters.min_epoch_duration
+                ),
+            )
+        } else if self.count >= count || self.bytes >= bytes {
+            (
+                true,
+                format!("it has {} blobs of {} bytes", self.count, self.bytes),
+            )
+        } else {
+            (
+                false,
+                format!("it has fewer than {count} blobs and less than {bytes} bytes"),
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn advances_only_when_old_and_large() {
+        let parameters = EpochParameters::default();
+        let day = Duration::from_secs(24 * 3600);
+        let blobs = |count, bytes, age: Duration| EpochBlobs {
+            count,
+            bytes,
+            oldest: Timestamp::from_seconds(1_000_000),
+            newest: Timestamp::from_seconds(1_000_000).plus(age),
+        };
+        let advances = |blobs: EpochBlobs| blobs.should_advance(&parameters).0;
+        assert!(advances(blobs(20, 1, day)));
+        assert!(advances(blobs(2, 10 << 20, day)));
+        assert!(!advances(blobs(19, (10 << 20) - 1, day)));
+        assert!(!advances(blobs(
+            1000,
+            1 << 30,
+            day - Duration::from_nanos(1)
+        )));
+        assert!(
+            !advances(EpochBlobs::default()),
+            "never past an empty epoch"
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! Makes components out of a few lines of WebAssembly text: honest around, hostile inside.
+
+/// Types of the interface, as they stand in a component.
+const TYPES: &str = r#"
+  (type $row (record (field "epoch" u32) (field "blobs" u32) (field "bytes" u64)
+                     (field "compacted" bool)))
+  (type $last (option u32))
+  (type $rows (list $row))
+  (type $question (record (field "write-epoch" u32) (field "chain-end" u32)
+    (field "last-settled" $last) (field "full-checkpoint-frequency" u32)
+    (field "shard-entries-max" u32) (field "epochs" $rows)))
+  (type $range (record (field "min" u32) (field "max" u32)))
+  (type $ranges (list $range))
+  (type $plan (record (field "shard-entries" u32) (field "joins" $ranges)
+                      (field "reason" string)))
+  (type $answer (result $plan (error string)))
+"#;
+
+/// Gives the types their names, as a component's exports need them.
+const SHIM: &str = r#"
+  (component $shim
+    (type $row0 (record (field "epoch" u32) (field "blobs" u32) (field "bytes" u64)
+                        (field "compacted" bool)))
+    (import "row" (type $row (eq $row0)))
+    (type $last (option u32))
+    (type $rows (list $row))
+    (type $question0 (record (field "write-epoch" u32) (field "chain-end" u32)
+      (field "last-settled" $last) (field "full-checkpoint-frequency" u32)
+      (field "shard-entries-max" u32) (field "epochs" $rows)))
+    (import "question" (type $question (eq $question0)))
+    (type $range0 (record (field "min" u32) (field "max" u32)))
+    (import "range" (type $range (eq $range0)))
+    (type $ranges (list $range))
+    (type $plan0 (record (field "shard-entries" u32) (field "joins" $ranges)
+                         (field "reason" string)))
+    (import "plan" (type $plan (eq $plan0)))
+    (type $answer (result $plan (error string)))
+    (import "split" (func $split (param "question" $question) (result $answer)))
+    (export $row1 "epoch-row" (type $row0))
+    (type $rows1 (list $row1))
+    (type $question2 (record (field "write-epoch" u32) (field "chain-end" u32)
+      (field "last-settled" $last) (field "full-checkpoint-frequency" u32)
+      (field "shard-entries-max" u32) (field "epochs" $rows1)))
+    (export $question1 "question" (type $question2))
+    (export $range1 "epoch-range" (type $range0))
+    (type $ranges1 (list $range1))
+    (type $plan2 (record (field "shard-entries" u32) (field "joins" $ranges1)
+                         (field "reason" string)))
+    (export $plan1 "plan" (type $plan2))
+    (type $answer1 (result $plan1 (error string)))
+    (export "split" (func $split) (func (param "question" $question1) (result $answer1)))
+  )
+"#;
+
+/// A core module with a memory and an allocator that never frees.
+const MEMORY: &str = r#"
+  (core module $memory-module
+    (memory (export "memory") 2)
+    (global $next (mut i32) (i32.const 65536))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.set $next (i32.add (local.get $at) (local.get 3)))
+      (local.get $at)))
+  (core instance $memory (instantiate $memory-module))
+"#;
+
+/// The signature of the core function behind `split`.
+pub(crate) const SPLIT: &str =
+    "(func (export \"split\") (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)";
+
+/// What varies between the guests.
+pub(crate) struct Guest<'a> {
+    /// Text put first into the component: further imports, further instances.
+    pub(crate) component: &'a str,
+    /// Fields of the main core module; `memory` and `$log` are imported already.
+    pub(crate) core: &'a str,
+    /// Version of the log interface that is imported.
+    pub(crate) log_version: &'a str,
+    /// Version of the interface that is exported.
+    pub(crate) version: &'a str,
+}
+
+impl<'a> Guest<'a> {
+    /// A guest with these fields in its core module.
+    pub(crate) fn new(core: &'a str) -> Self {
+        Self {
+            component: "",
+            core,
+            log_version: "0.1.0",
+            version: "0.1.0",
+        }
+    }
+
+    /// Returns the component.
+    pub(crate) fn wasm(&self) -> Vec<u8> {
+        let text = format!(
+            r#"(component
+  {component}
+  (import "careen:strategy/host-log@{log_version}" (instance $host-log
+    (type $level0 (enum "debug" "info" "warn" "error"))
+    (export "level" (type $level (eq $level0)))
+    (export "log" (func (param "level" $level) (param "message" string)))))
+  {MEMORY}
+  (core func $log (canon lower (func $host-log "log") (memory $memory "memory")))
+  (core module $main-module
+    (import "memory" "memory" (memory 2))
+    (import "host" "log" (func $log (param i32 i32 i32)))
+    {core})
+  (core instance $main (instantiate $main-module
+    (with "memory" (instance $memory))
+    (with "host" (instance (export "log" (func $log))))))
+  {TYPES}
+  (func $split (param "question" $question) (result $answer)
+    (canon lift (core func $main "split") (memory $memory "memory")
+      (realloc (func $memory "realloc"))))
+  {SHIM}
+  (instance $export (instantiate $shim
+    (with "row" (type $row)) (with "question" (type $question)) (with "range" (type $range))
+    (with "plan" (type $plan)) (with "split" (func $split))))
+  (export "careen:strategy/split@{version}" (instance $export)))"#,
+            component = self.component,
+            core = self.core,
+            log_version = self.log_version,
+            version = self.version,
+        );
+        wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+/// A guest whose `split` has this body.
+pub(crate) fn splitting(body: &str) -> Vec<u8> {
+    Guest::new(&format!("{SPLIT} {body})")).wasm()
+}
+
+/// A body that answers a plan whose bytes are at address 8: entries, joins, reason.
+pub(crate) fn answer(entries: u32, joins: (u32, u32), reason: (u32, u32)) -> String {
+    let store = |at: u32, value: u32| format!("(i32.store (i32.const {at}) (i32.const {value}))");
+    format!(
+        "(i32.store8 (i32.const 4) (i32.const 0)) {} {} {} {} {} (i32.const 4)",
+        store(8, entries),
+        store(12, joins.0),
+        store(16, joins.1),
+        store(20, reason.0),
+        store(24, reason.1),
+    )
+}
