@@ -3,9 +3,11 @@
 //! What a command line would put together, without one: suites choose stores, clocks and memory.
 //! Scratch lies in a temporary directory that goes away with the value. Memory: the plan's.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use careen::clock::{Randomness, SystemRandomness};
+use careen::blob::{LocalOptions, LocalStore, Storage};
+use careen::clock::{ManualClock, Randomness, SystemRandomness, Timestamp};
 use careen::maintenance::MaintenanceError;
 use careen::maintenance::index_maintenance;
 use careen::maintenance::index_plan::{Options, Report, Task};
@@ -15,7 +17,7 @@ use careen::maintenance::strategy::{
 };
 use careen::memory::{FLOOR_BYTES, MemoryPlan};
 use careen::progress::Silent;
-use careen::repository::{Repository, Workspace};
+use careen::repository::{OpenOptions, Repository, RepositoryError, Workspace};
 use careen::spill::{Scratch, ScratchOptions};
 use tempfile::TempDir;
 
@@ -45,6 +47,15 @@ impl Bench {
         self.memory.merge_runs = 3;
         self.memory.merge_read_bytes = 4 << 10;
         self.memory.pipeline_bytes = 4 << 10;
+        self
+    }
+
+    /// Shrinks what is allocated whatever there is to do, so that thousands of runs take little time.
+    #[must_use]
+    pub fn quick(mut self) -> Self {
+        self.memory.sort_buffer_bytes = 64 << 10;
+        self.memory.pipeline_bytes = 64 << 10;
+        self.memory.blob_bytes = 64 << 10;
         self
     }
 
@@ -87,6 +98,23 @@ impl Default for Bench {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Opens the repository in a folder, with a clock that stands at `now` and stamps what is written.
+pub fn open(folder: &Path, password: &str, now: Timestamp) -> Result<Repository, RepositoryError> {
+    let clock = Arc::new(ManualClock::new(now));
+    let options = LocalOptions {
+        clock_stamp: Some(clock.clone()),
+        durable: false,
+    };
+    let store = LocalStore::open(folder, options)?;
+    let options = OpenOptions {
+        password: password.as_bytes().to_vec(),
+        unlock_memory_bytes: 64 << 20,
+        clock,
+        randomness: Arc::new(SystemRandomness),
+    };
+    Repository::open(Storage::new(Arc::new(store)), &options)
 }
 
 /// Returns the options of a run by Velero's owner; no tasks mean all.
