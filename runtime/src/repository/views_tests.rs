@@ -1,8 +1,10 @@
 //! The views of the index on repositories made to order: verification, inspection, contents.
 //!
-//! What golden repositories cannot show: entries and packs at the edge, several sets that are repaired, blobs
-//! larger than the buffer. The key derivation is left out, it takes seconds in a test.
+//! What golden repositories cannot show: entries and packs at the edge, several sets that are
+//! repaired, blobs larger than the buffer. The key derivation is left out, it takes seconds in a
+//! test.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use super::contents::each_content;
@@ -286,7 +288,8 @@ fn damaged_and_refused_blobs_are_all_found() {
     assert!(status.owner.is_none() && status.owner_problem.is_some());
 }
 
-/// Goal: a blob larger than the buffer reads as a small one; method: a buffer smaller than any blob.
+/// Goal: a blob larger than the buffer reads as a small one; method: a buffer smaller than any
+/// blob.
 #[test]
 fn large_blobs_read_like_small_ones() {
     let mut world = World::new();
@@ -401,7 +404,7 @@ fn measure_a_million_entries() {
         now: NOW,
         settled: true,
     };
-    println!("{:?}", generate(&target, &options, &Silent).unwrap());
+    generate(&target, &options, &Silent).unwrap();
     let peak = || {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM"));
@@ -410,7 +413,8 @@ fn measure_a_million_entries() {
     let measure = |what: &str, work: &mut dyn FnMut() -> String| {
         let watch = Stopwatch::start();
         let outcome = work();
-        println!("{what}: {outcome}, {:?}, {}", watch.elapsed(), peak());
+        let time = watch.elapsed();
+        writeln!(std::io::stderr(), "{what}: {outcome}, {time:?}, {}", peak()).unwrap();
     };
     let (repository, workspace) = (&world.repository, &world.workspace);
     measure("contents", &mut || {
