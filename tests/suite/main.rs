@@ -11,5 +11,6 @@
 mod damaged;
 mod judges;
 mod kill;
+mod kopia_oracle;
 mod merge_model;
 mod tidy;
