@@ -3,11 +3,14 @@
 //! What a command line would put together, without one: suites choose stores, clocks and memory.
 //! Scratch lies in a temporary directory that goes away with the value. Memory: the plan's.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use careen::blob::{LocalOptions, LocalStore, Storage};
 use careen::clock::{ManualClock, Randomness, SystemRandomness, Timestamp};
+use careen::kopia::blob_id::{BlobId, REPOSITORY};
+use careen::kopia::format_blob::{FORMAT_BLOB_BYTES_MAX, FormatBlob};
 use careen::maintenance::MaintenanceError;
 use careen::maintenance::index_maintenance;
 use careen::maintenance::index_plan::{Options, Report, Task};
@@ -114,8 +117,27 @@ pub fn open(folder: &Path, password: &str, now: Timestamp) -> Result<Repository,
         clock,
         randomness: Arc::new(SystemRandomness),
     };
-    Repository::open(Storage::new(Arc::new(store)), &options)
+    let storage = Storage::new(Arc::new(store));
+    let unique_id = storage
+        .get_all(&BlobId::new(REPOSITORY), FORMAT_BLOB_BYTES_MAX)
+        .ok()
+        .and_then(|bytes| Some(FormatBlob::parse(&bytes).ok()?.unique_id));
+    let Some(unique_id) = unique_id else {
+        return Repository::open(storage, &options);
+    };
+    let name = (unique_id, password.to_owned());
+    let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(key) = keys.get(&name) {
+        return Repository::open_with_key(storage, key, &options);
+    }
+    let opened = Repository::open(storage, &options)?;
+    keys.insert(name, opened.format.format_encryption_key);
+    Ok(opened)
 }
+
+/// Keys that were derived already, by unique ID and password: a suite opens the same repositories
+/// again and again, and deriving a key takes a second in a debug build.
+static KEYS: Mutex<BTreeMap<(Vec<u8>, String), [u8; 32]>> = Mutex::new(BTreeMap::new());
 
 /// Returns the options of a run by Velero's owner; no tasks mean all.
 pub fn options(tasks: &[Task], unsettled: bool) -> Options {

@@ -12,5 +12,6 @@ mod damaged;
 mod golden_state;
 mod judges;
 mod kill;
+mod kopia_oracle;
 mod merge_model;
 mod tidy;
