@@ -163,7 +163,7 @@ impl Output {
     /// Says a value in both forms; in JSON it is the field `name` of the line.
     pub(super) fn both(&self, kind: Kind, name: &str, value: &(impl Serialize + Display)) {
         match self.form {
-            Form::Text => self.text(value),
+            Form::Text => self.text(value.to_string().trim_end()),
             Form::Json => self.json_field(kind, name, value),
         }
     }
