@@ -15,7 +15,6 @@ mod kopia_config;
 mod logs;
 mod output;
 mod password;
-mod pending;
 mod strategy;
 mod surroundings;
 mod target;

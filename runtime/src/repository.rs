@@ -3,14 +3,24 @@
 //! This floor knows what the blobs mean to each other. It decides nothing: which task runs, what is deleted
 //! and when is the maintenance floor's. All calls block; only the blob floor below awaits.
 
+pub mod active_index;
 pub mod content_reader;
+pub mod contents;
+pub mod epoch_blobs;
 pub mod epochs;
 mod error;
+mod index_blob_reader;
+mod index_feed;
+pub mod index_gaps;
 pub mod index_generator;
 pub mod index_image;
 pub mod index_load;
 pub mod index_names;
+pub mod index_set_v0;
 pub mod index_writer;
+pub mod inspect;
+pub mod listing;
+mod load_worker;
 pub mod new_repository;
 pub mod open;
 mod open_large;
@@ -18,9 +28,11 @@ pub mod pack_names;
 pub mod record;
 pub mod sealing;
 pub mod set_comparison;
+pub mod status;
 pub mod storage_time;
 pub mod system_contents;
 pub mod uncompacted_writer;
+pub mod verify;
 pub mod winners;
 
 pub use error::RepositoryError;

@@ -12,8 +12,10 @@ pub mod checker;
 pub mod contents;
 pub mod data_dir;
 pub mod golden;
+pub mod index_work;
 pub mod kopia;
 mod notice;
+pub mod world;
 
 pub use notice::say_once;
 

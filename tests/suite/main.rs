@@ -8,5 +8,9 @@
 // `#[test]`.
 #![allow(clippy::unwrap_used)]
 
+mod damaged;
+mod golden_state;
 mod judges;
+mod kill;
+mod merge_model;
 mod tidy;

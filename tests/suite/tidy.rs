@@ -101,6 +101,11 @@ fn nothing_names_the_machine_it_was_written_on() {
 }
 
 #[test]
+fn no_merge_was_left_half_done() {
+    assert_clean(text::conflicts(&source::all_texts()));
+}
+
+#[test]
 fn dependencies_come_from_one_place() {
     assert_clean(dependencies::sources(&dependencies::lock()));
 }

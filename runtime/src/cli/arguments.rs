@@ -230,9 +230,12 @@ pub(super) struct VerifyArguments {
     /// Which repository.
     #[command(flatten)]
     pub(super) repository: RepositoryArgument,
-    /// Read every index blob, check its hash, order, and that sets hold all entries of their inputs
+    /// Read every index blob, check tags, order and entries, and that sets hold all of their inputs
     #[arg(long, required = true)]
     pub(super) index: bool,
+    /// Also check that every content lies inside a pack blob that is there; lists all packs
+    #[arg(long)]
+    pub(super) packs: bool,
 }
 
 /// Options of `demo`.

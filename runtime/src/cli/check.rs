@@ -4,15 +4,16 @@ use super::Console;
 use super::arguments::{StatusArguments, VerifyArguments};
 use super::error::{CliError, Exit};
 use super::output::Kind;
-use super::pending::{status as status_of, verify as verification};
 use super::workspace::workspace;
+use crate::repository::status::status as status_of;
+use crate::repository::verify::{VerifyOptions, verify_index_with};
 
 /// Shows the state of a repository.
 pub(super) fn status(console: &Console, arguments: &StatusArguments) -> Result<Exit, CliError> {
     let target = console.target("status", &arguments.repository)?;
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
-    let status = status_of::status(&repository, &workspace)?;
+    let status = status_of(&repository, &workspace)?;
     console.output.both(Kind::Report, "report", &status);
     Ok(Exit::Done)
 }
@@ -22,9 +23,13 @@ pub(super) fn verify(console: &Console, arguments: &VerifyArguments) -> Result<E
     let target = console.target("verify --index", &arguments.repository)?;
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
-    let report = verification::verify_index(&repository, &workspace)?;
+    let options = VerifyOptions {
+        packs: arguments.packs,
+        ..VerifyOptions::default()
+    };
+    let report = verify_index_with(&repository, &workspace, &options)?;
     console.output.both(Kind::Report, "report", &report);
-    Ok(if report.is_sound() {
+    Ok(if report.ok() {
         Exit::Done
     } else {
         Exit::SafetyStop

@@ -6,12 +6,14 @@ use super::Console;
 use super::arguments::{ChangeArguments, IndexCommand, InspectArguments, ListArguments};
 use super::error::{CliError, Exit};
 use super::output::Kind;
-use super::pending::{inspect, listing};
 use super::strategy;
 use super::target::Target;
 use super::workspace::workspace;
+use crate::kopia::blob_id::BlobId;
 use crate::maintenance::index_plan::{Options, Report, Task};
 use crate::maintenance::{index_maintenance, index_repair};
+use crate::repository::inspect::{InspectBlobs, InspectOptions};
+use crate::repository::{inspect as inspection, listing};
 
 /// Runs an index command.
 pub(super) fn run(console: &Console, command: &IndexCommand) -> Result<Exit, CliError> {
@@ -38,12 +40,16 @@ fn inspect(console: &Console, arguments: &InspectArguments) -> Result<Exit, CliE
     let target = console.target("index inspect", &arguments.repository)?;
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
-    let options = inspect::InspectOptions {
-        content_prefix: arguments.content.clone(),
-        blob: arguments.blob.clone(),
-        all: arguments.all,
+    let blobs = match &arguments.blob {
+        Some(name) => InspectBlobs::Named(vec![BlobId::new(name.clone())]),
+        None if arguments.all => InspectBlobs::All,
+        None => InspectBlobs::Active,
     };
-    inspect::inspect(&repository, &workspace, &options, &mut |row| {
+    let options = InspectOptions {
+        blobs,
+        content_prefix: arguments.content.clone(),
+    };
+    inspection::inspect(&repository, &workspace, &options, &mut |row| {
         console.output.both(Kind::Row, "row", row);
         !console.output.is_closed()
     })?;

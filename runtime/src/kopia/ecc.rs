@@ -1,12 +1,13 @@
 //! Error correction around encrypted items: Kopia's `REED-SOLOMON-CRC32`.
 //!
-//! An item is cut into blocks, a block into data shards of equal length, and parity shards are added; each
-//! shard has a CRC that tells whether it is damaged. Stored are first the parity of all blocks, then all
-//! data. The first four plain bytes are the item's length. Three size classes keep the cost of small items
-//! low ([`Layout`]).
+//! An item is cut into blocks, a block into data shards of equal length, and parity shards are
+//! added; each shard has a CRC that tells whether it is damaged. Stored are first the parity of all
+//! blocks, then all data. The first four plain bytes are the item's length. Three size classes keep
+//! the cost of small items low (`Layout`).
 //!
-//! Memory: one block, at most 260 KiB, beside input and output; [`BlockDecoder`] and [`BlockEncoder`] need no
-//! more than that for an item of any size. Invariant: bytes equal Kopia's. Mirrors Kopia's `repo/ecc`.
+//! Memory: one block, at most 260 KiB, beside input and output; [`BlockDecoder`] and
+//! [`BlockEncoder`] need no more than that for an item of any size. Invariant: bytes equal Kopia's.
+//! Mirrors Kopia's `repo/ecc`.
 
 mod block;
 mod layout;
@@ -40,7 +41,8 @@ pub struct Ecc {
 }
 
 impl Ecc {
-    /// Makes the error correction of the format blob's `ecc` and `eccOverheadPercent`; `None` when it is off.
+    /// Makes the error correction of the format blob's `ecc` and `eccOverheadPercent`; `None` when
+    /// it is off.
     ///
     /// Memory: at most 16 KiB of coefficients. Fails for a name that Kopia does not know.
     pub fn new(name: &str, overhead_percent: i64) -> Result<Option<Self>, FormatError> {
@@ -75,7 +77,8 @@ impl Ecc {
         self.parameters.of_plain(plain_bytes).stored_bytes
     }
 
-    /// Appends the stored form of `plain` to `out`. `plain` is shorter than 4 GiB, as all items in memory are.
+    /// Appends the stored form of `plain` to `out`. `plain` is shorter than 4 GiB, as all items in
+    /// memory are.
     pub fn encode(&self, plain: &[u8], out: &mut Vec<u8>) {
         let mut encoder = self
             .encoder(plain.len() as u64)
@@ -93,9 +96,11 @@ impl Ecc {
         }
     }
 
-    /// Appends the plain form of `stored` to `out`; returns whether a shard, of data or parity, was damaged.
+    /// Appends the plain form of `stored` to `out`; returns whether a shard, of data or parity, was
+    /// damaged.
     ///
-    /// Fails when more shards of a block are damaged than its parity can replace; `out` is then as before.
+    /// Fails when more shards of a block are damaged than its parity can replace; `out` is then as
+    /// before.
     pub fn decode(&self, stored: &[u8], out: &mut Vec<u8>) -> Result<bool, FormatError> {
         let start = out.len();
         out.reserve(stored.len());
@@ -208,7 +213,8 @@ mod tests {
         assert_eq!(error.code(), "unsupported-algorithm");
     }
 
-    // Bytes that no encoder makes, with wrong CRCs everywhere, are an error and leave the output alone.
+    // Bytes that no encoder makes, with wrong CRCs everywhere, are an error and leave the output
+    // alone.
     #[test]
     fn hostile_input() {
         let ecc = ecc(10);

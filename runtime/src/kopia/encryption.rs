@@ -1,12 +1,14 @@
 //! Encryption of contents and blobs, and the envelope of the format blobs.
 //!
-//! Both of Kopia's algorithms are AEADs with a key per item, made from the master key and the item's IV; the
-//! IV is also the associated data. An item opens under its own name only. Small items are opened in one go
-//! and in place; index blobs of hundreds of MB go through [`Opener`] and [`Sealer`] piece by piece.
+//! Both of Kopia's algorithms are AEADs with a key per item, made from the master key and the
+//! item's IV; the IV is also the associated data. An item opens under its own name only. Small
+//! items are opened in one go and in place; index blobs of hundreds of MB go through [`Opener`] and
+//! [`Sealer`] piece by piece.
 //!
-//! Memory: under 2 KiB of state for each item, nothing that grows. Invariant: plaintext is never handed out
-//! by the one-shot functions unless the tag fits; users of [`Opener`] must not use its output before
-//! [`Opener::finish`]. Mirrors Kopia's `repo/encryption` and `internal/crypto/aesgcm.go`.
+//! Memory: under 2 KiB of state for each item, nothing that grows. Invariant: plaintext is never
+//! handed out by the one-shot functions unless the tag fits; users of [`Opener`] must not use its
+//! output before [`Opener::finish`]. Mirrors Kopia's `repo/encryption` and
+//! `internal/crypto/aesgcm.go`.
 
 mod stream;
 
@@ -71,8 +73,9 @@ impl Encryption {
 
     /// Opens `sealed` (nonce, ciphertext, tag) in place and returns the plaintext inside it.
     ///
-    /// Fails when `sealed` is shorter than [`OVERHEAD_BYTES`] and when the tag does not fit; then no plaintext is
-    /// left in `sealed`. The error's `what` is the IV in hex: callers put the item's name there.
+    /// Fails when `sealed` is shorter than [`OVERHEAD_BYTES`] and when the tag does not fit; then
+    /// no plaintext is left in `sealed`. The error's `what` is the IV in hex: callers put the
+    /// item's name there.
     pub fn open<'a>(&self, iv: &[u8], sealed: &'a mut [u8]) -> Result<&'a mut [u8], FormatError> {
         open_in_place(sealed, |nonce| self.aead(iv, nonce)).ok_or_else(|| tag_error(iv))
     }
@@ -92,7 +95,8 @@ impl Encryption {
         }
     }
 
-    /// Starts to seal an item that comes in pieces; the caller writes the nonce first. It must be random.
+    /// Starts to seal an item that comes in pieces; the caller writes the nonce first. It must be
+    /// random.
     pub fn sealer(&self, iv: &[u8], nonce: &[u8; NONCE_BYTES]) -> Sealer {
         Sealer {
             aead: self.aead(iv, nonce),
@@ -208,7 +212,8 @@ pub fn hkdf_sha256(ikm: &[u8], salt: &[u8], info: &[u8]) -> [u8; 32] {
     key
 }
 
-/// Opens in place; `None` when too short or the tag does not fit, then the plaintext is overwritten.
+/// Opens in place; `None` when too short or the tag does not fit, then the plaintext is
+/// overwritten.
 fn open_in_place(
     sealed: &mut [u8],
     start: impl FnOnce(&[u8; NONCE_BYTES]) -> Aead,
@@ -364,6 +369,16 @@ mod tests {
         let mut short = vec![0; 27];
         assert!(aes_gcm_open(&[0; 32], b"", &mut short).is_err());
         assert!(short.is_empty());
+    }
+
+    // Pieces may be worked on in other threads.
+    #[test]
+    fn streams_can_be_sent() {
+        fn check<T: Send>() {}
+        check::<Opener>();
+        check::<Sealer>();
+        check::<Encryption>();
+        check::<crate::kopia::hashing::Hasher>();
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! `kopia.repository`, the blob that a repository is opened by, and `kopia.blobcfg` beside it.
 //!
-//! Outside it is plain JSON: the repository's ID, and how the password becomes a key. That key opens the
-//! inside, [`RepositoryFormat`]: algorithms, keys, parameters. Any client may change it at any time, so a long
-//! run reads it again at least every 15 minutes; [`FormatBlob::unlock_with_key`] then saves the key derivation.
+//! Outside it is plain JSON: the repository's ID, and how the password becomes a key. That key
+//! opens the inside, [`RepositoryFormat`]: algorithms, keys, parameters. Any client may change it
+//! at any time, so a long run reads it again at least every 15 minutes;
+//! [`FormatBlob::unlock_with_key`] then saves the key derivation.
 //!
-//! Memory: three copies of at most 65 kB, and the key derivation's while it runs. Invariant: fields that we
-//! do not know survive a rewrite. Mirrors Kopia's `repo/format/format_blob.go` and `repository_config.go`.
+//! Memory: three copies of at most 65 kB, and the key derivation's while it runs. Invariant: fields
+//! that we do not know survive a rewrite. Mirrors Kopia's `repo/format/format_blob.go` and
+//! `repository_config.go`.
 
 mod blob_config;
 pub(crate) mod encoding;
@@ -72,7 +74,8 @@ pub struct FormatBlob {
 }
 
 impl FormatBlob {
-    /// Reads the outside. Fails for more than [`FORMAT_BLOB_BYTES_MAX`] and for other bytes than this JSON.
+    /// Reads the outside. Fails for more than [`FORMAT_BLOB_BYTES_MAX`] and for other bytes than
+    /// this JSON.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         if bytes.len() > FORMAT_BLOB_BYTES_MAX {
             let reason = format!("{} bytes, at most {FORMAT_BLOB_BYTES_MAX}", bytes.len());
@@ -84,9 +87,10 @@ impl FormatBlob {
 
     /// Opens the inside with the password.
     ///
-    /// Memory: at most `memory_bytes` for the key derivation. Fails with [`FormatError::WrongPassword`] when the
-    /// envelope does not open, [`FormatError::NewerVersion`] and [`FormatError::Feature`] for repositories that we
-    /// must not touch, [`FormatError::Memory`] when the key cannot be derived in `memory_bytes`.
+    /// Memory: at most `memory_bytes` for the key derivation. Fails with
+    /// [`FormatError::WrongPassword`] when the envelope does not open,
+    /// [`FormatError::NewerVersion`] and [`FormatError::Feature`] for repositories that we must not
+    /// touch, [`FormatError::Memory`] when the key cannot be derived in `memory_bytes`.
     pub fn unlock(
         &self,
         password: &[u8],
@@ -111,10 +115,11 @@ impl FormatBlob {
         RepositoryFormat::parse(&json, &self.unique_id, *format_encryption_key)
     }
 
-    /// Returns this blob with `format` inside: its mutable fields as they are now, all others as they were read.
+    /// Returns this blob with `format` inside: its mutable fields as they are now, all others as
+    /// they were read.
     ///
-    /// Mutable are version, maximum pack size, index version, epoch parameters and the upgrade lock, as in
-    /// Kopia. The nonce must be random.
+    /// Mutable are version, maximum pack size, index version, epoch parameters and the upgrade
+    /// lock, as in Kopia. The nonce must be random.
     pub fn with_format(&self, format: &RepositoryFormat, nonce: [u8; 12]) -> Self {
         let json = Zeroizing::new(format.to_json());
         let key = &format.format_encryption_key;
@@ -132,5 +137,7 @@ impl FormatBlob {
     }
 }
 
+#[cfg(test)]
+mod samples;
 #[cfg(test)]
 mod tests;

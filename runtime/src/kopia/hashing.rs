@@ -1,11 +1,12 @@
 //! Content hashing: the eleven keyed hash functions of Kopia.
 //!
-//! The hash of a plaintext is its content ID, or the name of an index blob; the key is the repository's
-//! `secret`. Some functions are cut (`BLAKE2B-256-128` is BLAKE2b-256 without its second half), some are not
-//! (`BLAKE2S-128` is BLAKE2s with a digest length of 16, other bytes than a cut BLAKE2s-256).
+//! The hash of a plaintext is its content ID, or the name of an index blob; the key is the
+//! repository's `secret`. Some functions are cut (`BLAKE2B-256-128` is BLAKE2b-256 without its
+//! second half), some are not (`BLAKE2S-128` is BLAKE2s with a digest length of 16, other bytes
+//! than a cut BLAKE2s-256).
 //!
-//! Memory: a keyed state of at most 2 KiB in each function and hasher. Invariant: a digest has as many bytes
-//! as [`HashFunction::digest_bytes`] says. Mirrors Kopia's `repo/hashing`.
+//! Memory: a keyed state of at most 2 KiB in each function and hasher. Invariant: a digest has as
+//! many bytes as [`HashFunction::digest_bytes`] says. Mirrors Kopia's `repo/hashing`.
 
 use std::fmt;
 use std::ops::Deref;
@@ -271,7 +272,8 @@ mod tests {
         }
     }
 
-    // Made with python's hashlib and hmac, and with the blake3 package: secret 32 times 0x22, data "hello".
+    // Made with python's hashlib and hmac, and with the blake3 package: secret 32 times 0x22, data
+    // "hello".
     #[test]
     fn independent_vectors() {
         for (name, want) in INDEPENDENT {

@@ -1,10 +1,11 @@
 //! The key that the password gives: the outermost key of a repository.
 //!
-//! Runs once per process, before any buffer exists; scrypt's memory is the largest single piece that opening
-//! a repository needs, and it is free again afterwards.
+//! Runs once per process, before any buffer exists; scrypt's memory is the largest single piece
+//! that opening a repository needs, and it is free again afterwards.
 //!
-//! Memory: scrypt at most `memory_bytes`, never below 4 MiB; PBKDF2 next to nothing. Invariant: the key does
-//! not depend on the memory given. Mirrors Kopia's `internal/crypto` (`scrypt.go`, `pbkdf2.go`).
+//! Memory: scrypt at most `memory_bytes`, never below 4 MiB; PBKDF2 next to nothing. Invariant: the
+//! key does not depend on the memory given. Mirrors Kopia's `internal/crypto` (`scrypt.go`,
+//! `pbkdf2.go`).
 
 use pbkdf2::pbkdf2_hmac;
 use sha2::Sha256;
@@ -19,7 +20,7 @@ pub const SCRYPT: &str = "scrypt-65536-8-1";
 pub const PBKDF2: &str = "pbkdf2-sha256-600000";
 
 /// The least memory with which a scrypt key can be derived, in bytes.
-pub const MEMORY_BYTES_MIN: usize = (128 * SCRYPT_R << SCRYPT_LOG_N) / SPARSITY_MAX;
+pub const MEMORY_BYTES_MIN: usize = ((128 * SCRYPT_R) << SCRYPT_LOG_N) / SPARSITY_MAX;
 
 const SCRYPT_LOG_N: u8 = 16;
 const SCRYPT_R: usize = 8;
@@ -34,9 +35,9 @@ const SALT_BYTES_MIN: usize = 16;
 
 /// Derives the format encryption key: from the password, salted with the repository's unique ID.
 ///
-/// Memory: at most `memory_bytes` and a few KiB; as much of it as helps. Takes 0.2 s with 16 MiB, 0.4 s with 4 MiB.
-/// Fails with [`FormatError::Memory`] under [`MEMORY_BYTES_MIN`], with [`FormatError::Algorithm`] for another
-/// key algorithm.
+/// Memory: at most `memory_bytes` and a few KiB; as much of it as helps. Takes 0.2 s with 16 MiB,
+/// 0.4 s with 4 MiB. Fails with [`FormatError::Memory`] under [`MEMORY_BYTES_MIN`], with
+/// [`FormatError::Algorithm`] for another key algorithm.
 pub fn derive_password_key(
     key_algorithm: &str,
     password: &[u8],

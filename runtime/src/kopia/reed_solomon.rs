@@ -1,12 +1,14 @@
-//! Reed-Solomon code over GF(2^8), polynomial 0x11D, byte for byte the one of klauspost/reedsolomon.
+//! Reed-Solomon code over GF(2^8), polynomial 0x11D, byte for byte the one of
+//! klauspost/reedsolomon.
 //!
-//! That code's matrix is a Vandermonde matrix made systematic. So shard number `x` holds the value at point
-//! `x` of the polynomial that takes the data shards' values at the points 0, 1, 2, …: parity is the value at
-//! further points, and any lost shard follows from as many others as there are data shards. Lagrange's formula
-//! gives every coefficient; no matrix is inverted.
+//! That code's matrix is a Vandermonde matrix made systematic. So shard number `x` holds the value
+//! at point `x` of the polynomial that takes the data shards' values at the points 0, 1, 2, …:
+//! parity is the value at further points, and any lost shard follows from as many others as there
+//! are data shards. Lagrange's formula gives every coefficient; no matrix is inverted.
 //!
-//! Memory: about four bytes for each pair of a parity and a data shard, at most 128 KiB. Invariant: data + parity <= 256 shards, as
-//! the field has no more points. Used by `ecc.rs` only; Kopia imports the Go library.
+//! Memory: about four bytes for each pair of a parity and a data shard, at most 128 KiB. Invariant:
+//! data + parity <= 256 shards, as the field has no more points. Used by `ecc.rs` only; Kopia
+//! imports the Go library.
 
 /// The field has 256 points, one for each shard.
 pub(crate) const SHARDS_MAX: usize = 256;
@@ -78,8 +80,9 @@ impl ReedSolomon {
         }
     }
 
-    /// Computes lost data shards. `shards` holds all data, then all parity shards; `lost` says which are
-    /// unusable. Lost parity is left as it is. Returns false when more are lost than parity can replace.
+    /// Computes lost data shards. `shards` holds all data, then all parity shards; `lost` says
+    /// which are unusable. Lost parity is left as it is. Returns false when more are lost than
+    /// parity can replace.
     pub(crate) fn reconstruct(&self, shards: &mut [u8], lost: &[bool], shard_bytes: usize) -> bool {
         assert_eq!(lost.len(), self.data_shards + self.parity_shards);
         assert_eq!(shards.len(), lost.len() * shard_bytes);
@@ -104,9 +107,9 @@ impl ReedSolomon {
 
 /// How one shard follows from others, ready for fast sums.
 ///
-/// A product by a coefficient is a sum of the shard's doublings, one for each bit set. Sums commute, so all
-/// shards whose coefficient has a bit are added first and the sum is doubled once: per shard and row four XORs
-/// on average, no table.
+/// A product by a coefficient is a sum of the shard's doublings, one for each bit set. Sums
+/// commute, so all shards whose coefficient has a bit are added first and the sum is doubled once:
+/// per shard and row four XORs on average, no table.
 #[derive(Debug)]
 struct Row {
     /// For each bit, from the lowest, the numbers of the shards whose coefficient has it.
@@ -176,7 +179,8 @@ fn weights(points: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// Returns what the value at each of `points` adds to the value at `target`, which is not one of them.
+/// Returns what the value at each of `points` adds to the value at `target`, which is not one of
+/// them.
 fn coefficients(points: &[u8], weights: &[u8], target: u8) -> Vec<u8> {
     let all = usize::from(log_of_distances(points, target));
     let each = points.iter().zip(weights);
@@ -187,8 +191,8 @@ fn coefficients(points: &[u8], weights: &[u8], target: u8) -> Vec<u8> {
     .collect()
 }
 
-/// Returns the logarithm of the product of the distances from `target` to `points`, itself left out.
-/// In this field a distance is an XOR.
+/// Returns the logarithm of the product of the distances from `target` to `points`, itself left
+/// out. In this field a distance is an XOR.
 fn log_of_distances(points: &[u8], target: u8) -> u8 {
     let others = points.iter().filter(|point| **point != target);
     let sum: usize = others
@@ -229,8 +233,9 @@ mod tests {
         }
     }
 
-    // The rule of the Go library, done its way for a small code: V times the inverse of its upper part. With
-    // two data shards the inverse is easy: V = [1 0; 1 1; 1 2; 1 3], upper inverse = [1 0; 1 1].
+    // The rule of the Go library, done its way for a small code: V times the inverse of its upper
+    // part. With two data shards the inverse is easy: V = [1 0; 1 1; 1 2; 1 3], upper inverse = [1
+    // 0; 1 1].
     #[test]
     fn matrix_is_the_systematic_vandermonde() {
         let code = ReedSolomon::new(2, 2);

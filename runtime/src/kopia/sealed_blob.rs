@@ -1,11 +1,11 @@
 //! Blobs that are sealed whole: index blobs, session markers, logs, compaction logs.
 //!
-//! Such a blob is named after the hash of its plaintext, and the name alone gives the IV to open it. Kopia
-//! calls this blobcrypto. Contents inside packs use the same hash, encryption and error correction, with IVs
-//! of their own.
+//! Such a blob is named after the hash of its plaintext, and the name alone gives the IV to open
+//! it. Kopia calls this blobcrypto. Contents inside packs use the same hash, encryption and error
+//! correction, with IVs of their own.
 //!
-//! Memory: opening works in place; with error correction a second buffer of the blob's size. Invariant:
-//! nothing is handed out before its tag fits. Mirrors Kopia's `internal/blobcrypto`.
+//! Memory: opening works in place; with error correction a second buffer of the blob's size.
+//! Invariant: nothing is handed out before its tag fits. Mirrors Kopia's `internal/blobcrypto`.
 
 use std::ops::Range;
 
@@ -28,7 +28,8 @@ pub struct BlobCrypto {
     pub ecc: Option<Ecc>,
 }
 
-/// Returns the IV of a sealed blob: the 32 hex digits before the first dash of its name, or at its end.
+/// Returns the IV of a sealed blob: the 32 hex digits before the first dash of its name, or at its
+/// end.
 ///
 /// Fails when there are no such digits.
 pub fn iv_of_name(name: &str) -> Result<[u8; IV_BYTES], FormatError> {
@@ -43,8 +44,8 @@ pub fn iv_of_name(name: &str) -> Result<[u8; IV_BYTES], FormatError> {
 impl BlobCrypto {
     /// Opens the blob in place and returns where in `blob` its plaintext lies.
     ///
-    /// With error correction on, the decoded bytes go to `scratch` and the two change places; else `scratch`
-    /// stays as it is. Errors name the blob.
+    /// With error correction on, the decoded bytes go to `scratch` and the two change places; else
+    /// `scratch` stays as it is. Errors name the blob.
     pub fn open(
         &self,
         name: &str,
@@ -79,7 +80,8 @@ impl BlobCrypto {
         opened.map_err(|error| renamed(error, name))
     }
 
-    /// Appends the sealed blob to `out` and returns its name: prefix, hash of the plaintext, `-` and suffix.
+    /// Appends the sealed blob to `out` and returns its name: prefix, hash of the plaintext, `-`
+    /// and suffix.
     ///
     /// The nonce must be random. Memory: with error correction one more buffer of the blob's size.
     pub fn seal(
@@ -118,7 +120,7 @@ impl BlobCrypto {
 }
 
 /// Puts the blob's name into an error that knows the IV only.
-fn renamed(error: FormatError, name: &str) -> FormatError {
+pub(crate) fn renamed(error: FormatError, name: &str) -> FormatError {
     match error {
         FormatError::Tag { .. } => FormatError::Tag {
             what: name.to_owned(),

@@ -1,11 +1,12 @@
-//! The upgrade lock: a mark in the format blob that keeps everyone but its owner out while a repository
-//! is upgraded.
+//! The upgrade lock: a mark in the format blob that keeps everyone but its owner out while a
+//! repository is upgraded.
 //!
-//! Clients poll the format blob, so the lock takes effect only after a drain time that covers the slowest
-//! reader of it and the worst clock. While we are locked out, no storage operation may be performed.
+//! Clients poll the format blob, so the lock takes effect only after a drain time that covers the
+//! slowest reader of it and the worst clock. While we are locked out, no storage operation may be
+//! performed.
 //!
-//! Memory: the owner's message, inside the format blob's limit. Invariant: drained implies locked. Mirrors
-//! Kopia's `repo/format/upgrade_lock_intent.go`.
+//! Memory: the owner's message, inside the format blob's limit. Invariant: drained implies locked.
+//! Mirrors Kopia's `repo/format/upgrade_lock_intent.go`.
 
 use std::time::Duration;
 

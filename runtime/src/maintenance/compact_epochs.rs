@@ -122,14 +122,14 @@ pub fn load_round(
 pub fn write_round(
     repository: &Repository,
     workspace: &Workspace,
-    mut loaded: Loaded,
+    loaded: Loaded,
     outputs: &[Output],
     shard_entries: u64,
 ) -> Result<Vec<WrittenSet>, MaintenanceError> {
     workspace
         .progress
         .begin("merge", "entries", Some(loaded.records.records()));
-    let finished = write_indexes(repository, workspace, &mut loaded, shard_entries)?;
+    let finished = write_indexes(repository, workspace, &loaded, shard_entries)?;
     workspace.progress.end();
     drop(loaded);
     let mut written = Vec::new();

@@ -6,6 +6,7 @@
 
 use crate::clock::{Stopwatch, Timestamp};
 use crate::repository::epochs::EpochState;
+use crate::repository::index_gaps::check_nothing_vanished;
 use crate::repository::index_load::Loaded;
 use crate::repository::index_names::UncompactedNames;
 use crate::repository::system_contents::maintenance_params;
@@ -321,32 +322,6 @@ pub(super) fn check_owner(
     let params = maintenance_params(repository, loaded)?;
     let recorded = params.map(|params| params.owner).unwrap_or_default();
     options.owner.check(&recorded)
-}
-
-/// Stops where a reader would silently go on with fewer entries.
-pub(super) fn check_nothing_vanished(
-    state: &EpochState,
-    uncompacted: &UncompactedNames,
-) -> Result<(), RepositoryError> {
-    for epoch in state.chain_end()..=state.write_epoch + 1 {
-        let row = uncompacted.epochs.get(&epoch);
-        if state.is_settled(epoch) && state.single(epoch).is_none() {
-            if let Some(set) = row.and_then(|row| row.incomplete_sets.first()) {
-                let reason = format!("a set of uncompacted index blobs has gaps: {set}");
-                return Err(RepositoryError::IncompleteIndex { epoch, reason });
-            }
-            let broken = state
-                .singles
-                .get(&epoch)
-                .and_then(|sets| sets.incomplete.first());
-            if let (None, Some(broken)) = (row, broken) {
-                let (found, count) = (broken.blobs.len(), broken.count);
-                let reason = format!("only {found} of {count} compacted index blobs are there");
-                return Err(RepositoryError::IncompleteIndex { epoch, reason });
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Returns the settled epochs that have no set yet, up to the first empty one.

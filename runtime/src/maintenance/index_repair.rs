@@ -94,7 +94,7 @@ pub fn execute(
     if hidden == 0 {
         return Ok(report);
     }
-    let indexes = write_indexes(repository, workspace, &mut loaded, SHARD_ENTRIES_MAX)?;
+    let indexes = write_indexes(repository, workspace, &loaded, SHARD_ENTRIES_MAX)?;
     let what = format!("added {hidden} entries again that readers missed");
     let mut done = task("repair-index", what, &watch);
     done.written = write_uncompacted(repository, workspace, indexes)?;

@@ -21,6 +21,10 @@ use super::RepositoryError;
 /// Most blobs of compacted sets, and most markers: 10 MB of names.
 pub const SETS_MAX: usize = 50_000;
 
+/// Highest write epoch; readers go through all epochs up to it. At ten minutes an epoch, the least that Kopia
+/// allows, it stands for 19 years.
+pub const WRITE_EPOCH_MAX: u64 = 1_000_000;
+
 /// Epochs that are never compacted: the newest two.
 pub const UNSETTLED_EPOCHS: u64 = 2;
 
@@ -89,6 +93,12 @@ impl EpochState {
             .filter_map(|blob| epoch_marker(blob.id.as_str()))
             .max()
             .unwrap_or(0);
+        if write_epoch > WRITE_EPOCH_MAX {
+            return Err(RepositoryError::TooMany {
+                what: "epochs",
+                maximum: WRITE_EPOCH_MAX as usize,
+            });
+        }
         let watermark_seconds = watermarks
             .iter()
             .filter_map(|blob| watermark_seconds(blob.id.as_str()))

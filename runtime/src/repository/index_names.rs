@@ -80,6 +80,20 @@ impl UncompactedNames {
         })
     }
 
+    /// Returns no names: for a repository without epochs.
+    pub fn none(workspace: &Workspace) -> Result<Self, RepositoryError> {
+        let shape = SortShape {
+            record_bytes: RECORD_BYTES,
+            group: None,
+        };
+        let memory = workspace.sort_memory(1);
+        let sorter = Sorter::new(workspace.scratch.clone(), shape, memory);
+        Ok(Self {
+            runs: sorter.finish()?,
+            epochs: BTreeMap::new(),
+        })
+    }
+
     /// Streams the names of one epoch.
     pub fn of_epoch(&self, epoch: u64) -> Result<Names, RepositoryError> {
         let (lower, upper) = (prefix(epoch)?, prefix(epoch + 1)?);

@@ -10,14 +10,14 @@ use crate::kopia::FormatError;
 use crate::kopia::blob_id::BlobId;
 use crate::kopia::encryption::{NONCE_BYTES, OVERHEAD_BYTES, TAG_BYTES};
 use crate::kopia::index_blob::{IndexLayout, KeyOrder, PackRef, in_blob};
-use crate::kopia::sealed_blob::iv_of_name;
+use crate::kopia::sealed_blob::{iv_of_name, renamed};
 use crate::spill::{ScratchFile, SequentialReader};
 
-use super::RepositoryError;
-use super::index_load::{BlobContext, Worker};
+use super::load_worker::{BlobContext, Worker};
+use super::{Repository, RepositoryError, Workspace};
 
 /// Buffer of each region of the opened blob, in bytes.
-const WINDOW_BYTES: usize = 64 * 1024;
+pub(super) const WINDOW_BYTES: usize = 64 * 1024;
 
 impl Worker<'_, '_> {
     /// Takes in a blob that did not fit into memory.
@@ -26,7 +26,8 @@ impl Worker<'_, '_> {
         blob: &BlobId,
         context: &mut BlobContext<'_>,
     ) -> Result<(), RepositoryError> {
-        let (plain, stored_bytes) = self.open_into_scratch(blob)?;
+        let (repository, workspace) = (self.shared.repository, self.shared.workspace);
+        let (plain, stored_bytes) = open_into_scratch(repository, workspace, blob)?;
         self.stats.stored_bytes += stored_bytes;
         let mut header = [0; 17];
         let header = {
@@ -52,51 +53,6 @@ impl Worker<'_, '_> {
             run.finish()?;
         }
         Ok(())
-    }
-
-    /// Opens the blob into a file of scratch and verifies its tag. Returns also its bytes as stored.
-    fn open_into_scratch(&self, blob: &BlobId) -> Result<(Arc<ScratchFile>, u64), RepositoryError> {
-        let repository = self.shared.repository;
-        let name = blob.as_str();
-        let stored_bytes = repository.storage.metadata(blob)?.length;
-        let mut pieces = SealedPieces::new(self, blob, stored_bytes)?;
-        let sealed_bytes = pieces.sealed_bytes;
-        if sealed_bytes < OVERHEAD_BYTES as u64 {
-            return Err(FormatError::malformed(name, "too short to be decrypted").into());
-        }
-        let plain = Arc::new(
-            self.shared
-                .workspace
-                .scratch
-                .create_file("large-index-blob")?,
-        );
-        let text_bytes = sealed_bytes - OVERHEAD_BYTES as u64;
-        let mut piece = Vec::new();
-        pieces.take(NONCE_BYTES, &mut piece)?;
-        let nonce: [u8; NONCE_BYTES] = piece
-            .as_slice()
-            .try_into()
-            .map_err(|_| FormatError::malformed(name, "cut short"))?;
-        let mut opener = repository
-            .crypto
-            .encryption
-            .opener(&iv_of_name(name)?, &nonce);
-        let (mut written, piece_bytes) = (0, self.shared.workspace.memory.blob_bytes as u64 / 2);
-        while written < text_bytes {
-            pieces.take((text_bytes - written).min(piece_bytes) as usize, &mut piece)?;
-            opener.decrypt(&mut piece);
-            plain.write_all_at(&piece, written)?;
-            written += piece.len() as u64;
-        }
-        pieces.take(TAG_BYTES, &mut piece)?;
-        let tag: [u8; TAG_BYTES] = piece
-            .as_slice()
-            .try_into()
-            .map_err(|_| FormatError::malformed(name, "cut short"))?;
-        opener.finish(&tag).map_err(|_| FormatError::Tag {
-            what: name.to_owned(),
-        })?;
-        Ok((plain, stored_bytes))
     }
 
     fn take_formats(
@@ -174,9 +130,52 @@ impl Worker<'_, '_> {
     }
 }
 
+/// Opens the blob into a file of scratch and verifies its tag. Returns also its bytes as stored.
+pub(super) fn open_into_scratch(
+    repository: &Repository,
+    workspace: &Workspace,
+    blob: &BlobId,
+) -> Result<(Arc<ScratchFile>, u64), RepositoryError> {
+    let name = blob.as_str();
+    let stored_bytes = repository.storage.metadata(blob)?.length;
+    let mut pieces = SealedPieces::new(repository, blob, stored_bytes)?;
+    let sealed_bytes = pieces.sealed_bytes;
+    if sealed_bytes < OVERHEAD_BYTES as u64 {
+        return Err(FormatError::malformed(name, "too short to be decrypted").into());
+    }
+    let plain = Arc::new(workspace.scratch.create_file("large-index-blob")?);
+    let text_bytes = sealed_bytes - OVERHEAD_BYTES as u64;
+    let mut piece = Vec::new();
+    pieces.take(NONCE_BYTES, &mut piece)?;
+    let nonce: [u8; NONCE_BYTES] = piece
+        .as_slice()
+        .try_into()
+        .map_err(|_| FormatError::malformed(name, "cut short"))?;
+    let mut opener = repository
+        .crypto
+        .encryption
+        .opener(&iv_of_name(name)?, &nonce);
+    let (mut written, piece_bytes) = (0, workspace.memory.blob_bytes as u64 / 2);
+    while written < text_bytes {
+        pieces.take((text_bytes - written).min(piece_bytes) as usize, &mut piece)?;
+        opener.decrypt(&mut piece);
+        plain.write_all_at(&piece, written)?;
+        written += piece.len() as u64;
+    }
+    pieces.take(TAG_BYTES, &mut piece)?;
+    let tag: [u8; TAG_BYTES] = piece
+        .as_slice()
+        .try_into()
+        .map_err(|_| FormatError::malformed(name, "cut short"))?;
+    opener.finish(&tag).map_err(|_| FormatError::Tag {
+        what: name.to_owned(),
+    })?;
+    Ok((plain, stored_bytes))
+}
+
 /// The sealed bytes of a blob in order: from the store as they are, or with ECC decoded block by block.
-struct SealedPieces<'a, 's, 'i> {
-    worker: &'a Worker<'s, 'i>,
+struct SealedPieces<'a> {
+    repository: &'a Repository,
     blob: &'a BlobId,
     decoder: Option<crate::kopia::ecc::BlockDecoder>,
     sealed_bytes: u64,
@@ -185,18 +184,21 @@ struct SealedPieces<'a, 's, 'i> {
     left_over: Vec<u8>,
 }
 
-impl<'a, 's, 'i> SealedPieces<'a, 's, 'i> {
+impl<'a> SealedPieces<'a> {
     fn new(
-        worker: &'a Worker<'s, 'i>,
+        repository: &'a Repository,
         blob: &'a BlobId,
         stored_bytes: u64,
     ) -> Result<Self, RepositoryError> {
-        let decoder = match &worker.shared.repository.crypto.ecc {
+        let decoder = match &repository.crypto.ecc {
             None => None,
-            Some(ecc) => Some(ecc.decoder(stored_bytes)?),
+            Some(ecc) => {
+                let decoder = ecc.decoder(stored_bytes);
+                Some(decoder.map_err(|error| renamed(error, blob.as_str()))?)
+            }
         };
         let mut pieces = Self {
-            worker,
+            repository,
             blob,
             decoder,
             sealed_bytes: stored_bytes,
@@ -242,19 +244,16 @@ impl<'a, 's, 'i> SealedPieces<'a, 's, 'i> {
         let mut data = vec![0; (ranges.data.end - ranges.data.start) as usize];
         self.read(ranges.parity.start, &mut parity)?;
         self.read(ranges.data.start, &mut data)?;
-        decoder.decode_block(self.block, &parity, &data, &mut self.left_over)?;
+        decoder
+            .decode_block(self.block, &parity, &data, &mut self.left_over)
+            .map_err(|error| renamed(error, self.blob.as_str()))?;
         self.block += 1;
         self.decoder = Some(decoder);
         Ok(())
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), RepositoryError> {
-        let got = self
-            .worker
-            .shared
-            .repository
-            .storage
-            .get(self.blob, offset, into)?;
+        let got = self.repository.storage.get(self.blob, offset, into)?;
         if got == into.len() {
             return Ok(());
         }
@@ -263,14 +262,14 @@ impl<'a, 's, 'i> SealedPieces<'a, 's, 'i> {
 }
 
 /// Random reads that mostly go forwards: names of packs.
-struct Window {
+pub(super) struct Window {
     file: Arc<ScratchFile>,
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl Window {
-    fn new(file: Arc<ScratchFile>) -> Self {
+    pub(super) fn new(file: Arc<ScratchFile>) -> Self {
         Self {
             file,
             start: 0,
@@ -278,7 +277,12 @@ impl Window {
         }
     }
 
-    fn read(&mut self, offset: u64, length: usize, blob: &str) -> Result<&[u8], RepositoryError> {
+    pub(super) fn read(
+        &mut self,
+        offset: u64,
+        length: usize,
+        blob: &str,
+    ) -> Result<&[u8], RepositoryError> {
         let end = offset + length as u64;
         if end > self.file.len() {
             return Err(FormatError::malformed(blob, "a pack name outside the blob").into());

@@ -148,6 +148,11 @@ pub struct PackTable {
 }
 
 impl PackTable {
+    /// Returns how many numbers there are, aliases and holes included.
+    pub fn numbers(&self) -> u64 {
+        self.count
+    }
+
     /// Returns how many different packs the entries of a target can name.
     pub fn different(&self, target: u8) -> u32 {
         self.used[usize::from(target)]
@@ -184,7 +189,7 @@ impl PackTable {
 
     /// Gives a canonical number a value.
     #[inline]
-    pub fn set_value(&mut self, canonical: u32, value: u32) {
+    pub fn set_value(&self, canonical: u32, value: u32) {
         assert!(value < EMPTY, "values stay below the marks of the table");
         self.table.set(u64::from(canonical), value);
     }
@@ -215,6 +220,22 @@ impl PackTable {
             let value = self.table.get(number);
             if value & ALIAS == 0 && value != EMPTY && value >= first {
                 visit(value, slot)?;
+            }
+            number += 1;
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` with number and slot of every canonical number: one sequential read of the spool.
+    pub fn for_each_canonical(
+        &self,
+        mut visit: impl FnMut(u32, &[u8]) -> Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        let mut slots = self.slots()?;
+        let mut number = 0;
+        while let Some(slot) = slots.next(SLOT_BYTES)? {
+            if slot[1] != 0 && self.table.get(u64::from(number)) & ALIAS == 0 {
+                visit(number, slot)?;
             }
             number += 1;
         }

@@ -117,6 +117,15 @@ impl RecordLayout {
         &record[self.key_bytes + 2..self.key_bytes + 8]
     }
 
+    /// Returns the pack of a record.
+    #[inline]
+    pub fn pack(self, record: &[u8]) -> u32 {
+        let at = self.key_bytes + 8;
+        record[at..]
+            .first_chunk()
+            .map_or(0, |bytes| u32::from_be_bytes(*bytes))
+    }
+
     /// Returns the fields of a record.
     #[inline]
     pub fn fields(self, record: &[u8]) -> RecordFields {

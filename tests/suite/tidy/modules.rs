@@ -12,19 +12,15 @@ use super::source::Source;
 fn roots(sources: &[Source]) -> Vec<&str> {
     let paths = sources.iter().map(|source| source.path.as_str());
     let root = |path: &&str| {
-        let named = [
-            "/src/lib.rs",
-            "/src/main.rs",
-            "tests/kit/lib.rs",
-            "tests/suite/main.rs",
-        ];
-        let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
-        named.iter().any(|end| path.ends_with(end))
-            || file == "build.rs"
-            || (folder.ends_with("/tests") && !folder.contains("/src/"))
-            || ["fuzz_targets", "bin", "examples", "benches"]
-                .iter()
-                .any(|kind| folder.rsplit('/').next() == Some(*kind))
+        let parts: Vec<&str> = path.rsplit('/').collect();
+        match parts[..] {
+            ["lib.rs" | "main.rs", "src", ..] | ["build.rs", ..] => true,
+            ["lib.rs", "kit", "tests"] | ["main.rs", "suite", "tests"] => true,
+            // Suites of a package itself: a file, or a folder with its main.rs.
+            [_, "tests", _, ..] | ["main.rs", _, "tests", _, ..] => !path.contains("/src/"),
+            [_, "fuzz_targets" | "bin" | "examples" | "benches", ..] => true,
+            _ => false,
+        }
     };
     paths.filter(root).collect()
 }
@@ -96,6 +92,9 @@ mod tests {
             ("tests/suite/a.rs", "mod b;"),
             ("tests/suite/a/b.rs", ""),
             ("tests/fuzz/fuzz_targets/c.rs", ""),
+            ("runtime/tests/d.rs", ""),
+            ("runtime/tests/e/main.rs", "mod f;"),
+            ("runtime/tests/e/f.rs", ""),
         ];
         assert_eq!(found(&files), [""; 0]);
     }
@@ -106,10 +105,12 @@ mod tests {
             ("tests/suite/main.rs", "// mod a;"),
             ("tests/suite/a.rs", "mod b;"),
             ("tests/suite/a/b.rs", ""),
+            ("runtime/tests/e/f.rs", ""),
         ];
         let expected = [
             "tests/suite/a.rs: no module declares this file",
             "tests/suite/a/b.rs: no module declares this file",
+            "runtime/tests/e/f.rs: no module declares this file",
         ];
         assert_eq!(found(&files), expected);
     }

@@ -1,5 +1,5 @@
-//! Traces of a machine: absolute paths and hosts of private registries have no place in a
-//! repository.
+//! Traces of a machine or of a merge: absolute paths, hosts of private registries, conflict
+//! markers.
 //!
 //! Looks into every text file, documents and fixtures too. A fresh clone must build anywhere from
 //! the public registries that the tools use by default.
@@ -54,6 +54,24 @@ pub(super) fn machine_traces(texts: &[(String, String)]) -> Vec<String> {
     violations
 }
 
+/// Returns every line that an unfinished merge left.
+pub(super) fn conflicts(texts: &[(String, String)]) -> Vec<String> {
+    // Put together here, so that this file has none.
+    let markers = ["<", ">"].map(|sign| sign.repeat(7) + " ");
+    let mut violations = Vec::new();
+    for (path, text) in texts {
+        let lines = text.lines().enumerate();
+        for (number, line) in lines.filter(|(_, line)| markers.iter().any(|m| line.starts_with(m)))
+        {
+            violations.push(format!(
+                "{path}:{}: a merge was left here: {line}",
+                number + 1
+            ));
+        }
+    }
+    violations
+}
+
 /// Returns the hosts of the URLs in a line.
 fn hosts(line: &str) -> impl Iterator<Item = &str> {
     line.split("://").skip(1).map(|rest| {
@@ -75,6 +93,13 @@ mod tests {
         let text = format!("fine\ncd {}x", FOLDERS[0]);
         let expected = format!("README.md:2: names the folder {}", FOLDERS[0]);
         assert_eq!(found("README.md", &text), [expected]);
+    }
+
+    #[test]
+    fn conflict_markers_are_caught() {
+        let text = format!("a\n{} HEAD\nb\n{} other\n", "<".repeat(7), ">".repeat(7));
+        let found = conflicts(&[("a.rs".to_owned(), text)]);
+        assert_eq!(found.len(), 2, "{found:?}");
     }
 
     #[test]

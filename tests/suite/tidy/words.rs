@@ -19,7 +19,7 @@ const UNSAFE: [(&str, &str); 3] = [
         "runtime/src/plugin/engine.rs",
         "loads native code that we compiled",
     ),
-    ("guest-sdk/src/glue.rs", "the component ABI"),
+    ("guest-sdk/src/bindings.rs", "generated: the component ABI"),
 ];
 
 /// Names that attract everything and say nothing.

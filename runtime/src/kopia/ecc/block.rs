@@ -1,9 +1,11 @@
 //! One block of an error-corrected item: so items of hundreds of MB need the memory of one block.
 //!
-//! The caller reads or writes the stored ranges that belong to a block; these types turn bytes into bytes.
+//! The caller reads or writes the stored ranges that belong to a block; these types turn bytes into
+//! bytes.
 //!
-//! Memory: one block of shards, at most 260 KiB, in each coder. Invariant: blocks are decoded in order,
-//! because the first one holds the length. Mirrors `Encrypt` and `Decrypt` of `repo/ecc/ecc_rs_crc.go`.
+//! Memory: one block of shards, at most 260 KiB, in each coder. Invariant: blocks are decoded in
+//! order, because the first one holds the length. Mirrors `Encrypt` and `Decrypt` of
+//! `repo/ecc/ecc_rs_crc.go`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -86,8 +88,9 @@ impl BlockDecoder {
 
     /// Appends the plain bytes of block `index` to `out`; returns whether a shard was damaged.
     ///
-    /// Blocks come in order. `parity` and `data` are the stored bytes of [`BlockDecoder::ranges`]. Fails when
-    /// more shards are damaged than parity can replace, and when the length does not fit the stored bytes.
+    /// Blocks come in order. `parity` and `data` are the stored bytes of [`BlockDecoder::ranges`].
+    /// Fails when more shards are damaged than parity can replace, and when the length does not fit
+    /// the stored bytes.
     pub fn decode_block(
         &mut self,
         index: u64,

@@ -1,10 +1,11 @@
 //! How an item is cut into blocks and shards, from the overhead and the item's length.
 //!
-//! Three size classes: the smallest items use the (6, 2) code, middle ones one block of the main code with the
-//! shortest shards that hold them, large ones blocks of full shards. The stored length alone tells the class.
+//! Three size classes: the smallest items use the (6, 2) code, middle ones one block of the main
+//! code with the shortest shards that hold them, large ones blocks of full shards. The stored
+//! length alone tells the class.
 //!
-//! Memory: none. Mirrors `newReedSolomonCrcECC` and the size functions of Kopia's `repo/ecc/ecc_rs_crc.go`;
-//! its 32-bit float arithmetic is part of the format.
+//! Memory: none. Mirrors `newReedSolomonCrcECC` and the size functions of Kopia's
+//! `repo/ecc/ecc_rs_crc.go`; its 32-bit float arithmetic is part of the format.
 
 use super::{CRC_BYTES, LENGTH_BYTES, SMALL_SHARDS};
 

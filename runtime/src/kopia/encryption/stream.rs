@@ -1,11 +1,12 @@
 //! The streaming core of both AEADs: a stream cipher and a polynomial hash over the same piece.
 //!
-//! AES-256-GCM and ChaCha20-Poly1305 have one shape: hash the padded associated data, then the padded
-//! ciphertext, then both lengths; the tag is that hash, for GCM masked with a block of the cipher's stream.
-//! The crates that have both ciphers whole cannot stream; index blobs of hundreds of MB must.
+//! AES-256-GCM and ChaCha20-Poly1305 have one shape: hash the padded associated data, then the
+//! padded ciphertext, then both lengths; the tag is that hash, for GCM masked with a block of the
+//! cipher's stream. The crates that have both ciphers whole cannot stream; index blobs of hundreds
+//! of MB must.
 //!
-//! Memory: a few hundred bytes of state. Invariant: the hash sees ciphertext, before decryption and after
-//! encryption. Kopia gets this from Go's `cipher.AEAD`.
+//! Memory: a few hundred bytes of state. Invariant: the hash sees ciphertext, before decryption and
+//! after encryption. Kopia gets this from Go's `cipher.AEAD`.
 
 use aes::Aes256Enc;
 use chacha20::ChaCha20;
@@ -30,7 +31,9 @@ const BLOCK_BYTES: usize = 16;
 /// The sixteen-byte block of `universal_hash`.
 type Block = ghash::Block;
 
-/// An AEAD in progress.
+/// An AEAD in progress. Not boxed: every small item would pay for it, and only one or two exist at
+/// a time.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Aead {
     /// AES-256-GCM.
     Aes(Core<Ctr32BE<Aes256Enc>, GHash>),

@@ -1,10 +1,10 @@
 //! `kopia.blobcfg`: the retention that storage must put on new blobs.
 //!
-//! Sealed like the inside of the format blob. A repository without retention has this blob with `{}`, or
-//! not at all.
+//! Sealed like the inside of the format blob. A repository without retention has this blob with
+//! `{}`, or not at all.
 //!
-//! Memory: the blob. Invariant: retention is on only when mode and period are both set. Mirrors Kopia's
-//! `repo/format/blobcfg_blob.go`.
+//! Memory: the blob. Invariant: retention is on only when mode and period are both set. Mirrors
+//! Kopia's `repo/format/blobcfg_blob.go`.
 
 use std::time::Duration;
 

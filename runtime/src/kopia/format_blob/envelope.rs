@@ -1,7 +1,8 @@
-//! The envelope around the inner format and `kopia.blobcfg`: AES-256-GCM with keys from the password key.
+//! The envelope around the inner format and `kopia.blobcfg`: AES-256-GCM with keys from the
+//! password key.
 //!
-//! Memory: a copy of the content, wiped when it is the inner format. Invariant: what opens was sealed with
-//! this password for this repository. Mirrors Kopia's `internal/crypto/aesgcm.go`.
+//! Memory: a copy of the content, wiped when it is the inner format. Invariant: what opens was
+//! sealed with this password for this repository. Mirrors Kopia's `internal/crypto/aesgcm.go`.
 
 use zeroize::Zeroizing;
 

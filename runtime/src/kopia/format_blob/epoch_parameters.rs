@@ -2,8 +2,8 @@
 //!
 //! Users can change them, so they are always read from the repository.
 //!
-//! Memory: none. Invariant: values from a repository are never negative. Mirrors `Parameters` of Kopia's
-//! `internal/epoch/epoch_manager.go`.
+//! Memory: none. Invariant: values from a repository are never negative. Mirrors `Parameters` of
+//! Kopia's `internal/epoch/epoch_manager.go`.
 
 use std::time::Duration;
 
@@ -67,7 +67,8 @@ impl EpochParameters {
         }
     }
 
-    /// Checks Kopia's rules; it applies them when parameters are set, not when a repository is opened.
+    /// Checks Kopia's rules; it applies them when parameters are set, not when a repository is
+    /// opened.
     pub fn validate(&self) -> Result<(), FormatError> {
         let refreshes = self.refresh_frequency.saturating_mul(3);
         let reason = if !self.enabled {

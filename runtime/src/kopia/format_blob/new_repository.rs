@@ -2,8 +2,8 @@
 //!
 //! For the demonstration and for suites, which need repositories where there is no Kopia.
 //!
-//! Memory: a few kB, and the key derivation's while it runs. Invariant: the random parts are used once; a
-//! second repository needs new ones. Mirrors Kopia's `repo/initialize.go`.
+//! Memory: a few kB, and the key derivation's while it runs. Invariant: the random parts are used
+//! once; a second repository needs new ones. Mirrors Kopia's `repo/initialize.go`.
 
 use std::fmt;
 
@@ -18,7 +18,8 @@ use crate::kopia::key_derivation::{SCRYPT, derive_password_key};
 /// Random bytes that a new repository needs.
 pub const RANDOM_BYTES: usize = 3 * 32 + 2 * NONCE_BYTES;
 
-/// What a new repository is made of. Fields left as [`NewRepository::new`] sets them are Kopia's defaults.
+/// What a new repository is made of. Fields left as [`NewRepository::new`] sets them are Kopia's
+/// defaults.
 #[derive(Clone)]
 pub struct NewRepository {
     /// Name of the hash function.
@@ -37,7 +38,8 @@ pub struct NewRepository {
     pub epochs: EpochParameters,
     /// False in repositories as they were before Kopia 0.9.
     pub enable_password_change: bool,
-    /// Size in bytes at which a pack is closed; 0 leaves it out. Kopia allows 10 to 120 MiB when it is set.
+    /// Size in bytes at which a pack is closed; 0 leaves it out. Kopia allows 10 to 120 MiB when it
+    /// is set.
     pub max_pack_size: u64,
     /// How files are split.
     pub splitter: String,
@@ -79,8 +81,8 @@ impl NewRepository {
         }
     }
 
-    /// Sets the format version and what Kopia derives from it: version 1 has neither epochs, index version
-    /// 2, password change nor error correction.
+    /// Sets the format version and what Kopia derives from it: version 1 has neither epochs, index
+    /// version 2, password change nor error correction.
     pub fn with_version(mut self, version: i64) -> Self {
         self.version = version;
         let modern = version > 1;
@@ -105,7 +107,8 @@ impl NewRepository {
         derive_password_key(&self.key_algorithm, password, &self.unique_id, memory_bytes)
     }
 
-    /// Returns the bytes of `kopia.repository`. Memory: at most `memory_bytes` for the password key.
+    /// Returns the bytes of `kopia.repository`. Memory: at most `memory_bytes` for the password
+    /// key.
     ///
     /// Fails for algorithms that Kopia does not know and parameters that it refuses.
     pub fn format_blob(

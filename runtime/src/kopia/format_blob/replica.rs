@@ -1,7 +1,7 @@
 //! Replicas of the format blob inside packs, in repositories born before Kopia 0.9.
 //!
-//! Where `enablePasswordChange` is false, each new pack begins with one, and recovery tools rely on it. The
-//! HMAC's key is public: it tells a replica from other bytes, it proves nothing.
+//! Where `enablePasswordChange` is false, each new pack begins with one, and recovery tools rely on
+//! it. The HMAC's key is public: it tells a replica from other bytes, it proves nothing.
 //!
 //! Memory: a copy of the format blob, at most 65 kB. Mirrors `addFormatBlobChecksumAndLength` and
 //! `RecoverFormatBlob` of Kopia's `repo/format/format_blob.go`.

@@ -1,10 +1,13 @@
-//! What the password opens inside `kopia.repository`: algorithms, keys and parameters of a repository.
+//! What the password opens inside `kopia.repository`: algorithms, keys and parameters of a
+//! repository.
 //!
-//! Behaviour follows from the single fields, never from `version`: an upgraded repository can have version
-//! 2, epochs and no password change; during an upgrade the version is ahead of everything else.
+//! Behaviour follows from the single fields, never from `version`: an upgraded repository can have
+//! version 2, epochs and no password change; during an upgrade the version is ahead of everything
+//! else.
 //!
-//! Memory: the document, at most 65 kB, twice. Invariant: fields that we do not know survive a rewrite; keys
-//! are not shown by `Debug`. Mirrors Kopia's `repo/format/content_format.go` and `format_provider.go`.
+//! Memory: the document, at most 65 kB, twice. Invariant: fields that we do not know survive a
+//! rewrite; keys are not shown by `Debug`. Mirrors Kopia's `repo/format/content_format.go` and
+//! `format_provider.go`.
 
 use std::fmt;
 
@@ -115,7 +118,8 @@ impl RepositoryFormat {
 
     /// Returns the key of `kopia.maintenance`.
     ///
-    /// Its root is the password key in repositories born before Kopia 0.9, which made a mistake that stays.
+    /// Its root is the password key in repositories born before Kopia 0.9, which made a mistake
+    /// that stays.
     pub fn schedule_key(&self) -> [u8; 32] {
         let root = if self.enable_password_change {
             &self.master_key[..]
@@ -131,7 +135,8 @@ impl RepositoryFormat {
         features.filter(|feature| !feature.is_known())
     }
 
-    /// Returns the document with the fields that can change over a repository's life as they are now.
+    /// Returns the document with the fields that can change over a repository's life as they are
+    /// now.
     pub(super) fn to_json(&self) -> Vec<u8> {
         let mut document = self.document.clone();
         let format = document

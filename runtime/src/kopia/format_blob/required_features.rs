@@ -1,6 +1,7 @@
 //! Features without which a repository must not be used.
 //!
-//! A newer Kopia lists them in the format blob. An unknown one stops us, unless it says that a warning will do.
+//! A newer Kopia lists them in the format blob. An unknown one stops us, unless it says that a
+//! warning will do.
 //!
 //! Memory: the list, inside the format blob's limit. Mirrors Kopia's `internal/feature` and
 //! `handleMissingRequiredFeatures` of `repo/open.go`.

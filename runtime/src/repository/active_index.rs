@@ -1,0 +1,154 @@
+//! The complete index as a reader uses it, with epochs or without: what all views load.
+//!
+//! Kopia's clients find the blobs in two ways, by epochs (`xn`, `xs`, `xr`) or by compaction logs (`n`, `m`).
+//! Here both become a list of inputs for [`load`]; left-overs of the other way are never among them.
+//! Memory: the names that both ways hold, bounded there. Mirrors `ListActiveIndexBlobs` of Kopia's two
+//! managers in `repo/content/indexblob`.
+
+use super::epochs::EpochState;
+use super::index_load::{Input, InputBlobs, Loaded, Strictness, load};
+use super::index_names::UncompactedNames;
+use super::index_set_v0::IndexSetV0;
+use super::{Repository, RepositoryError, Workspace};
+
+/// Fresh listings after which a vanished blob is an error.
+const ATTEMPTS_MAX: u32 = 10;
+
+/// What decides which index blobs a reader uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IndexSource {
+    /// The epochs.
+    Epochs(EpochState),
+    /// Compaction logs: a repository without epochs.
+    V0(IndexSetV0),
+}
+
+/// The index blobs that a reader uses.
+pub struct ActiveIndex {
+    /// How they are found.
+    pub source: IndexSource,
+    /// All `xn` blobs; none without epochs.
+    pub uncompacted: UncompactedNames,
+}
+
+impl ActiveIndex {
+    /// Lists the repository's index blobs.
+    pub fn find(repository: &Repository, workspace: &Workspace) -> Result<Self, RepositoryError> {
+        if repository.format.epochs.enabled {
+            return Ok(Self {
+                source: IndexSource::Epochs(EpochState::load(&repository.storage)?),
+                uncompacted: UncompactedNames::scan(&repository.storage, workspace)?,
+            });
+        }
+        Ok(Self {
+            source: IndexSource::V0(IndexSetV0::load(repository)?),
+            uncompacted: UncompactedNames::none(workspace)?,
+        })
+    }
+
+    /// Returns all of them as inputs of a load; without `target` only for their system contents.
+    pub fn inputs(&self, target: Option<u8>) -> Vec<Input<'_>> {
+        let input = |blobs| Input {
+            target,
+            source: 0,
+            blobs,
+        };
+        match &self.source {
+            IndexSource::V0(set) => vec![input(InputBlobs::Named(&set.active))],
+            IndexSource::Epochs(state) => {
+                let (sets, epochs) = state.selection();
+                let sets = sets.into_iter().map(InputBlobs::Set);
+                let epochs = epochs
+                    .into_iter()
+                    .filter(|epoch| self.uncompacted.blobs(*epoch) > 0)
+                    .map(InputBlobs::Uncompacted);
+                sets.chain(epochs).map(input).collect()
+            }
+        }
+    }
+
+    /// Returns up to which second tombstones are as if absent; never without epochs.
+    pub fn watermark_seconds(&self) -> Option<i64> {
+        match &self.source {
+            IndexSource::Epochs(state) => state.watermark_seconds,
+            IndexSource::V0(_) => None,
+        }
+    }
+
+    /// Returns the state of the epochs, if there are any.
+    pub fn epochs(&self) -> Option<&EpochState> {
+        match &self.source {
+            IndexSource::Epochs(state) => Some(state),
+            IndexSource::V0(_) => None,
+        }
+    }
+}
+
+/// Finds and loads the complete index. A blob that vanishes meanwhile (another client at work) is a fresh
+/// start, at most [`ATTEMPTS_MAX`] times.
+pub fn load_active(
+    repository: &Repository,
+    workspace: &Workspace,
+    target: Option<u8>,
+    strictness: Strictness,
+) -> Result<(ActiveIndex, Loaded), RepositoryError> {
+    with_fresh_listings(|| {
+        let active = ActiveIndex::find(repository, workspace)?;
+        let inputs = active.inputs(target);
+        let progress = &workspace.progress;
+        progress.begin("read the index", "index blobs", None);
+        let names = &active.uncompacted;
+        let loaded = load(repository, workspace, names, &inputs, strictness);
+        progress.end();
+        drop(inputs);
+        Ok((active, loaded?))
+    })
+}
+
+/// Repeats `attempt`, which lists afresh, while a listed index blob is gone when it is read.
+pub(super) fn with_fresh_listings<T>(
+    mut attempt: impl FnMut() -> Result<T, RepositoryError>,
+) -> Result<T, RepositoryError> {
+    let mut attempts = 1;
+    loop {
+        match attempt() {
+            Err(RepositoryError::Vanished { blob, .. }) if attempts == ATTEMPTS_MAX => {
+                return Err(RepositoryError::Vanished { blob, attempts });
+            }
+            Err(RepositoryError::Vanished { blob, .. }) => {
+                tracing::warn!(blob, attempts, "index blob vanished: listing again");
+                attempts += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vanished_blob_is_a_fresh_start_ten_times() {
+        let vanished = || RepositoryError::Vanished {
+            blob: "xn0_".into(),
+            attempts: 1,
+        };
+        let mut calls = 0;
+        let found = with_fresh_listings(|| {
+            calls += 1;
+            if calls < 10 {
+                Err(vanished())
+            } else {
+                Ok(calls)
+            }
+        });
+        assert_eq!(found.unwrap(), 10);
+        let never: Result<(), _> = with_fresh_listings(|| Err(vanished()));
+        let Err(RepositoryError::Vanished { attempts: 10, .. }) = never else {
+            panic!("{never:?}")
+        };
+        let other: Result<(), _> = with_fresh_listings(|| Err(RepositoryError::Interrupted));
+        assert_eq!(other.unwrap_err().code(), "interrupted");
+    }
+}

@@ -1,0 +1,132 @@
+//! The uncompacted blobs of one epoch, as far as ages and sizes go; and whether writers should go on.
+//!
+//! All times are storage timestamps, so no client's clock matters. Memory: four numbers.
+//! Mirrors Kopia's `internal/epoch/epoch_advance.go`.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use crate::blob::BlobMetadata;
+use crate::clock::Timestamp;
+use crate::kopia::blob_id::xn_prefix;
+use crate::kopia::format_blob::EpochParameters;
+
+use super::{Repository, RepositoryError};
+
+/// Uncompacted blobs of an epoch, as far as ages and sizes go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct EpochBlobs {
+    /// Number of blobs.
+    pub count: u64,
+    /// Bytes as stored.
+    pub bytes: u64,
+    /// Storage time of the oldest.
+    pub oldest: Timestamp,
+    /// Storage time of the newest.
+    pub newest: Timestamp,
+}
+
+impl EpochBlobs {
+    /// Lists an epoch's uncompacted blobs.
+    pub fn list(repository: &Repository, epoch: u64) -> Result<Self, RepositoryError> {
+        let mut blobs = Self::default();
+        repository.storage.for_each(&xn_prefix(epoch), |blob| {
+            blobs.add(&blob);
+            Ok::<(), RepositoryError>(())
+        })?;
+        Ok(blobs)
+    }
+
+    /// Takes in one more blob.
+    pub fn add(&mut self, blob: &BlobMetadata) {
+        if self.count == 0 || blob.timestamp < self.oldest {
+            self.oldest = blob.timestamp;
+        }
+        if self.count == 0 || blob.timestamp > self.newest {
+            self.newest = blob.timestamp;
+        }
+        self.count += 1;
+        self.bytes += blob.length;
+    }
+
+    /// Returns whether writers should go on to the next epoch, with the reason.
+    pub fn should_advance(&self, parameters: &EpochParameters) -> (bool, String) {
+        let age = self.newest.since(self.oldest);
+        let (count, bytes) = (
+            parameters.advance_on_count,
+            parameters.advance_on_total_bytes,
+        );
+        let size = ByteSize(bytes);
+        if self.count == 0 {
+            (false, "it is empty".to_owned())
+        } else if age < parameters.min_epoch_duration {
+            let (age, least) = (in_words(age), in_words(parameters.min_epoch_duration));
+            (
+                false,
+                format!("its index blobs span {age}, less than {least}"),
+            )
+        } else if self.count >= count || self.bytes >= bytes {
+            let own = ByteSize(self.bytes);
+            (true, format!("it has {} index blobs, {own}", self.count))
+        } else {
+            let text = format!("it has fewer than {count} index blobs and less than {size}");
+            (false, text)
+        }
+    }
+}
+
+/// Writes a duration in its largest whole unit, rounded down: `3 h`, `2 days`.
+pub(super) fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    // Two days and more in days: `25 h` tells more than `1 days`.
+    for (unit, length, least) in [
+        ("days", 86_400, 172_800),
+        ("h", 3_600, 3_600),
+        ("min", 60, 60),
+    ] {
+        if seconds >= least {
+            return format!("{} {unit}", seconds / length);
+        }
+    }
+    format!("{seconds} s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advances_only_when_old_and_large() {
+        let parameters = EpochParameters::default();
+        let day = Duration::from_secs(24 * 3600);
+        let blobs = |count, bytes, age: Duration| EpochBlobs {
+            count,
+            bytes,
+            oldest: Timestamp::from_seconds(1_000_000),
+            newest: Timestamp::from_seconds(1_000_000).plus(age),
+        };
+        let advances = |blobs: EpochBlobs| blobs.should_advance(&parameters).0;
+        assert!(advances(blobs(20, 1, day)));
+        assert!(advances(blobs(2, 10 << 20, day)));
+        assert!(!advances(blobs(19, (10 << 20) - 1, day)));
+        assert!(!advances(blobs(
+            1000,
+            1 << 30,
+            day - Duration::from_nanos(1)
+        )));
+        assert!(
+            !advances(EpochBlobs::default()),
+            "never past an empty epoch"
+        );
+    }
+
+    #[test]
+    fn durations_are_told_in_whole_units() {
+        let words = |seconds| in_words(Duration::from_secs(seconds));
+        assert_eq!(words(59), "59 s");
+        assert_eq!(words(600), "10 min");
+        assert_eq!(words(25 * 3600), "25 h");
+        assert_eq!(words(50 * 3600), "2 days");
+    }
+}

@@ -1,0 +1,151 @@
+//! Index maintenance in process: a workspace, the shape that Kopia gives its index sets, runs.
+//!
+//! What a command line would put together, without one: suites choose stores, clocks and memory.
+//! Scratch lies in a temporary directory that goes away with the value. Memory: the plan's.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use careen::blob::{LocalOptions, LocalStore, Storage};
+use careen::clock::{ManualClock, Randomness, SystemRandomness, Timestamp};
+use careen::maintenance::MaintenanceError;
+use careen::maintenance::index_maintenance;
+use careen::maintenance::index_plan::{Options, Report, Task};
+use careen::maintenance::owner::Identity;
+use careen::maintenance::strategy::{
+    EpochRange, SHARD_ENTRIES_MAX, Splitting, SplittingAnswer, SplittingQuestion, StrategyError,
+};
+use careen::memory::{FLOOR_BYTES, MemoryPlan};
+use careen::progress::Silent;
+use careen::repository::{OpenOptions, Repository, RepositoryError, Workspace};
+use careen::spill::{Scratch, ScratchOptions};
+use tempfile::TempDir;
+
+/// Scratch and memory of one run after the other.
+#[derive(Debug)]
+pub struct Bench {
+    dir: TempDir,
+    /// The memory that every run gets.
+    pub memory: MemoryPlan,
+}
+
+impl Bench {
+    /// Makes one with the smallest memory that Careen accepts.
+    pub fn new() -> Self {
+        let memory = MemoryPlan::new(FLOOR_BYTES).expect("the floor is accepted");
+        let dir = tempfile::Builder::new().prefix("scratch-").tempdir();
+        Self {
+            dir: dir.expect("a suite needs a directory for temporary files"),
+            memory,
+        }
+    }
+
+    /// Shrinks every buffer so that a few hundred records spill and merges cascade.
+    #[must_use]
+    pub fn tiny(mut self) -> Self {
+        self.memory.sort_buffer_bytes = 4 << 10;
+        self.memory.merge_runs = 3;
+        self.memory.merge_read_bytes = 4 << 10;
+        self.memory.pipeline_bytes = 4 << 10;
+        self
+    }
+
+    /// Shrinks what is allocated whatever there is to do, so that thousands of runs take little time.
+    #[must_use]
+    pub fn quick(mut self) -> Self {
+        self.memory.sort_buffer_bytes = 64 << 10;
+        self.memory.pipeline_bytes = 64 << 10;
+        self.memory.blob_bytes = 64 << 10;
+        self
+    }
+
+    /// Lets only blobs below `bytes` be opened in memory.
+    #[must_use]
+    pub fn blobs_below(mut self, bytes: usize) -> Self {
+        self.memory.blob_bytes = bytes;
+        self
+    }
+
+    /// Makes a workspace with a scratch directory of its own.
+    pub fn workspace(&self) -> Workspace {
+        let options = ScratchOptions {
+            parent: self.dir.path().to_owned(),
+            quota_bytes: None,
+            tmpfs_allowed: true,
+        };
+        let mut name = [0; 8];
+        SystemRandomness.fill(&mut name);
+        Workspace {
+            scratch: Scratch::create(&options, name).expect("the directory is there"),
+            memory: self.memory,
+            progress: Arc::new(Silent),
+        }
+    }
+
+    /// Runs index maintenance.
+    pub fn run(
+        &self,
+        repository: &Repository,
+        options: &Options,
+    ) -> Result<Report, MaintenanceError> {
+        let workspace = self.workspace();
+        let strategy = &mut KopiasShape;
+        index_maintenance::run(repository, &workspace, strategy, options, &mut |_| {})
+    }
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Opens the repository in a folder, with a clock that stands at `now` and stamps what is written.
+pub fn open(folder: &Path, password: &str, now: Timestamp) -> Result<Repository, RepositoryError> {
+    let clock = Arc::new(ManualClock::new(now));
+    let options = LocalOptions {
+        clock_stamp: Some(clock.clone()),
+        durable: false,
+    };
+    let store = LocalStore::open(folder, options)?;
+    let options = OpenOptions {
+        password: password.as_bytes().to_vec(),
+        unlock_memory_bytes: 64 << 20,
+        clock,
+        randomness: Arc::new(SystemRandomness),
+    };
+    Repository::open(Storage::new(Arc::new(store)), &options)
+}
+
+/// Returns the options of a run by Velero's owner; no tasks mean all.
+pub fn options(tasks: &[Task], unsettled: bool) -> Options {
+    Options {
+        tasks: tasks.to_vec(),
+        unsettled,
+        owner: Identity::Default {
+            user: "root".to_owned(),
+            host: "suite".to_owned(),
+        },
+    }
+}
+
+/// The shape that Kopia gives: its largest shards, and a range whenever its frequency says so.
+#[derive(Clone, Copy, Debug)]
+pub struct KopiasShape;
+
+impl Splitting for KopiasShape {
+    fn split(&mut self, question: &SplittingQuestion) -> Result<SplittingAnswer, StrategyError> {
+        let (min, frequency) = (question.chain_end, question.full_checkpoint_frequency);
+        let last = question.last_settled;
+        let due = last.filter(|last| *last >= min && last - min >= frequency);
+        Ok(SplittingAnswer {
+            shard_entries: SHARD_ENTRIES_MAX,
+            joins: due.map(|max| EpochRange { min, max }).into_iter().collect(),
+            reason: "as Kopia".to_owned(),
+        })
+    }
+
+    fn describe(&self) -> String {
+        "kit: as Kopia".to_owned()
+    }
+}
