@@ -345,3 +345,120 @@ fn a_repository_opens_by_path_and_by_kopias_config() {
         "{told:?}"
     );
 }
+
+/// Names and lengths of all files below `folder`.
+#[cfg(feature = "plugins")]
+fn files(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, u64> {
+    let mut found = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            let length = path.metadata().unwrap().len();
+            found.insert(path, length);
+        }
+    }
+    found
+}
+
+/// Goal: the way of a user: look, be refused as somebody else, compact, find nothing left to do.
+#[cfg(feature = "plugins")]
+#[test]
+fn an_index_is_compacted_once_and_by_its_owner() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("repository");
+    let (root, keep) = (root.to_str().unwrap(), ["demo", "--no-run", "--keep"]);
+    let shape = ["--entries", "1000", "--index-blobs", "10"];
+    assert!(
+        careen(&[&keep[..], &[root], &shape].concat())
+            .status()
+            .unwrap()
+            .success()
+    );
+    let before = files(Path::new(root));
+
+    let told = with_password(&["index", "compact", root, "--dry-run"])
+        .output()
+        .unwrap();
+    let plan = lines(&told)
+        .into_iter()
+        .find(|line| line["kind"] == "plan")
+        .unwrap();
+    assert_eq!(plan["plan"]["compact"][0]["blobs"], 11);
+    assert!(plan["plan"]["memory"]["limit_bytes"].is_u64());
+    let owner = [
+        "index",
+        "compact",
+        root,
+        "--owner",
+        "somebody@else",
+        "--no-json",
+    ];
+    let told = with_password(&owner).output().unwrap();
+    assert_eq!(told.status.code(), Some(40), "{told:?}");
+    assert!(text(&told.stderr).contains("--owner"), "{told:?}");
+    assert_eq!(files(Path::new(root)), before, "neither changed anything");
+
+    let compact = ["index", "compact", root, "--memory", "64MiB"];
+    let told = with_password(&compact).output().unwrap();
+    assert_eq!(told.status.code(), Some(0), "{told:?}");
+    let told = lines(&told);
+    let kinds: Vec<&str> = told
+        .iter()
+        .map(|line| line["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!((kinds[0], kinds[kinds.len() - 2]), ("started", "report"));
+    assert!(
+        kinds.contains(&"plan") && kinds.contains(&"task"),
+        "{kinds:?}"
+    );
+    let report = &told[told.len() - 2]["report"];
+    assert_eq!(report["owner"], "default@default");
+    assert_eq!(report["tasks"][0]["entries_read"], 1001);
+    let after = files(Path::new(root));
+    assert_eq!(after.len(), before.len() + 1, "one set more, nothing less");
+
+    let told = with_password(&[&compact[..], &["--no-json"]].concat())
+        .output()
+        .unwrap();
+    assert_eq!(text(&told.stdout), "nothing was due\n", "{told:?}");
+    assert_eq!(files(Path::new(root)), after);
+}
+
+/// Goal: the whole demo works from making to the table, and leaves nothing behind; method: a small
+/// one.
+#[cfg(feature = "plugins")]
+#[test]
+fn the_demo_ends_with_a_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let scratch = directory.path().to_str().unwrap();
+    let shape = [
+        "demo",
+        "--entries",
+        "5000",
+        "--index-blobs",
+        "50",
+        "--no-kopia",
+    ];
+    let place = ["--scratch", scratch, "--no-json"];
+    let told = careen(&[&shape[..], &place].concat()).output().unwrap();
+    assert_eq!(told.status.code(), Some(0), "{told:?}");
+    let words = text(&told.stdout);
+    for part in [
+        "before",
+        "after",
+        "5,001",
+        "peak memory",
+        "limit 64 MiB",
+        "careen verify",
+    ] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    let left: Vec<_> = std::fs::read_dir(scratch)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    let left: Vec<_> = left.iter().filter(|path| path.is_dir()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}

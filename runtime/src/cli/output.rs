@@ -2,12 +2,13 @@
 //!
 //! Everything goes through here, so that the two forms always tell the same. Results go to standard
 //! output, errors and bars of the text form to standard error. A closed pipe is not an error: what
-//! remains is dropped, and `is_closed` tells listings to end early. Memory: one line at a time.
+//! remains is dropped, and `is_closed` tells listings to end early. Memory: one line, or 64 KiB of rows.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -18,6 +19,9 @@ use crate::clock::{SharedClock, Stopwatch, Timestamp};
 
 /// Version of the JSON lines. Fields may be added under the same number, never removed or changed.
 pub(super) const SCHEMA: u32 = 1;
+
+/// Rows that are sent out together, in bytes.
+const WAITING_BYTES_MAX: usize = 64 * 1024;
 
 /// The kinds of JSON lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -117,6 +121,8 @@ pub(super) struct Output {
     clock: SharedClock,
     started: Stopwatch,
     closed: AtomicBool,
+    /// Rows of a listing on their way out together; a write for each would take most of the time.
+    waiting: Mutex<Vec<u8>>,
 }
 
 impl Output {
@@ -127,6 +133,7 @@ impl Output {
             clock,
             started: Stopwatch::start(),
             closed: AtomicBool::new(false),
+            waiting: Mutex::new(Vec::new()),
         }
     }
 
@@ -148,7 +155,7 @@ impl Output {
     /// Says `text` in the text form.
     pub(super) fn text(&self, text: impl Display) {
         if self.form == Form::Text {
-            self.put(|out| writeln!(out, "{text}"));
+            self.put(format!("{text}\n").as_bytes(), false);
         }
     }
 
@@ -156,14 +163,17 @@ impl Output {
     pub(super) fn json(&self, kind: Kind, body: &impl Serialize) {
         if self.form == Form::Json {
             let line = json_line(self.clock.now(), kind, body);
-            self.put(|out| out.write_all(line.as_bytes()));
+            self.put(line.as_bytes(), kind == Kind::Row);
         }
     }
 
     /// Says a value in both forms; in JSON it is the field `name` of the line.
     pub(super) fn both(&self, kind: Kind, name: &str, value: &(impl Serialize + Display)) {
         match self.form {
-            Form::Text => self.text(value),
+            Form::Text => {
+                let line = format!("{}\n", value.to_string().trim_end());
+                self.put(line.as_bytes(), kind == Kind::Row);
+            }
             Form::Json => self.json_field(kind, name, value),
         }
     }
@@ -175,6 +185,7 @@ impl Output {
 
     /// Says why the program ends, and what to do next.
     pub(super) fn error(&self, error: &CliError) {
+        self.put(&[], false); // what was found before comes before
         match self.form {
             Form::Text => warn_text(&format!(
                 "error [{}]: {error}\nhint: {}",
@@ -193,8 +204,9 @@ impl Output {
         }
     }
 
-    /// Says the last line of the JSON form.
+    /// Says the last line of the JSON form, and sends rows on that still wait.
     pub(super) fn finished(&self, exit: Exit) {
+        self.put(&[], false);
         let body = FinishedBody {
             exit: exit as u8,
             seconds: (self.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
@@ -203,14 +215,21 @@ impl Output {
         self.json(Kind::Finished, &body);
     }
 
-    fn put(&self, write: impl FnOnce(&mut std::io::StdoutLock<'static>) -> std::io::Result<()>) {
+    /// Writes a line; rows wait for each other, everything else goes out at once.
+    fn put(&self, line: &[u8], is_row: bool) {
         if self.is_closed() {
             return;
         }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.extend_from_slice(line);
+        if is_row && waiting.len() < WAITING_BYTES_MAX {
+            return;
+        }
         let mut out = std::io::stdout().lock();
-        if write(&mut out).and_then(|()| out.flush()).is_err() {
+        if out.write_all(&waiting).and_then(|()| out.flush()).is_err() {
             self.closed.store(true, Ordering::Relaxed);
         }
+        waiting.clear();
     }
 }
 
