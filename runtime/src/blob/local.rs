@@ -30,6 +30,7 @@ mod write;
 
 use ahead::OpenedAhead;
 use layout::{Layout, SHARDS_FILE};
+use list::LastPage;
 
 /// Deepest nesting of folders that is followed; Kopia's layouts have two levels.
 const FOLDER_DEPTH_MAX: usize = 64;
@@ -59,6 +60,7 @@ pub struct LocalStore {
     layout: Layout,
     options: LocalOptions,
     ahead: OpenedAhead,
+    last_page: LastPage,
 }
 
 impl LocalStore {
@@ -73,6 +75,7 @@ impl LocalStore {
             layout,
             options,
             ahead: OpenedAhead::default(),
+            last_page: LastPage::default(),
         })
     }
 
@@ -103,6 +106,7 @@ impl LocalStore {
                 layout,
                 options,
                 ahead: OpenedAhead::default(),
+                last_page: LastPage::default(),
             }),
         }
     }
@@ -224,7 +228,14 @@ impl BlobStore for LocalStore {
         limit: usize,
     ) -> Result<Vec<BlobMetadata>, BlobError> {
         check_limit(prefix, limit)?;
-        list::list(&self.root, &self.layout, prefix, after, limit)
+        list::list(
+            &self.root,
+            &self.layout,
+            prefix,
+            after,
+            limit,
+            &self.last_page,
+        )
     }
 
     async fn scan(
