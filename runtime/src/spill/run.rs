@@ -57,6 +57,11 @@ impl Run {
         self.records
     }
 
+    /// Returns the width of a record.
+    pub(super) fn record_bytes(&self) -> usize {
+        self.width
+    }
+
     /// Returns the bytes of memory that it holds.
     pub(super) fn memory_bytes(&self) -> usize {
         match &self.place {
@@ -80,11 +85,18 @@ impl Run {
         }
     }
 
-    /// Asks the kernel to read `bytes` from record `first` on ahead.
-    pub(super) fn will_need(&self, first: u64, bytes: usize) {
+    /// Asks the kernel to read records `first` to `end`, or to the end of the run, ahead.
+    pub(super) fn will_need(&self, first: u64, end: u64) {
         if let Place::File { file, .. } = &self.place {
-            let bytes = ((self.records - first) * self.width as u64).min(bytes as u64);
-            file.will_need(self.offset_of(first), bytes);
+            let records = end.min(self.records).saturating_sub(first);
+            file.will_need(self.offset_of(first), records * self.width as u64);
+        }
+    }
+
+    /// Tells the kernel to read what it is asked for and nothing else.
+    pub(super) fn expect_scattered_reads(&self) {
+        if let Place::File { file, .. } = &self.place {
+            file.expect_scattered_reads();
         }
     }
 

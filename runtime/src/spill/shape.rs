@@ -24,6 +24,14 @@ const BUFFER_RECORDS_MAX: usize = 1 << 32;
 /// Wider records than any index entry, pack row or snapshot row; keeps arithmetic far from overflow.
 const RECORD_BYTES_MAX: usize = 64 << 10;
 
+/// Smallest window of a run: below, system calls cost more than the processor's cache gains.
+const WINDOW_BYTES_MIN: usize = 16 << 10;
+
+/// Returns the size of the window over a run that is read in pieces of `piece_bytes`.
+pub(super) fn window_bytes(piece_bytes: usize) -> usize {
+    (piece_bytes / 4).max(WINDOW_BYTES_MIN).min(piece_bytes)
+}
+
 /// The form of the records of one sort.
 #[derive(Clone, Copy, Debug)]
 pub struct SortShape {
@@ -93,7 +101,10 @@ pub struct SortMemory {
     pub buffer_bytes: usize,
     /// Sort buffers that are open at the same time, one for each thread.
     pub buffers: usize,
-    /// Read buffer of each run in a merge: 32 to 64 KiB is fastest (cache), the kernel reads ahead of it.
+    /// What a merge holds of each run, the kernel's read-ahead included: 64 KiB, 32 KiB with many runs.
+    ///
+    /// The disk is read in pieces of this size. Only a quarter (16 KiB at least) is a buffer of ours, the
+    /// window: small ones stay in the processor's cache.
     pub run_read_bytes: usize,
     /// Runs that one merge has open; more are merged in cascades first.
     pub runs_max: usize,
@@ -110,7 +121,9 @@ impl SortMemory {
             .saturating_add(BOOKS_BYTES)
     }
 
-    /// Returns the bytes held by a cascade or by one open merge. Merges open at the same time add up.
+    /// Returns the bytes held by a cascade or by one open merge, what the kernel reads ahead included.
+    ///
+    /// Merges open at the same time add up, unless they share (see `MergeOptions::share`).
     pub fn merge_bytes(&self) -> usize {
         let run = self.run_read_bytes.saturating_add(OPEN_RUN_BYTES);
         self.runs_max
