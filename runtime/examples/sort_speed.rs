@@ -1,12 +1,13 @@
-//! How fast the sorter is: 5 and 20 million index-like records of 43 bytes, buffers of 6 MiB, two threads.
+//! How fast the sorter is: 5 and 20 million index-like records of 43 bytes, buffers of 6 MiB, two
+//! threads.
 //!
 //! ```text
 //! cargo run --release --example sort_speed [scratch directory [millions of records]]
 //! ```
 //!
-//! Wall time for each record of three phases: pushing (sorting and writing runs included), one merge of
-//! everything in one thread, and two consuming merges by key range in two threads. "generate" is what
-//! making the records costs by itself; it is part of "sort".
+//! Wall time for each record of three phases: pushing (sorting and writing runs included), one
+//! merge of everything in one thread, and two consuming merges by key range in two threads.
+//! "generate" is what making the records costs by itself; it is part of "sort".
 
 #![allow(clippy::print_stdout)]
 

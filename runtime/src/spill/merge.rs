@@ -1,12 +1,13 @@
 //! Merging sorted runs into one ascending stream: a tournament of losers.
 //!
-//! The tree has one node for each run; a node is the first 16 bytes of a record as a number, and its run. When a
-//! record is taken, the next of its run plays against the losers on its way up: log2(runs) comparisons of
-//! numbers without branches. Records themselves are compared only when their 16 bytes are equal.
+//! The tree has one node for each run; a node is the first 16 bytes of a record as a number, and
+//! its run. When a record is taken, the next of its run plays against the losers on its way up:
+//! log2(runs) comparisons of numbers without branches. Records themselves are compared only when
+//! their 16 bytes are equal.
 //!
-//! Duplicates and losers of groups are dropped on the way, so the stream has what a single sort would have.
-//! Memory: one window for each run, 32 bytes a node, one record, and what the kernel reads ahead for each
-//! run: `run_read_bytes` together. Fixed when it is opened.
+//! Duplicates and losers of groups are dropped on the way, so the stream has what a single sort
+//! would have. Memory: one window for each run, 32 bytes a node, one record, and what the kernel
+//! reads ahead for each run: `run_read_bytes` together. Fixed when it is opened.
 
 use std::hint::{black_box, select_unpredictable};
 
@@ -24,7 +25,8 @@ pub struct MergeOptions<'a> {
     pub upper: Option<&'a [u8]>,
     /// Drops the page cache behind it: right when the runs are read once and memory is small.
     pub drop_behind: bool,
-    /// Merges of these runs that are open at the same time and share the memory of one; 0 counts as 1.
+    /// Merges of these runs that are open at the same time and share the memory of one; 0 counts as
+    /// 1.
     pub share: usize,
 }
 
@@ -112,7 +114,8 @@ impl Merge {
 
     /// Returns the next record, or `None` at the end. The record is lent until the next call.
     ///
-    /// Errors: `Io`; after one every call is an error, so that no part of a stream passes for the whole.
+    /// Errors: `Io`; after one every call is an error, so that no part of a stream passes for the
+    /// whole.
     #[allow(clippy::should_implement_trait)] // it lends, which an iterator cannot
     #[inline]
     pub fn next(&mut self) -> Result<Option<&[u8]>, SpillError> {
@@ -147,8 +150,8 @@ impl Merge {
                 self.has_current = true;
             }
             cursor.step();
-            // Touches the next record of this run: with many runs the processor does not guess that it is
-            // needed soon. Nothing waits for the value.
+            // Touches the next record of this run: with many runs the processor does not guess that
+            // it is needed soon. Nothing waits for the value.
             let after = (cursor.position + 2 * width).min(self.windows.len() - 1);
             black_box(self.windows[after]);
             if cursor.is_done() {
@@ -189,7 +192,8 @@ impl Merge {
         if runs == 0 {
             return Ok(());
         }
-        // Winners of all nodes; leaf `r` is at `runs + r`, the children of node `i` at `2i` and `2i + 1`.
+        // Winners of all nodes; leaf `r` is at `runs + r`, the children of node `i` at `2i` and `2i
+        // + 1`.
         let mut winners = vec![Node { key: 0, run: 0 }; runs];
         winners.extend((0..runs as u32).map(|run| self.leaf(run)));
         let mut tree = winners[..runs].to_vec();

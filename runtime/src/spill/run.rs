@@ -1,8 +1,8 @@
 //! One sorted run: a piece of a scratch file, or a sort buffer that never had to be written.
 //!
-//! A merge sees no difference: it reads consecutive records into its own window. Several runs follow each other
-//! in one file, so that files and descriptors do not grow with the number of runs.
-//! Memory: 48 bytes a run on disk; a kept run holds its buffer, cut to what it needs.
+//! A merge sees no difference: it reads consecutive records into its own window. Several runs
+//! follow each other in one file, so that files and descriptors do not grow with the number of
+//! runs. Memory: 48 bytes a run on disk; a kept run holds its buffer, cut to what it needs.
 
 use std::sync::Arc;
 
@@ -100,12 +100,14 @@ impl Run {
         }
     }
 
-    /// Returns where in the file releasing starts when records before `first` are not ours to release.
+    /// Returns where in the file releasing starts when records before `first` are not ours to
+    /// release.
     pub(super) fn release_start(&self, first: u64) -> u64 {
         self.offset_of(first).next_multiple_of(PAGE_BYTES)
     }
 
-    /// Lets go of everything from `released` to record `end`: its disk space, or only its page cache.
+    /// Lets go of everything from `released` to record `end`: its disk space, or only its page
+    /// cache.
     pub(super) fn release(&self, released: &mut u64, end: u64, punch: bool) {
         let end = self.offset_of(end) & !(PAGE_BYTES - 1);
         if let Place::File { file, .. } = &self.place
@@ -119,7 +121,8 @@ impl Run {
         }
     }
 
-    /// Returns the number of records that are smaller than `bound`, which may be shorter than a record.
+    /// Returns the number of records that are smaller than `bound`, which may be shorter than a
+    /// record.
     pub(super) fn lower_bound(&self, bound: &[u8]) -> Result<u64, SpillError> {
         let block = (SEARCH_BYTES / self.width).max(1) as u64;
         let mut record = vec![0; self.width * block as usize];

@@ -1,9 +1,10 @@
 //! The sorted runs that a sort leaves, and the merges over them.
 //!
-//! Runs may be merged several times, or by key range in several threads at once; each merge has its own buffers.
-//! `into_merge` and `into_merges` read them for the last time and give the disk space back as they go, which
-//! costs some 20 ns a record; where scratch is plentiful, merge and drop the runs afterwards.
-//! Memory: 48 bytes a run, at most `runs_max` of them, and the samples; kept runs hold their records.
+//! Runs may be merged several times, or by key range in several threads at once; each merge has its
+//! own buffers. `into_merge` and `into_merges` read them for the last time and give the disk space
+//! back as they go, which costs some 20 ns a record; where scratch is plentiful, merge and drop the
+//! runs afterwards. Memory: 48 bytes a run, at most `runs_max` of them, and the samples; kept runs
+//! hold their records.
 
 use super::SpillError;
 use super::cursor::Behind;
@@ -42,7 +43,8 @@ impl Runs {
         self.merge_with(&MergeOptions::default())
     }
 
-    /// Merges the records from `lower` on, up to and without `upper`; both are leading bytes of records.
+    /// Merges the records from `lower` on, up to and without `upper`; both are leading bytes of
+    /// records.
     ///
     /// A bound that is longer than the group would separate records that compete: `Plan` error.
     pub fn merge_range(
@@ -79,8 +81,8 @@ impl Runs {
         self.open(&MergeOptions::default(), Behind::Punch)
     }
 
-    /// Merges everything for the last time, as `parts` streams of about equal length, one after the other in
-    /// key order, for as many threads. They share the `merge_bytes` of one.
+    /// Merges everything for the last time, as `parts` streams of about equal length, one after the
+    /// other in key order, for as many threads. They share the `merge_bytes` of one.
     pub fn into_merges(self, parts: usize) -> Result<Vec<Merge>, SpillError> {
         let bounds = (0..=parts)
             .map(|i| self.split_key(parts, i))
@@ -99,7 +101,8 @@ impl Runs {
         bounds.windows(2).map(range).collect()
     }
 
-    /// Returns boundary `i` of `parts` parts of about equal length: part `i` is `[key(i), key(i + 1))`.
+    /// Returns boundary `i` of `parts` parts of about equal length: part `i` is `[key(i), key(i +
+    /// 1))`.
     ///
     /// `None` for the first and the last boundary, where there is no bound. With few different keys
     /// boundaries repeat and parts are empty; together they always cover everything once.

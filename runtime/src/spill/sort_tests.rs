@@ -1,5 +1,5 @@
-//! The sort as a whole against a naive model: whatever the memory, the threads and the runs, a merge gives what
-//! sorting everything at once and applying the rules of groups would give.
+//! The sort as a whole against a naive model: whatever the memory, the threads and the runs, a
+//! merge gives what sorting everything at once and applying the rules of groups would give.
 
 use std::collections::BTreeSet;
 
@@ -59,7 +59,8 @@ fn sort(scratch: &Scratch, shape: SortShape, memory: SortMemory, rows: &[Vec<u8>
     sorter.finish().unwrap()
 }
 
-/// Records of any width over few or many byte values, with and without groups; memory from tiny to roomy.
+/// Records of any width over few or many byte values, with and without groups; memory from tiny to
+/// roomy.
 fn cases() -> impl Strategy<Value = (SortShape, SortMemory, Vec<Vec<u8>>)> {
     let memory = (2_usize..40, 1_usize..4, 1_usize..5, 2_usize..6);
     let form = (1_usize..50, 1_usize..50, 0_usize..20, any::<bool>());
@@ -219,7 +220,8 @@ fn buffers_in_sequence() {
     assert_eq!(read(runs.merge().unwrap()), model(&shape, &rows));
 }
 
-/// Cascades of several levels: with 2 open runs, 125 runs take many merges; their scratch is given back.
+/// Cascades of several levels: with 2 open runs, 125 runs take many merges; their scratch is given
+/// back.
 #[test]
 fn cascades_of_several_levels() {
     let shape = SortShape {

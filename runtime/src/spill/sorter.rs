@@ -1,8 +1,9 @@
 //! The external sorter: records in from several threads, sorted runs out.
 //!
-//! Two levels: buffers are sorted in memory and written as runs; all runs are then merged at once, with one
-//! small buffer each. Only when there are more runs than the plan has buffers for are the smallest merged
-//! first. Data that is sorted already becomes a run as it is. What fits into memory never touches the disk.
+//! Two levels: buffers are sorted in memory and written as runs; all runs are then merged at once,
+//! with one small buffer each. Only when there are more runs than the plan has buffers for are the
+//! smallest merged first. Data that is sorted already becomes a run as it is. What fits into memory
+//! never touches the disk.
 //!
 //! Memory: `SortMemory::sort_bytes` while records are pushed, `merge_bytes` afterwards, never both.
 
@@ -48,9 +49,11 @@ impl Sorter {
         RunWriter::new(self.books.clone())
     }
 
-    /// Ends the sort. All buffers and run writers must be finished; the error `Unfinished` says they are not.
+    /// Ends the sort. All buffers and run writers must be finished; the error `Unfinished` says
+    /// they are not.
     ///
-    /// Merges the smallest runs first while there are more than `runs_max`; that holds `merge_bytes`.
+    /// Merges the smallest runs first while there are more than `runs_max`; that holds
+    /// `merge_bytes`.
     pub fn finish(self) -> Result<Runs, SpillError> {
         let Closed {
             mut runs,
@@ -70,7 +73,8 @@ impl Sorter {
         })
     }
 
-    /// Merges runs until no more than `runs_max` are left, each time the smallest: least bytes moved.
+    /// Merges runs until no more than `runs_max` are left, each time the smallest: least bytes
+    /// moved.
     fn cascade(&self, runs: Vec<Run>) -> Result<Vec<Run>, SpillError> {
         let most = self.books.memory.runs_max;
         let mut heap: BinaryHeap<_> = runs.into_iter().map(BySize).map(Reverse).collect();
@@ -153,7 +157,8 @@ impl RunWriter {
         }
     }
 
-    /// Adds a record, which must not be smaller than the last one that stayed; panics on another width.
+    /// Adds a record, which must not be smaller than the last one that stayed; panics on another
+    /// width.
     ///
     /// Errors: `Unsorted`, `Full`, `Io`.
     pub fn push(&mut self, record: &[u8]) -> Result<(), SpillError> {
