@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Wall time for each record of three phases: pushing (sorting and writing runs included), one
-//! merge of everything in one thread, and two consuming merges by key range in two threads.
+//! merge of everything in one thread, and two last merges by key range in two threads.
 //! "generate" is what making the records costs by itself; it is part of "sort".
 
 #![allow(clippy::print_stdout)]
@@ -91,7 +91,7 @@ fn measure(scratch: &Scratch, count: u64) -> Result<(), SpillError> {
     let read = count_ascending(runs.merge()?)?;
     report("merge, 1 thread", watch);
     let watch = Stopwatch::start();
-    let mut parts = runs.into_merges(THREADS as usize)?;
+    let mut parts = runs.into_merges(THREADS as usize, false)?;
     let halves = std::thread::scope(|scope| {
         let running: Vec<_> = parts
             .drain(..)

@@ -12,9 +12,6 @@ use super::SpillError;
 use super::run::Run;
 use super::sequential::RELEASE_BYTES;
 
-/// Disk space is given back in blocks of this size: each takes a millisecond or two of ext4's time.
-const PUNCH_BYTES: u64 = 4 << 20;
-
 /// What happens to bytes that the merge has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behind {
@@ -22,8 +19,9 @@ pub(super) enum Behind {
     Keep,
     /// Their page cache is dropped.
     Drop,
-    /// Their disk space is given back: nobody reads them again.
-    Punch,
+    /// Their disk space is given back in steps of so many bytes, or at the end of the run: nobody
+    /// reads them again. A step takes ext4 0.1 ms, and several when it has to wait for the journal.
+    Punch(u64),
 }
 
 /// How a merge reads its runs.
@@ -130,8 +128,8 @@ impl Cursor {
         if done || bytes.saturating_sub(self.dropped) >= RELEASE_BYTES {
             self.run.release(&mut self.dropped, read, false);
         }
-        if self.behind == Behind::Punch
-            && (done || bytes.saturating_sub(self.punched) >= PUNCH_BYTES)
+        if let Behind::Punch(step) = self.behind
+            && (done || bytes.saturating_sub(self.punched) >= step)
         {
             self.run.release(&mut self.punched, read, true);
         }

@@ -91,7 +91,8 @@ impl Sorter {
         Ok(heap.into_iter().map(|Reverse(BySize(run))| run).collect())
     }
 
-    /// Merges runs into one in a file of its own; their disk space is given back as they are read.
+    /// Merges runs into one in a file of its own; the disk space of each is given back at its end.
+    /// So a cascade needs disk for its own output on top of what is there.
     fn merge_smallest(&self, runs: &[Run]) -> Result<Option<Run>, SpillError> {
         let Books { shape, memory, .. } = &*self.books;
         let mut merge = Merge::open(
@@ -99,7 +100,7 @@ impl Sorter {
             *shape,
             memory,
             &MergeOptions::default(),
-            Behind::Punch,
+            Behind::Punch(u64::MAX),
         )?;
         let file = Arc::new(self.scratch.create_file("merged runs")?);
         let mut output = RunOutput::new(file, shape);
