@@ -35,8 +35,15 @@ pub struct Bench {
 impl Bench {
     /// Makes one with the smallest memory that Careen accepts.
     pub fn new() -> Self {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// The same with scratch below `parent`, for what must be a disk.
+    pub fn new_in(parent: &Path) -> Self {
         let memory = MemoryPlan::new(FLOOR_BYTES).expect("the floor is accepted");
-        let dir = tempfile::Builder::new().prefix("scratch-").tempdir();
+        let dir = tempfile::Builder::new()
+            .prefix("scratch-")
+            .tempdir_in(parent);
         Self {
             dir: dir.expect("a suite needs a directory for temporary files"),
             memory,
@@ -105,6 +112,16 @@ impl Default for Bench {
 
 /// Opens the repository in a folder, with a clock that stands at `now` and stamps what is written.
 pub fn open(folder: &Path, password: &str, now: Timestamp) -> Result<Repository, RepositoryError> {
+    open_within(folder, password, now, 64 << 20)
+}
+
+/// The same with at most `unlock_memory_bytes` for deriving the key.
+pub fn open_within(
+    folder: &Path,
+    password: &str,
+    now: Timestamp,
+    unlock_memory_bytes: usize,
+) -> Result<Repository, RepositoryError> {
     let clock = Arc::new(ManualClock::new(now));
     let options = LocalOptions {
         clock_stamp: Some(clock.clone()),
@@ -113,7 +130,7 @@ pub fn open(folder: &Path, password: &str, now: Timestamp) -> Result<Repository,
     let store = LocalStore::open(folder, options)?;
     let options = OpenOptions {
         password: password.as_bytes().to_vec(),
-        unlock_memory_bytes: 64 << 20,
+        unlock_memory_bytes,
         clock,
         randomness: Arc::new(SystemRandomness),
     };

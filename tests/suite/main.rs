@@ -12,5 +12,6 @@ mod damaged;
 mod judges;
 mod kill;
 mod kopia_oracle;
+mod memory_cgroup;
 mod merge_model;
 mod tidy;
