@@ -60,7 +60,8 @@ impl Bench {
         self
     }
 
-    /// Shrinks what is allocated whatever there is to do, so that thousands of runs take little time.
+    /// Shrinks what is allocated whatever there is to do, so that thousands of runs take little
+    /// time.
     #[must_use]
     pub fn quick(mut self) -> Self {
         self.memory.sort_buffer_bytes = 64 << 10;
@@ -154,7 +155,10 @@ pub fn open_within(
 
 /// Keys that were derived already, by unique ID and password: a suite opens the same repositories
 /// again and again, and deriving a key takes a second in a debug build.
-static KEYS: Mutex<BTreeMap<(Vec<u8>, String), [u8; 32]>> = Mutex::new(BTreeMap::new());
+static KEYS: Mutex<BTreeMap<KeyName, [u8; 32]>> = Mutex::new(BTreeMap::new());
+
+/// Unique ID of a repository, and password.
+type KeyName = (Vec<u8>, String);
 
 /// Returns the options of a run by Velero's owner; no tasks mean all.
 pub fn options(tasks: &[Task], unsettled: bool) -> Options {

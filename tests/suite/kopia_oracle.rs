@@ -1,8 +1,9 @@
-//! Real Kopia judges index maintenance: what it reads is what it read, in every field; what it would
-//! have written is what was written, byte for byte; and it goes on from there without complaint.
+//! Real Kopia judges index maintenance: what it reads is what it read, in every field; what it
+//! would have written is what was written, byte for byte; and it goes on from there without
+//! complaint.
 //!
-//! Each Kopia of this machine makes a repository: snapshots, changes, deletions. Its index blobs are
-//! then spread over epochs (their names allow that: the hash is of what is inside) and markers
+//! Each Kopia of this machine makes a repository: snapshots, changes, deletions. Its index blobs
+//! are then spread over epochs (their names allow that: the hash is of what is inside) and markers
 //! settle most of them. On a copy Kopia does its own maintenance: its compactions and range must
 //! have the same hashes as ours. The kit says so where there is no Kopia; the golden repositories
 //! judge in its place (`damaged`).

@@ -1,9 +1,9 @@
 //! The memory contract, where the kernel counts: in a cgroup of exactly `--memory`, without swap,
 //! index maintenance is never killed, and its result is right.
 //!
-//! 300,000 entries in 2,000 index blobs are compacted in 64 MiB, by this suite's own binary and, where
-//! it is built, by the program. Both are debug builds: larger and slower than what is released. The
-//! kit says so where no cgroup can be made.
+//! 300,000 entries in 2,000 index blobs are compacted in 64 MiB, by this suite's own binary and,
+//! where it is built, by the program. Both are debug builds: larger and slower than what is
+//! released. The kit says so where no cgroup can be made.
 
 use std::path::Path;
 use std::process::Command;

@@ -2,8 +2,8 @@
 //!
 //! Two of them: this suite's own binary, which runs index maintenance in process and is always
 //! there; and the program, where it is built. The moments are spread over the time that an
-//! undisturbed run takes. Afterwards a reader sees what it saw, and one more run ends with the index
-//! blobs of the undisturbed one.
+//! undisturbed run takes. Afterwards a reader sees what it saw, and one more run ends with the
+//! index blobs of the undisturbed one.
 
 use std::collections::BTreeSet;
 use std::path::Path;

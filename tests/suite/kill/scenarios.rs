@@ -109,7 +109,7 @@ pub(super) fn settled_world(options: WorldOptions) -> World {
     let second = fill(&world, 1, 3, 280);
     let (left, right) = second.split_at(7);
     world.put_set("xs1_", &[left.to_vec(), right.to_vec()], 2, ago(190));
-    world.put_set("xs1_", &[second.clone()], 1, ago(180));
+    world.put_set("xs1_", std::slice::from_ref(&second), 1, ago(180));
     world.put_set("xs1_", &[left.to_vec()], 2, ago(170));
     for epoch in 2..=5 {
         fill(&world, epoch, 4, 100 - 15 * epoch as u32);
