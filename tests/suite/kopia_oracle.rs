@@ -155,10 +155,15 @@ fn judge(made: &Made) {
     let kinds = ["xs", "xr", "xe", "xw"];
     let ours = stems(&made.data(), &kinds);
     let copied = DataDir::open(copy.path()).unwrap();
-    assert_eq!(
-        ours,
-        stems(&copied, &kinds),
-        "{kopia}: the same bytes, hence the same hashes"
+    let made_by_kopia = stems(&copied, &kinds);
+    // Quick maintenance of 0.17 compacts nothing; its full run makes one epoch and the range.
+    let same = match kopia.is_at_least(18) {
+        true => ours == made_by_kopia,
+        false => made_by_kopia.len() > 3 && ours.is_superset(&made_by_kopia),
+    };
+    assert!(
+        same,
+        "{kopia}: the same bytes have the same hash: {ours:?} and {made_by_kopia:?}"
     );
     inspect(made, copy.path());
 
@@ -168,9 +173,9 @@ fn judge(made: &Made) {
     client.snapshot_verify().unwrap();
     client.content_verify(true).unwrap();
     assert_eq!(
-        stems(&made.data(), &["xs", "xr"]),
-        stems(&copied, &["xs", "xr"]),
-        "{kopia}"
+        stems(&made.data(), &kinds),
+        ours,
+        "{kopia} finds nothing left to do"
     );
 }
 
