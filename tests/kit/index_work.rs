@@ -35,8 +35,15 @@ pub struct Bench {
 impl Bench {
     /// Makes one with the smallest memory that Careen accepts.
     pub fn new() -> Self {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// The same with scratch below `parent`, for what must be a disk.
+    pub fn new_in(parent: &Path) -> Self {
         let memory = MemoryPlan::new(FLOOR_BYTES).expect("the floor is accepted");
-        let dir = tempfile::Builder::new().prefix("scratch-").tempdir();
+        let dir = tempfile::Builder::new()
+            .prefix("scratch-")
+            .tempdir_in(parent);
         Self {
             dir: dir.expect("a suite needs a directory for temporary files"),
             memory,
@@ -53,7 +60,8 @@ impl Bench {
         self
     }
 
-    /// Shrinks what is allocated whatever there is to do, so that thousands of runs take little time.
+    /// Shrinks what is allocated whatever there is to do, so that thousands of runs take little
+    /// time.
     #[must_use]
     pub fn quick(mut self) -> Self {
         self.memory.sort_buffer_bytes = 64 << 10;
@@ -105,6 +113,16 @@ impl Default for Bench {
 
 /// Opens the repository in a folder, with a clock that stands at `now` and stamps what is written.
 pub fn open(folder: &Path, password: &str, now: Timestamp) -> Result<Repository, RepositoryError> {
+    open_within(folder, password, now, 64 << 20)
+}
+
+/// The same with at most `unlock_memory_bytes` for deriving the key.
+pub fn open_within(
+    folder: &Path,
+    password: &str,
+    now: Timestamp,
+    unlock_memory_bytes: usize,
+) -> Result<Repository, RepositoryError> {
     let clock = Arc::new(ManualClock::new(now));
     let options = LocalOptions {
         clock_stamp: Some(clock.clone()),
@@ -113,7 +131,7 @@ pub fn open(folder: &Path, password: &str, now: Timestamp) -> Result<Repository,
     let store = LocalStore::open(folder, options)?;
     let options = OpenOptions {
         password: password.as_bytes().to_vec(),
-        unlock_memory_bytes: 64 << 20,
+        unlock_memory_bytes,
         clock,
         randomness: Arc::new(SystemRandomness),
     };
@@ -137,7 +155,10 @@ pub fn open(folder: &Path, password: &str, now: Timestamp) -> Result<Repository,
 
 /// Keys that were derived already, by unique ID and password: a suite opens the same repositories
 /// again and again, and deriving a key takes a second in a debug build.
-static KEYS: Mutex<BTreeMap<(Vec<u8>, String), [u8; 32]>> = Mutex::new(BTreeMap::new());
+static KEYS: Mutex<BTreeMap<KeyName, [u8; 32]>> = Mutex::new(BTreeMap::new());
+
+/// Unique ID of a repository, and password.
+type KeyName = (Vec<u8>, String);
 
 /// Returns the options of a run by Velero's owner; no tasks mean all.
 pub fn options(tasks: &[Task], unsettled: bool) -> Options {

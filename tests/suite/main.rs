@@ -13,5 +13,6 @@ mod golden_state;
 mod judges;
 mod kill;
 mod kopia_oracle;
+mod memory_cgroup;
 mod merge_model;
 mod tidy;
