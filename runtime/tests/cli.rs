@@ -3,6 +3,8 @@
 //! Repositories are made by the program's own demo. Opening one takes a key derivation, so these
 //! tests share one.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
