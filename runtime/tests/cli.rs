@@ -3,6 +3,8 @@
 //! Repositories are made by the program's own demo. Opening one takes a key derivation, so these
 //! tests share one.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -370,12 +372,10 @@ fn an_index_is_compacted_once_and_by_its_owner() {
     let root = directory.path().join("repository");
     let (root, keep) = (root.to_str().unwrap(), ["demo", "--no-run", "--keep"]);
     let shape = ["--entries", "1000", "--index-blobs", "10"];
-    assert!(
-        careen(&[&keep[..], &[root], &shape].concat())
-            .status()
-            .unwrap()
-            .success()
-    );
+    let made = careen(&[&keep[..], &[root], &shape].concat())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
     let before = files(Path::new(root));
 
     let told = with_password(&["index", "compact", root, "--dry-run"])
@@ -461,4 +461,47 @@ fn the_demo_ends_with_a_table() {
         .collect();
     let left: Vec<_> = left.iter().filter(|path| path.is_dir()).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// Goal: the suites' time reaches lines and files alike; method: a demo far in the past.
+#[cfg(feature = "test-clock")]
+#[test]
+fn the_time_can_be_set_in_builds_for_tests() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("repository");
+    let shape = [
+        "demo",
+        "--no-run",
+        "--entries",
+        "10",
+        "--index-blobs",
+        "2",
+        "--keep",
+    ];
+    let mut command = careen(&[&shape[..], &[root.to_str().unwrap()]].concat());
+    let told = command
+        .env("CAREEN_NOW", "2020-02-03T04:05:06Z")
+        .output()
+        .unwrap();
+    assert!(told.status.success(), "{told:?}");
+    assert!(
+        lines(&told)
+            .iter()
+            .all(|line| line["time"] == "2020-02-03T04:05:06Z")
+    );
+    let written = root
+        .join("kopia.repository.f")
+        .metadata()
+        .unwrap()
+        .modified()
+        .unwrap();
+    let seconds = written
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    assert_eq!(seconds, 1_580_702_706);
+    let mut command = careen(&["status", "/r", "--no-json"]);
+    let told = command.env("CAREEN_NOW", "soon").output().unwrap();
+    assert_eq!(told.status.code(), Some(50));
+    assert!(text(&told.stderr).contains("clock-setting"), "{told:?}");
 }

@@ -1,4 +1,6 @@
 //! `careen status` and `careen verify`: commands that look and change nothing.
+//!
+//! What they found goes out as one report; something wrong in an index is a safety stop (exit 60).
 
 use super::Console;
 use super::arguments::{StatusArguments, VerifyArguments};

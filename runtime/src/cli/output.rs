@@ -2,7 +2,8 @@
 //!
 //! Everything goes through here, so that the two forms always tell the same. Results go to standard
 //! output, errors and bars of the text form to standard error. A closed pipe is not an error: what
-//! remains is dropped, and `is_closed` tells listings to end early. Memory: one line, or 64 KiB of rows.
+//! remains is dropped, and `is_closed` tells listings to end early.
+//! Memory: one line, or 64 KiB of rows.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
