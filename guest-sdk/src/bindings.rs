@@ -73,8 +73,8 @@ pub mod careen {
       }
 
       #[allow(unused_unsafe, clippy::all)]
-      /// Writes one line to the host's log. The host cuts lines after 1,000 bytes, drops lines after
-      /// the first 100 of a call, and ends a plugin that writes more than 10,000.
+      /// Writes one line to the host's log. The host cuts lines after 1,000 bytes, drops lines
+      /// after the first 100 of a call, and ends a plugin that writes more than 10,000.
       #[allow(async_fn_in_trait)]
       pub fn log(level: Level,message: &str,) -> (){
         unsafe {

@@ -1,8 +1,8 @@
 //! Time as a value that is passed in.
 //!
-//! Kopia knows two clocks: the storage's (timestamps of blobs; all blob ages are measured with it) and the
-//! client's (times of contents). Tasks take times as arguments, so that the suites can move both.
-//! This is the only file that reads the system clock. No memory cost.
+//! Kopia knows two clocks: the storage's (timestamps of blobs; all blob ages are measured with it)
+//! and the client's (times of contents). Tasks take times as arguments, so that the suites can move
+//! both. This is the only file that reads the system clock. No memory cost.
 
 use std::fmt;
 use std::sync::Arc;
@@ -191,7 +191,8 @@ impl Randomness for SystemRandomness {
     }
 }
 
-/// A seeded generator (SplitMix64): the same seed gives the same bytes. Never for secrets of a real repository.
+/// A seeded generator (SplitMix64): the same seed gives the same bytes. Never for secrets of a real
+/// repository.
 #[derive(Debug)]
 pub struct SeededRandomness(AtomicI64);
 

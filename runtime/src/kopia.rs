@@ -1,7 +1,9 @@
-//! The format of a Kopia repository: bytes in, values out. No I/O, no async, no clock, no randomness.
+//! The format of a Kopia repository: bytes in, values out. No I/O, no async, no clock, no
+//! randomness.
 //!
-//! Everything here is checked against the format's reference vectors and against real repositories. Input
-//! may be hostile: no decoder panics, allocates by a number that it has not checked, or reads past its input.
+//! Everything here is checked against the format's reference vectors and against real repositories.
+//! Input may be hostile: no decoder panics, allocates by a number that it has not checked, or reads
+//! past its input.
 
 pub mod blob_id;
 pub mod compaction_log;

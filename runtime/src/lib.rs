@@ -1,6 +1,7 @@
 //! Careen: maintenance of Kopia repositories that ends, in the memory it is given.
 //!
-//! The house has floors. Imports go down only, siblings do not import each other (a test checks it):
+//! The house has floors. Imports go down only, siblings do not import each other (a test checks
+//! it):
 //!
 //! ```text
 //! 6  cli          arguments, terminal, exit codes, reports        the only floor that prints
@@ -12,8 +13,8 @@
 //! 0  memory       limit and plan         clock                    progress
 //! ```
 //!
-//! The one idea: everything a task needs is a stream sorted by content ID or pack blob ID, made by one
-//! external sorter and combined by merges. Nothing held in memory grows with the repository.
+//! The one idea: everything a task needs is a stream sorted by content ID or pack blob ID, made by
+//! one external sorter and combined by merges. Nothing held in memory grows with the repository.
 
 pub mod blob;
 pub mod cli;

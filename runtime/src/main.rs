@@ -1,4 +1,6 @@
-//! The `careen` program: hands the arguments to the command line floor and returns its exit code.
+//! The `careen` program.
+//!
+//! It hands the arguments to the command line floor and returns its exit code.
 
 use std::process::ExitCode;
 

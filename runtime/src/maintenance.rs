@@ -1,8 +1,9 @@
-//! Kopia's maintenance tasks, one file each; their order, their safety, and what strategies are asked.
+//! Kopia's maintenance tasks, one file each; their order, their safety, and what strategies are
+//! asked.
 //!
-//! Decisions are values: options, then a plan, then its execution, then a report. `--dry-run` stops after the
-//! plan. Blobs are deleted by one function only ([`delete`]), whose argument can only be made by the check
-//! just before it. This floor knows no wasmtime and no terminal.
+//! Decisions are values: options, then a plan, then its execution, then a report. `--dry-run` stops
+//! after the plan. Blobs are deleted by one function only ([`delete`]), whose argument can only be
+//! made by the check just before it. This floor knows no wasmtime and no terminal.
 
 pub mod advance_deletion_watermark;
 pub mod advance_epoch;

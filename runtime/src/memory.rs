@@ -1,9 +1,10 @@
 //! Memory is arithmetic: one pure function turns a limit into the buffers of every phase.
 //!
-//! The limit is the size of the cgroup to live in. At most [`PLANNED_PERCENT`] of it is handed out; the rest
-//! is kernel memory, page cache and slack, without which the disk becomes the limit (measured: with less than
-//! a third left, a merge takes twice as long). Phases do not overlap: the plan is the largest phase, not the
-//! sum. Nothing asks for memory later, so nothing can fail half way for lack of it.
+//! The limit is the size of the cgroup to live in. At most [`PLANNED_PERCENT`] of it is handed out;
+//! the rest is kernel memory, page cache and slack, without which the disk becomes the limit
+//! (measured: with less than a third left, a merge takes twice as long). Phases do not overlap: the
+//! plan is the largest phase, not the sum. Nothing asks for memory later, so nothing can fail half
+//! way for lack of it.
 
 use std::fmt;
 use std::path::Path;
@@ -19,14 +20,16 @@ pub const PLANNED_PERCENT: usize = 85;
 /// Limit where none is given and no cgroup sets one, in bytes.
 pub const DEFAULT_LIMIT_BYTES: usize = 128 * MIB;
 
-/// Smallest limit with which every task runs, in bytes. Accepted since the plan's largest phase fits into it.
+/// Smallest limit with which every task runs, in bytes. Accepted since the plan's largest phase
+/// fits into it.
 pub const FLOOR_BYTES: usize = 32 * MIB;
 
-/// More memory than this changes nothing: buffers beyond it are slower, not faster, than the page cache.
+/// More memory than this changes nothing: buffers beyond it are slower, not faster, than the page
+/// cache.
 pub const USEFUL_BYTES: usize = 512 * MIB;
 
-/// What the process holds in every phase: code and data, stacks of five threads, allocator, tokio, and an
-/// idle plugin engine. Measured 9 to 11 MiB.
+/// What the process holds in every phase: code and data, stacks of five threads, allocator, tokio,
+/// and an idle plugin engine. Measured 9 to 11 MiB.
 pub const PROCESS_BYTES: usize = 12 * MIB;
 
 /// Worker threads that decode and sort; more gain nothing on the machines that maintenance gets.
@@ -60,7 +63,8 @@ impl MemoryError {
 pub struct MemoryPlan {
     /// The limit that the plan is for.
     pub limit_bytes: usize,
-    /// Unlock: table of the key derivation (Kopia's scrypt wants 64 MiB and gets less: it recomputes).
+    /// Unlock: table of the key derivation (Kopia's scrypt wants 64 MiB and gets less: it
+    /// recomputes).
     pub unlock_bytes: usize,
     /// Strategy call: all memories and tables of a plugin together.
     pub plugin_bytes: usize,
@@ -164,8 +168,9 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
-/// Returns the memory limit of the cgroup that the process lives in, `None` without one. Reads cgroup v2's
-/// `memory.max` and v1's `memory.limit_in_bytes`, for the process's own group and for all above it.
+/// Returns the memory limit of the cgroup that the process lives in, `None` without one. Reads
+/// cgroup v2's `memory.max` and v1's `memory.limit_in_bytes`, for the process's own group and for
+/// all above it.
 pub fn cgroup_limit_bytes() -> Option<usize> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let mut smallest = None;
@@ -197,7 +202,8 @@ pub fn cgroup_limit_bytes() -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Goal: every limit from the floor up gives a plan that fits; method: all limits in steps of a MiB.
+    /// Goal: every limit from the floor up gives a plan that fits; method: all limits in steps of a
+    /// MiB.
     #[test]
     fn every_limit_from_the_floor_up_fits() {
         for mib in (FLOOR_BYTES / MIB)..4096 {

@@ -2,7 +2,8 @@
 //!
 //! A task has one current step with a unit and, where known, a total. No memory cost.
 
-/// Listens to the progress of tasks. Calls come from several threads, some thousand a second at most.
+/// Listens to the progress of tasks. Calls come from several threads, some thousand a second at
+/// most.
 pub trait Progress: Send + Sync {
     /// A step begins; `total` is in `unit`s, where it is known.
     fn begin(&self, step: &str, unit: &str, total: Option<u64>);

@@ -1,7 +1,7 @@
 //! An opened repository: its format, its epochs, its index; readers and writers of both.
 //!
-//! This floor knows what the blobs mean to each other. It decides nothing: which task runs, what is deleted
-//! and when is the maintenance floor's. All calls block; only the blob floor below awaits.
+//! This floor knows what the blobs mean to each other. It decides nothing: which task runs, what is
+//! deleted and when is the maintenance floor's. All calls block; only the blob floor below awaits.
 
 pub mod active_index;
 pub mod content_reader;
@@ -16,6 +16,7 @@ pub mod index_generator;
 pub mod index_image;
 pub mod index_load;
 pub mod index_names;
+mod index_pipeline;
 pub mod index_set_v0;
 pub mod index_writer;
 pub mod inspect;

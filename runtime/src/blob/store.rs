@@ -77,7 +77,8 @@ pub trait BlobStore: Send + Sync + Debug {
     /// An offset at or behind the end gives 0. Errors: `NotFound`.
     async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError>;
 
-    /// Tells that these blobs will be read soon, from their first byte; a store may get ready for it.
+    /// Tells that these blobs will be read soon, from their first byte; a store may get ready for
+    /// it.
     ///
     /// Never waits and never fails. Many small files are read several times faster so.
     fn will_need(&self, _ids: &[&BlobId]) {}

@@ -1,4 +1,6 @@
 //! What can be wrong with the bytes of a repository, or with the key to them.
+//!
+//! Every error says which blob, content or field; none of them carries a secret or copied bytes.
 
 use thiserror::Error;
 

@@ -1,7 +1,8 @@
 //! The deletion watermark: tombstones of its second and before are as if absent for every reader.
 //!
-//! It only moves forward, and only to a time that two recorded GC runs justify; who calls this has to know
-//! that time. Mirrors `AdvanceDeletionWatermark` of Kopia's `internal/epoch/epoch_manager.go`.
+//! It only moves forward, and only to a time that two recorded GC runs justify; who calls this has
+//! to know that time. Mirrors `AdvanceDeletionWatermark` of Kopia's
+//! `internal/epoch/epoch_manager.go`.
 
 use crate::kopia::blob_id::watermark_name;
 use crate::repository::Repository;
@@ -13,7 +14,8 @@ use super::MaintenanceError;
 /// Body of a watermark; readers look at the name only.
 const WATERMARK_BODY: &[u8] = b"deletion-watermark";
 
-/// Moves the watermark to `seconds` since 1970. Returns whether it moved; the same second is not a move.
+/// Moves the watermark to `seconds` since 1970. Returns whether it moved; the same second is not a
+/// move.
 pub fn advance_deletion_watermark(
     repository: &Repository,
     state: &EpochState,

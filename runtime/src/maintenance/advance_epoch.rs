@@ -1,7 +1,9 @@
-//! Task `advance-epoch`: lets writers go on to the next epoch when the current one has become large.
+//! Task `advance-epoch`: lets writers go on to the next epoch when the current one has become
+//! large.
 //!
-//! All times are storage timestamps, so no client's clock matters. One step at a time, and never past an
-//! empty epoch: Kopia would then compact nothing above it, ever. Mirrors `internal/epoch/epoch_advance.go`.
+//! All times are storage timestamps, so no client's clock matters. One step at a time, and never
+//! past an empty epoch: Kopia would then compact nothing above it, ever. Mirrors
+//! `internal/epoch/epoch_advance.go`.
 
 use crate::kopia::blob_id::epoch_marker_name;
 use crate::repository::Repository;

@@ -1,8 +1,9 @@
-//! Task `cleanup-epoch-markers`: deletes markers of old epochs and watermarks that a later one replaced.
+//! Task `cleanup-epoch-markers`: deletes markers of old epochs and watermarks that a later one
+//! replaced.
 //!
-//! Markers up to the write epoch minus two say nothing that a later one does not say. An old watermark is
-//! kept for the safety margin, by the storage's clock: a client may not have seen the new one yet.
-//! Mirrors `CleanupMarkers` of Kopia's `internal/epoch/epoch_manager.go`.
+//! Markers up to the write epoch minus two say nothing that a later one does not say. An old
+//! watermark is kept for the safety margin, by the storage's clock: a client may not have seen the
+//! new one yet. Mirrors `CleanupMarkers` of Kopia's `internal/epoch/epoch_manager.go`.
 
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::{BlobId, epoch_marker, watermark_seconds};
@@ -12,8 +13,9 @@ use crate::repository::epochs::EpochState;
 use super::MaintenanceError;
 use super::delete::{Deletable, delete};
 
-/// Returns markers and watermarks that nobody needs any more. `cut` is the newest storage time minus the
-/// safety margin; `None` where nothing tells the storage's time, and then nothing is cleaned.
+/// Returns markers and watermarks that nobody needs any more. `cut` is the newest storage time
+/// minus the safety margin; `None` where nothing tells the storage's time, and then nothing is
+/// cleaned.
 pub fn stale_markers(state: &EpochState, cut: Option<Timestamp>) -> (Vec<BlobId>, Vec<BlobId>) {
     let Some(cut) = cut else {
         return (Vec::new(), Vec::new());

@@ -1,9 +1,10 @@
-//! Tasks `compact-single-epoch` and `generate-epoch-range-index`, and the rescue of open epochs: all of them
-//! merge index blobs and write the result as one complete set.
+//! Tasks `compact-single-epoch` and `generate-epoch-range-index`, and the rescue of open epochs:
+//! all of them merge index blobs and write the result as one complete set.
 //!
-//! All targets of a round are loaded in one pass and merged in one pass; every set becomes visible with its
-//! last blob and is ignored by readers until then, so a crash leaves nothing that matters. Nothing is dropped
-//! but losers: tombstones stay. Mirrors `CompactEpoch` of Kopia's `index_blob_manager_v1.go`.
+//! All targets of a round are loaded in one pass and merged in one pass; every set becomes visible
+//! with its last blob and is ignored by readers until then, so a crash leaves nothing that matters.
+//! Nothing is dropped but losers: tombstones stay. Mirrors `CompactEpoch` of Kopia's
+//! `index_blob_manager_v1.go`.
 
 use crate::kopia::blob_id::{BlobId, compaction_suffix, xn_prefix, xr_prefix, xs_prefix};
 use crate::repository::epochs::EpochState;
@@ -55,8 +56,8 @@ pub struct WrittenSet {
     pub blobs: Vec<BlobId>,
 }
 
-/// Loads the inputs of `outputs` and, for their system contents, all other blobs that a reader uses where
-/// `everything` is set.
+/// Loads the inputs of `outputs` and, for their system contents, all other blobs that a reader uses
+/// where `everything` is set.
 pub fn load_round(
     repository: &Repository,
     workspace: &Workspace,

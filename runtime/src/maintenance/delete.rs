@@ -1,7 +1,8 @@
 //! The one place that deletes blobs.
 //!
-//! A blob can be deleted only as [`Deletable`], and that is made only by a check that names its reason, just
-//! before the deletion. A crash between two deletions leaves blobs that the next run finds again.
+//! A blob can be deleted only as [`Deletable`], and that is made only by a check that names its
+//! reason, just before the deletion. A crash between two deletions leaves blobs that the next run
+//! finds again.
 
 use crate::blob::Storage;
 use crate::kopia::blob_id::BlobId;

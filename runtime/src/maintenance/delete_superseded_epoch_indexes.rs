@@ -1,9 +1,10 @@
-//! Task `delete-superseded-epoch-indexes`: deletes uncompacted blobs that a compacted set has replaced.
+//! Task `delete-superseded-epoch-indexes`: deletes uncompacted blobs that a compacted set has
+//! replaced.
 //!
-//! Kopia looks at names and times only. Here a merge in this run has to prove first that every complete set a
-//! reader could choose for the epoch holds all entries of the blobs that go: a set that lacks some (Kopia 0.18
-//! to 0.23.0 could make one) is named, and then nothing of its epoch is deleted.
-//! Mirrors `CleanupSupersededIndexes` of Kopia's `internal/epoch/epoch_manager.go`.
+//! Kopia looks at names and times only. Here a merge in this run has to prove first that every
+//! complete set a reader could choose for the epoch holds all entries of the blobs that go: a set
+//! that lacks some (Kopia 0.18 to 0.23.0 could make one) is named, and then nothing of its epoch is
+//! deleted. Mirrors `CleanupSupersededIndexes` of Kopia's `internal/epoch/epoch_manager.go`.
 
 use crate::clock::Stopwatch;
 use crate::repository::epochs::{EpochState, IndexSet};
@@ -21,8 +22,8 @@ use super::index_plan::{Task, TaskReport};
 /// Sets of one epoch that can be compared at once; two are rare already.
 const SETS_MAX: usize = 250;
 
-/// Deletes the uncompacted blobs of `epochs`, each after its proof. An epoch whose proof fails is kept, and
-/// the task ends with an error after all others.
+/// Deletes the uncompacted blobs of `epochs`, each after its proof. An epoch whose proof fails is
+/// kept, and the task ends with an error after all others.
 pub fn delete_superseded(
     repository: &Repository,
     workspace: &Workspace,
@@ -55,7 +56,7 @@ pub fn delete_superseded(
                 continue;
             }
             let mut names = uncompacted.of_epoch(*epoch)?;
-            while let Some(blob) = names.next()? {
+            while let Some(blob) = names.next_name()? {
                 let because = "every compacted set of its epoch holds all of its entries";
                 delete(&repository.storage, Deletable::checked(blob, because))?;
                 report.deleted += 1;
@@ -141,7 +142,8 @@ fn missing_entries(
     Ok(missing)
 }
 
-/// Returns every complete set that a reader could choose for an epoch: its own, and ranges that cover it.
+/// Returns every complete set that a reader could choose for an epoch: its own, and ranges that
+/// cover it.
 fn complete_sets(state: &EpochState, epoch: u64) -> Vec<&IndexSet> {
     let singles = state
         .singles

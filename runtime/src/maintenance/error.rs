@@ -1,4 +1,7 @@
-//! Why a task stops. Every stop leaves the repository as complete as it was.
+//! Why a task stops.
+//!
+//! Every stop leaves the repository as complete as it was. Hints for people are in the command line
+//! floor; here are facts and stable codes.
 
 use thiserror::Error;
 

@@ -1,8 +1,10 @@
-//! Index maintenance of a repository with epochs: makes the plan, and runs its tasks in Kopia's order.
+//! Index maintenance of a repository with epochs: makes the plan, and runs its tasks in Kopia's
+//! order.
 //!
-//! Before the first write the owner is checked, from manifests that are found while the index is read anyway.
-//! Every step can be repeated: a crash anywhere leaves a repository that readers read as before, and the next
-//! run finds what is left to do. Mirrors the epoch tasks of Kopia's `repo/maintenance/maintenance_run.go`.
+//! Before the first write the owner is checked, from manifests that are found while the index is
+//! read anyway. Every step can be repeated: a crash anywhere leaves a repository that readers read
+//! as before, and the next run finds what is left to do. Mirrors the epoch tasks of Kopia's
+//! `repo/maintenance/maintenance_run.go`.
 
 use crate::clock::Stopwatch;
 use crate::repository::epochs::EpochState;
@@ -184,7 +186,8 @@ impl Survey {
     ) -> Result<(), MaintenanceError> {
         for range in &self.plan.join {
             let watch = Stopwatch::start();
-            // Sets that this run has written are inputs now; the settled epochs are those of the plan.
+            // Sets that this run has written are inputs now; the settled epochs are those of the
+            // plan.
             let state = EpochState::load(&repository.storage)?;
             let (min, max) = (u64::from(range.min), u64::from(range.max));
             if state.chain_end() != min || !self.state.is_settled(max) {

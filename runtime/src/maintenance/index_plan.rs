@@ -1,9 +1,9 @@
 //! What index maintenance will do, decided before anything is done: a value that prints itself.
 //!
-//! Tasks have Kopia's names and run in Kopia's order. Every settled epoch that is not compacted is taken in
-//! one run (Kopia takes one a run); an epoch that has a set already is never compacted again, and nothing
-//! above an empty epoch: older clients stumble over such gaps.
-//! Memory: one row an epoch, at most [`crate::repository::epochs::SETS_MAX`].
+//! Tasks have Kopia's names and run in Kopia's order. Every settled epoch that is not compacted is
+//! taken in one run (Kopia takes one a run); an epoch that has a set already is never compacted
+//! again, and nothing above an empty epoch: older clients stumble over such gaps. Memory: one row
+//! an epoch, at most [`crate::repository::epochs::SETS_MAX`].
 
 use std::fmt;
 

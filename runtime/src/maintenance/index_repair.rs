@@ -1,10 +1,11 @@
 //! `careen index repair`: adds entries again that readers miss because index sets differ.
 //!
-//! All complete sets for the same epochs should be equivalent. Where they are not (Kopia 0.18 to 0.23.0, and so
-//! Velero 1.14 to 1.18.1, could compact an epoch a second time after part of its blobs was gone), a reader
-//! takes one of them and silently lacks what only the others hold. Nothing is deleted here: the hidden entries
-//! are written once more as uncompacted blobs of the write epoch, with their own timestamps, so that any newer
-//! entry of the same content still wins. After that every choice of a reader is whole.
+//! All complete sets for the same epochs should be equivalent. Where they are not (Kopia 0.18 to
+//! 0.23.0, and so Velero 1.14 to 1.18.1, could compact an epoch a second time after part of its
+//! blobs was gone), a reader takes one of them and silently lacks what only the others hold.
+//! Nothing is deleted here: the hidden entries are written once more as uncompacted blobs of the
+//! write epoch, with their own timestamps, so that any newer entry of the same content still wins.
+//! After that every choice of a reader is whole.
 
 use std::fmt;
 
@@ -103,7 +104,8 @@ pub fn execute(
     Ok(report)
 }
 
-/// Stops index work where a reader misses entries because sets differ. Costs nothing where no epoch has two.
+/// Stops index work where a reader misses entries because sets differ. Costs nothing where no epoch
+/// has two.
 pub(super) fn check_sets(
     repository: &Repository,
     workspace: &Workspace,
@@ -147,14 +149,15 @@ struct Contested<'a> {
 struct ContestedSet<'a> {
     /// Place in `epochs`.
     epoch: usize,
-    /// The set; `None`: the uncompacted blobs of `uncompacted_epoch`, which a reader would not choose.
+    /// The set; `None`: the uncompacted blobs of `uncompacted_epoch`, which a reader would not
+    /// choose.
     set: Option<&'a IndexSet>,
     uncompacted_epoch: u64,
 }
 
 impl<'a> Contested<'a> {
-    /// Finds epochs with several complete sets. With `witnesses` also epochs that have a set and still their
-    /// uncompacted blobs: those tell what the set should hold.
+    /// Finds epochs with several complete sets. With `witnesses` also epochs that have a set and
+    /// still their uncompacted blobs: those tell what the set should hold.
     fn find(
         state: &'a EpochState,
         uncompacted: &UncompactedNames,
@@ -221,7 +224,8 @@ impl<'a> Contested<'a> {
         self.epochs.iter().enumerate().map(name).collect()
     }
 
-    /// Loads what a reader uses besides the contested sets as source 0, and each of those as its own.
+    /// Loads what a reader uses besides the contested sets as source 0, and each of those as its
+    /// own.
     fn load(
         &self,
         repository: &Repository,
@@ -290,7 +294,8 @@ impl<'a> Contested<'a> {
         })
     }
 
-    /// A content is safe if what every reader uses holds its best entry, or every choice for some epoch does.
+    /// A content is safe if what every reader uses holds its best entry, or every choice for some
+    /// epoch does.
     fn is_hidden(&self, group: &Group<'_>, best: &[u8]) -> Result<bool, RepositoryError> {
         if !group.misses(group.of(0), best)? {
             return Ok(false);

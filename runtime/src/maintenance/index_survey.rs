@@ -1,7 +1,7 @@
 //! The survey before index maintenance: what there is, and the plan that follows from it.
 //!
-//! Looks at names, times and a sample of sizes; reads no index blob and writes nothing. Asks the splitting
-//! strategy once and refuses what breaks Kopia's rules. Mirrors the choices of Kopia's
+//! Looks at names, times and a sample of sizes; reads no index blob and writes nothing. Asks the
+//! splitting strategy once and refuses what breaks Kopia's rules. Mirrors the choices of Kopia's
 //! `internal/epoch/epoch_manager.go`. Memory: the committed state, and one row an epoch.
 
 use crate::clock::Timestamp;
@@ -128,7 +128,8 @@ fn empty_plan(state: &EpochState, workspace: &Workspace, options: &Options) -> P
     }
 }
 
-/// Returns the blobs of the write epoch, and the newest storage time of all epochs that may still be written.
+/// Returns the blobs of the write epoch, and the newest storage time of all epochs that may still
+/// be written.
 fn open_epochs(
     repository: &Repository,
     state: &EpochState,
@@ -236,7 +237,8 @@ fn work(uncompacted: &UncompactedNames, epochs: &[u64]) -> Vec<EpochWork> {
     epochs.iter().map(row).collect()
 }
 
-/// Fills in the bytes of the plan's epochs, from a sample of their blobs, and the scratch that they need.
+/// Fills in the bytes of the plan's epochs, from a sample of their blobs, and the scratch that they
+/// need.
 fn estimate(
     repository: &Repository,
     state: &EpochState,
@@ -291,7 +293,7 @@ fn estimate_epoch(
     let mut names = uncompacted.of_epoch(epoch)?;
     let (mut looked, mut bytes) = (0, 0);
     while looked < SAMPLED_BLOBS
-        && let Some(blob) = names.next()?
+        && let Some(blob) = names.next_name()?
     {
         if let Ok(metadata) = repository.storage.metadata(&blob) {
             bytes += metadata.length;

@@ -1,8 +1,8 @@
 //! Who maintains the repository, and whether that is us.
 //!
-//! Kopia has no distributed lock: the owner recorded in the `maintenance` manifest is what keeps two
-//! maintainers apart. We act as somebody only when told to, or when the recorded owner is Velero's
-//! `default@default` or the user and host that run us. Mirrors `RunExclusive` of Kopia's
+//! Kopia has no distributed lock: the owner recorded in the `maintenance` manifest is what keeps
+//! two maintainers apart. We act as somebody only when told to, or when the recorded owner is
+//! Velero's `default@default` or the user and host that run us. Mirrors `RunExclusive` of Kopia's
 //! `repo/maintenance/maintenance_run.go`.
 
 use super::MaintenanceError;

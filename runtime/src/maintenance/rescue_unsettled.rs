@@ -1,12 +1,15 @@
-//! Rescue of a repository whose index blobs sit in the open epochs (`--unsettled`): where no compaction may
-//! reach, clients need memory and open files for every one of them until they cannot open it at all.
+//! Rescue of a repository whose index blobs sit in the open epochs (`--unsettled`): where no
+//! compaction may reach, clients need memory and open files for every one of them until they cannot
+//! open it at all.
 //!
-//! Step 1 merges the blobs of an open epoch into a few of the same epoch; readers then see every entry twice.
-//! Step 2, in a later run and not before Kopia's safety margin has passed since step 1 by the storage's clock,
-//! proves that the merged blobs hold every entry of the others, and deletes those. Sets with missing blobs are
-//! a writer at work or a crashed one: they are merged as far as they are there, and kept.
+//! Step 1 merges the blobs of an open epoch into a few of the same epoch; readers then see every
+//! entry twice. Step 2, in a later run and not before Kopia's safety margin has passed since step 1
+//! by the storage's clock, proves that the merged blobs hold every entry of the others, and deletes
+//! those. Sets with missing blobs are a writer at work or a crashed one: they are merged as far as
+//! they are there, and kept.
 //!
-//! Merged blobs are told by their names: a random set name without the months digits that writers add.
+//! Merged blobs are told by their names: a random set name without the months digits that writers
+//! add.
 
 use std::collections::HashSet;
 
@@ -32,7 +35,8 @@ const MERGED_MAX: usize = 10_000;
 const MERGED_SET_CHARACTERS: usize = 17;
 
 impl Rescue {
-    /// Returns whether no earlier rescue has merged this epoch; what came since is found by the proof.
+    /// Returns whether no earlier rescue has merged this epoch; what came since is found by the
+    /// proof.
     pub fn needs_merge(&self) -> bool {
         self.merged.is_empty() && self.work.blobs > 1
     }
@@ -50,7 +54,7 @@ pub fn plan_rescues(
         }
         let mut merged = Vec::new();
         let mut names = uncompacted.of_epoch(*epoch)?;
-        while let Some(blob) = names.next()? {
+        while let Some(blob) = names.next_name()? {
             if is_merged(blob.as_str()) {
                 if merged.len() == MERGED_MAX {
                     let what = "merged index blobs of one epoch";
@@ -99,7 +103,8 @@ pub fn finish_rescue(
     }
     let watch = Stopwatch::start();
     let margin = repository.format.epochs.cleanup_safety_margin;
-    // Listed anew: step 1 has just written merged blobs. What is deleted comes from the listing before.
+    // Listed anew: step 1 has just written merged blobs. What is deleted comes from the listing
+    // before.
     let names = UncompactedNames::scan(&repository.storage, workspace)?;
     let now = plan_rescues(state, &names)?;
     let clock = storage_time(repository)?;
@@ -193,7 +198,7 @@ fn delete_merged(
     let kept = keep_filter(rescue);
     let mut blobs = names.of_epoch(rescue.work.epoch)?;
     let mut deleted = 0;
-    while let Some(blob) = blobs.next()? {
+    while let Some(blob) = blobs.next_name()? {
         if !kept(blob.as_str()) {
             let because = "merged blobs of the same epoch hold all of its entries";
             delete(&repository.storage, Deletable::checked(blob, because))?;

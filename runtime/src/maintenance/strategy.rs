@@ -1,13 +1,13 @@
 //! What a splitting strategy is asked and what it answers. Plain values; knows no wasmtime.
 //!
-//! The plugin proposes, the host disposes: an answer is checked by `SplittingAnswer::check` before anything
-//! is done with it, whoever gave it. A strategy that fails, in whatever way, ends the task; it is never
-//! replaced by a default. Memory: at most [`EPOCH_ROWS_MAX`] rows of 32 bytes.
+//! The plugin proposes, the host disposes: an answer is checked by `SplittingAnswer::check` before
+//! anything is done with it, whoever gave it. A strategy that fails, in whatever way, ends the
+//! task; it is never replaced by a default. Memory: at most [`EPOCH_ROWS_MAX`] rows of 32 bytes.
 
 use std::fmt;
 
-/// Rows in one question. A chain of ranges ends at most a few epochs back; only a jammed repository has more,
-/// and then the oldest rows are what the next run needs.
+/// Rows in one question. A chain of ranges ends at most a few epochs back; only a jammed repository
+/// has more, and then the oldest rows are what the next run needs.
 pub const EPOCH_ROWS_MAX: usize = 1_000;
 
 /// Joined ranges in one answer: a range spans two epochs at least.
@@ -37,7 +37,8 @@ pub struct EpochRow {
 pub struct SplittingQuestion {
     /// The epoch that writers write to.
     pub write_epoch: u32,
-    /// First epoch after the range chain, 0 without a chain: the only place where a range may start.
+    /// First epoch after the range chain, 0 without a chain: the only place where a range may
+    /// start.
     pub chain_end: u32,
     /// Newest settled epoch, `None` while no epoch is settled.
     pub last_settled: Option<u32>,
@@ -91,7 +92,8 @@ pub enum StrategyError {
         strategy: String,
         /// What ended it, and how much it had used.
         reason: String,
-        /// Stable code: `plugin-trap`, `plugin-fuel`, `plugin-memory`, `plugin-deadline`, `plugin-error`, …
+        /// Stable code: `plugin-trap`, `plugin-fuel`, `plugin-memory`, `plugin-deadline`,
+        /// `plugin-error`, …
         code: &'static str,
     },
     /// The answer asks for something that the host refuses.

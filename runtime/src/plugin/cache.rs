@@ -28,6 +28,7 @@ use rustix::fs::MemfdFlags;
 
 use super::engine;
 use super::error::Failure;
+use crate::clock::{Clock, SystemClock};
 
 /// Compiled plugins that are kept: a few strategies in a few versions. The oldest goes first.
 const ENTRIES_MAX: usize = 16;
@@ -244,9 +245,7 @@ fn random_name() -> io::Result<String> {
 }
 
 fn is_old(modified: SystemTime) -> bool {
-    SystemTime::now()
-        .duration_since(modified)
-        .is_ok_and(|age| age > UNFINISHED_AGE)
+    SystemClock.now().since(modified.into()) > UNFINISHED_AGE
 }
 
 /// Refuses what somebody else owns or may write.

@@ -15,9 +15,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+
+use crate::clock::Stopwatch;
 
 use super::engine;
 use super::error::{Failure, GUEST_TEXT_BYTES_MAX, harmless};
@@ -67,7 +69,7 @@ pub(super) fn compile(
     code: &File,
     limits: &CompileLimits,
 ) -> Result<(), Failure> {
-    let started = Instant::now();
+    let started = Stopwatch::start();
     let mut child = spawn(code, limits)?;
     let stdin = child.stdin.take();
     let stderr = child.stderr.take();
@@ -113,7 +115,7 @@ fn spawn(code: &File, limits: &CompileLimits) -> Result<Child, Failure> {
 /// Waits for the child; `None` after it was killed at the deadline.
 fn wait(
     child: &mut Child,
-    started: Instant,
+    started: Stopwatch,
     deadline: Duration,
 ) -> Result<Option<ExitStatus>, Failure> {
     let mut pause = PAUSE.0;

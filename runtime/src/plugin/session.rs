@@ -7,9 +7,11 @@
 
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::{Engine, Store, Trap};
+
+use crate::clock::Stopwatch;
 
 use super::error::{Failure, harmless};
 use super::limits::{LimitExceeded, Limiter};
@@ -82,7 +84,7 @@ pub(super) fn run<R>(
         .set_fuel(limits.fuel)
         .expect("the engine counts fuel, see engine.rs");
     store.set_epoch_deadline(1);
-    let started = Instant::now();
+    let started = Stopwatch::start();
     let watch = Watch::start(engine, limits.deadline)?;
     let result = call(&mut store);
     drop(watch);

@@ -1,7 +1,7 @@
 //! Reads single contents: for the few that maintenance itself must understand, such as manifests.
 //!
-//! Memory: the content, at most [`CONTENT_BYTES_MAX`]. Invariant: bytes are used only after their tag was
-//! verified with the key of their content ID. Mirrors `decryptContentAndVerify` of Kopia's
+//! Memory: the content, at most [`CONTENT_BYTES_MAX`]. Invariant: bytes are used only after their
+//! tag was verified with the key of their content ID. Mirrors `decryptContentAndVerify` of Kopia's
 //! `repo/content/committed_read_manager.go`.
 
 use std::io::Read;

@@ -1,11 +1,14 @@
-//! The epochs of a repository: which sets of index blobs there are, and which of them a reader uses.
+//! The epochs of a repository: which sets of index blobs there are, and which of them a reader
+//! uses.
 //!
-//! Memory: the compacted sets (`xs`, `xr`) and markers are held, at most [`SETS_MAX`] blobs of about 150
-//! bytes; one row an epoch for the uncompacted blobs (`xn`), of which there may be any number and whose names
-//! are only ever streamed. Epochs last a day by default, so the maxima stand for decades.
+//! Memory: the compacted sets (`xs`, `xr`) and markers are held, at most [`SETS_MAX`] blobs of
+//! about 150 bytes; one row an epoch for the uncompacted blobs (`xn`), of which there may be any
+//! number and whose names are only ever streamed. Epochs last a day by default, so the maxima stand
+//! for decades.
 //!
-//! Invariant: what is a complete set, which of several a reader takes, and where the range chain ends are
-//! decided exactly as Kopia does. Mirrors `internal/epoch/epoch_manager.go` and `epoch_range.go`.
+//! Invariant: what is a complete set, which of several a reader takes, and where the range chain
+//! ends are decided exactly as Kopia does. Mirrors `internal/epoch/epoch_manager.go` and
+//! `epoch_range.go`.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +24,8 @@ use super::RepositoryError;
 /// Most blobs of compacted sets, and most markers: 10 MB of names.
 pub const SETS_MAX: usize = 50_000;
 
-/// Highest write epoch; readers go through all epochs up to it. At ten minutes an epoch, the least that Kopia
-/// allows, it stands for 19 years.
+/// Highest write epoch; readers go through all epochs up to it. At ten minutes an epoch, the least
+/// that Kopia allows, it stands for 19 years.
 pub const WRITE_EPOCH_MAX: u64 = 1_000_000;
 
 /// Epochs that are never compacted: the newest two.
@@ -141,9 +144,11 @@ impl EpochState {
         self.singles.get(&epoch)?.complete.first()
     }
 
-    /// Returns the compacted sets that a reader uses, and the epochs whose `xn` blobs it reads as they are.
+    /// Returns the compacted sets that a reader uses, and the epochs whose `xn` blobs it reads as
+    /// they are.
     ///
-    /// The second range reaches one above the write epoch, since another client may have advanced it.
+    /// The second range reaches one above the write epoch, since another client may have advanced
+    /// it.
     pub fn selection(&self) -> (Vec<&IndexSet>, Vec<u64>) {
         let (mut sets, mut epochs, mut start) = (Vec::new(), Vec::new(), 0);
         for range in &self.chain {
@@ -166,8 +171,8 @@ impl EpochState {
         (sets, epochs)
     }
 
-    /// Returns the oldest epoch that Kopia would compact next, settled or not: after the chain and after the
-    /// unbroken row of compacted epochs that begins there.
+    /// Returns the oldest epoch that Kopia would compact next, settled or not: after the chain and
+    /// after the unbroken row of compacted epochs that begins there.
     pub fn oldest_uncompacted(&self) -> u64 {
         let mut epoch = self.chain_end();
         while self.single(epoch).is_some() {
@@ -197,7 +202,8 @@ fn list_bounded(
     Ok(blobs)
 }
 
-/// Groups blobs by the epochs in their names and then into sets; names that do not parse are not ours.
+/// Groups blobs by the epochs in their names and then into sets; names that do not parse are not
+/// ours.
 fn group<K: Ord>(
     blobs: Vec<BlobMetadata>,
     epochs_of: fn(&str) -> Option<K>,
@@ -214,7 +220,8 @@ fn group<K: Ord>(
         .collect()
 }
 
-/// Divides the blobs of the same epochs into sets, complete ones in the order in which they become complete.
+/// Divides the blobs of the same epochs into sets, complete ones in the order in which they become
+/// complete.
 fn index_sets(blobs: Vec<BlobMetadata>) -> IndexSets {
     let mut sets = IndexSets::default();
     let mut open: Vec<(String, IndexSet)> = Vec::new();
@@ -250,13 +257,15 @@ fn index_sets(blobs: Vec<BlobMetadata>) -> IndexSets {
     sets
 }
 
-/// Returns the chain of ranges from epoch 0 that reaches furthest, among equal ones the one of fewest ranges.
+/// Returns the chain of ranges from epoch 0 that reaches furthest, among equal ones the one of
+/// fewest ranges.
 fn longest_chain(ranges: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
     let mut by_min: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for (min, max) in ranges.filter(|(min, max)| min <= max) {
         by_min.entry(min).or_default().push(max);
     }
-    // From the highest start down, so that what a range continues with is known: end, ranges, first range's end.
+    // From the highest start down, so that what a range continues with is known: end, ranges, first
+    // range's end.
     let mut best: BTreeMap<u64, (u64, usize, u64)> = BTreeMap::new();
     for (min, ends) in by_min.iter().rev() {
         for max in ends {

@@ -1,4 +1,6 @@
 //! What can be wrong with a repository as a whole.
+//!
+//! Errors of storage, bytes and scratch pass through as they are, with their own codes.
 
 use thiserror::Error;
 

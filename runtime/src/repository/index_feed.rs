@@ -1,7 +1,7 @@
 //! Which index blobs a load reads, and what for; given out to the workers in batches.
 //!
-//! Memory: a batch of names for each worker; lists of names are borrowed or streamed from scratch. Invariant:
-//! every blob of every input is given out once.
+//! Memory: a batch of names for each worker; lists of names are borrowed or streamed from scratch.
+//! Invariant: every blob of every input is given out once.
 
 use crate::kopia::blob_id::BlobId;
 
@@ -87,7 +87,7 @@ impl<'a> Feed<'a> {
                 }),
             };
             let next = match open {
-                Open::Stream(names) => names.next()?,
+                Open::Stream(names) => names.next_name()?,
                 Open::List(list) => list.next().cloned(),
             };
             match next {

@@ -1,11 +1,13 @@
-//! A finished index blob before it is sealed: rows and pack names in scratch, everything else known.
+//! A finished index blob before it is sealed: rows and pack names in scratch, everything else
+//! known.
 //!
-//! The plaintext is never stored as one file. It is read as a stream, as often as needed (once to seal it, and
-//! once more to hash it where the hash could not be made on the way), from two files: the rows, which may be
-//! wider than the finished entries by the bytes that turned out not to be needed, and the pack names in the
-//! order of their numbers, 64 bytes each.
+//! The plaintext is never stored as one file. It is read as a stream, as often as needed (once to
+//! seal it, and once more to hash it where the hash could not be made on the way), from two files:
+//! the rows, which may be wider than the finished entries by the bytes that turned out not to be
+//! needed, and the pack names in the order of their numbers, 64 bytes each.
 //!
-//! Memory: two windows of 64 KiB a reader. Mirrors the layout of Kopia's `index_v1.go` and `index_v2.go`.
+//! Memory: two windows of 64 KiB a reader. Mirrors the layout of Kopia's `index_v1.go` and
+//! `index_v2.go`.
 
 use std::sync::Arc;
 

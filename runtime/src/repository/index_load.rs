@@ -1,12 +1,13 @@
-//! Loads index blobs: read, opened, checked, decoded, and sorted as records. The first half of every merge.
+//! Loads index blobs: read, opened, checked, decoded, and sorted as records. The first half of
+//! every merge.
 //!
 //! [`WORKERS`] threads take blob names from one feed. A blob of up to 2 MiB is opened in memory
-//! ([`super::load_worker`]); a larger one goes through scratch ([`super::open_large`]). Every entry of a
-//! target becomes a record; entries of system contents (`m`) of every blob are kept beside, so that the
-//! owner's manifest is found without reading the index twice.
+//! ([`super::load_worker`]); a larger one goes through scratch ([`super::open_large`]). Every entry
+//! of a target becomes a record; entries of system contents (`m`) of every blob are kept beside, so
+//! that the owner's manifest is found without reading the index twice.
 //!
-//! Memory: a sort buffer and a blob for each worker. Invariant: a blob is used whole or the load fails; an
-//! entry that a client would refuse fails the load where it would be written again.
+//! Memory: a sort buffer and a blob for each worker. Invariant: a blob is used whole or the load
+//! fails; an entry that a client would refuse fails the load where it would be written again.
 
 use std::sync::Mutex;
 

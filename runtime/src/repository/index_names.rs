@@ -1,8 +1,10 @@
-//! The names of all uncompacted index blobs, sorted by epoch and then by where they lie on the disk.
+//! The names of all uncompacted index blobs, sorted by epoch and then by where they lie on the
+//! disk.
 //!
-//! There may be hundreds of thousands (a repository that no client can open any more has 64,621 in one
-//! epoch), so they go through the sorter and are only ever streamed. Reading tiny files in the order of their
-//! inodes instead of their names is five times faster on a disk whose cache is small.
+//! There may be hundreds of thousands (a repository that no client can open any more has 64,621 in
+//! one epoch), so they go through the sorter and are only ever streamed. Reading tiny files in the
+//! order of their inodes instead of their names is five times faster on a disk whose cache is
+//! small.
 //!
 //! Memory: a sort buffer, one row an epoch, and the sets of several blobs that are being counted
 //! ([`OPEN_SETS_MAX`]). Invariant: a set of which blobs are missing is noted in its epoch's row.
@@ -25,7 +27,8 @@ const NAME_BYTES_MAX: usize = 115;
 /// Epoch 4, locality 8, length 1, name.
 const RECORD_BYTES: usize = 128;
 
-/// Sets of two blobs and more that may be under way at once. One needs 16 million entries in one flush.
+/// Sets of two blobs and more that may be under way at once. One needs 16 million entries in one
+/// flush.
 const OPEN_SETS_MAX: usize = 10_000;
 
 /// What is known of an epoch's uncompacted blobs without reading them.
@@ -115,7 +118,7 @@ pub struct Names {
 
 impl Names {
     /// Returns the next name.
-    pub fn next(&mut self) -> Result<Option<BlobId>, RepositoryError> {
+    pub fn next_name(&mut self) -> Result<Option<BlobId>, RepositoryError> {
         Ok(self.merge.next()?.map(|record| {
             let length = usize::from(record[12]).min(NAME_BYTES_MAX);
             BlobId::new(String::from_utf8_lossy(&record[13..13 + length]).into_owned())

@@ -1,38 +1,36 @@
 //! Turns the merged records of a load into finished index blobs. The second half of every merge.
 //!
-//! Three threads in a row, so that both cores are busy: one merges the runs, one takes the winners, numbers
-//! packs and formats by first appearance (as Kopia does, so that equal inputs give equal bytes) and encodes
-//! the rows, one hashes and writes them. The hash of an index blob covers its header, which is known only at
-//! the end; it is begun with a guess (nothing drops out), and made anew from scratch if the guess was wrong.
+//! Three threads in a row, so that both cores are busy: one merges the runs, one takes the winners,
+//! numbers packs and formats by first appearance (as Kopia does, so that equal inputs give equal
+//! bytes) and encodes the rows, one hashes and writes them. The hash of an index blob covers its
+//! header, which is known only at the end; it is begun with a guess (nothing drops out), and made
+//! anew from scratch if the guess was wrong.
 //!
-//! Memory: [`BATCHES`] batches of [`BATCH_BYTES`] on each of the two ways, a sort buffer for pack names, and
-//! the merge's own buffers. Mirrors Kopia's `one_use_index_builder.go`; shards are cut by key range.
+//! Memory: [`BATCHES`] batches of [`BATCH_BYTES`] on each of the two ways, a sort buffer for pack
+//! names, and the merge's own buffers. Mirrors Kopia's `one_use_index_builder.go`; shards are cut
+//! by key range.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::kopia::hashing::{Digest, Hasher};
+use crate::kopia::hashing::Digest;
 use crate::kopia::index_blob::{ContentFormat, ENTRY_V1_BYTES};
 use crate::kopia::index_builder::{EntryFields, IndexShape, encode_entry, encode_entry_v1};
-use crate::spill::MappedU32;
-use crate::spill::Merge;
-use crate::spill::{ScratchFile, SequentialWriter};
-use crate::spill::{SortMemory, SortShape, Sorter};
+use crate::spill::{MappedU32, ScratchFile, SequentialWriter, SortMemory, SortShape, Sorter};
 
 use super::index_image::IndexImage;
 use super::index_load::{FORMATS_MAX, Loaded};
+use super::index_pipeline::{BATCH_BYTES, Batches, Piece, feed_records, write_rows};
 use super::pack_names::{PackTable, SLOT_BYTES, name_of};
 use super::record::RecordLayout;
 use super::winners::{Records, Winners};
 use super::{Repository, RepositoryError, Workspace};
 
-/// Bytes of a batch between two threads: half a level 2 cache.
-const BATCH_BYTES: usize = 64 * 1024;
-
 /// Batches on the way between two threads.
 const BATCHES: usize = 4;
 
-/// Index blobs that one merge may make: with shards of at least 100,000 entries more than anybody has.
+/// Index blobs that one merge may make: with shards of at least 100,000 entries more than anybody
+/// has.
 const IMAGES_MAX: usize = 65_536;
 
 /// A finished index blob of a target, with the hash that names it.
@@ -45,7 +43,8 @@ pub struct FinishedIndex {
     pub digest: Digest,
 }
 
-/// Merges everything that was loaded into index blobs of at most `shard_entries` entries, target by target.
+/// Merges everything that was loaded into index blobs of at most `shard_entries` entries, target by
+/// target.
 pub fn write_indexes(
     repository: &Repository,
     workspace: &Workspace,
@@ -77,110 +76,6 @@ pub fn write_indexes(
         // The cause first: the encoder only sees that its neighbours are gone.
         merged.and(written).and(encoded).map(|()| finished)
     })
-}
-
-/// Sends the merged records on in batches.
-fn feed_records(
-    mut merge: Merge,
-    layout: RecordLayout,
-    out: &SyncSender<Vec<u8>>,
-) -> Result<(), RepositoryError> {
-    let batch_bytes = BATCH_BYTES / layout.record_bytes() * layout.record_bytes();
-    let mut batch = Vec::with_capacity(batch_bytes);
-    while let Some(record) = merge.next()? {
-        batch.extend_from_slice(record);
-        if batch.len() == batch_bytes {
-            let full = std::mem::replace(&mut batch, Vec::with_capacity(batch_bytes));
-            if out.send(full).is_err() {
-                return Ok(()); // the encoder has stopped and tells why
-            }
-        }
-    }
-    let _ = out.send(batch);
-    Ok(())
-}
-
-/// Records as they come in batches from another thread.
-struct Batches<'a> {
-    incoming: Receiver<Vec<u8>>,
-    layout: RecordLayout,
-    packs: &'a PackTable,
-    batch: Vec<u8>,
-    at: usize,
-}
-
-impl<'a> Batches<'a> {
-    fn new(incoming: Receiver<Vec<u8>>, layout: RecordLayout, packs: &'a PackTable) -> Self {
-        Self {
-            incoming,
-            layout,
-            packs,
-            batch: Vec::new(),
-            at: 0,
-        }
-    }
-}
-
-impl Records for Batches<'_> {
-    fn next(&mut self) -> Result<Option<&[u8]>, RepositoryError> {
-        let bytes = self.layout.record_bytes();
-        if self.at + bytes > self.batch.len() {
-            match self.incoming.recv() {
-                Ok(batch) => {
-                    // Numbers of packs are as good as random: without this, half the time is waiting for them.
-                    for record in batch.chunks_exact(bytes) {
-                        self.packs.prefetch(self.layout.pack(record));
-                    }
-                    (self.batch, self.at) = (batch, 0);
-                }
-                Err(_) => return Ok(None),
-            }
-            if self.batch.len() < bytes {
-                return Ok(None);
-            }
-        }
-        self.at += bytes;
-        Ok(self.batch.get(self.at - bytes..self.at))
-    }
-}
-
-/// What the encoding thread tells the writing thread.
-enum Piece {
-    /// A new file begins; the hash has taken in a header.
-    Begin(Arc<ScratchFile>, Box<Hasher>),
-    /// Rows of the current file.
-    Rows(Vec<u8>),
-    /// The current file ends; its hash is wanted back.
-    End(SyncSender<Box<Hasher>>),
-}
-
-/// Hashes and writes rows.
-fn write_rows(
-    incoming: &Receiver<Piece>,
-    spare: &SyncSender<Vec<u8>>,
-) -> Result<(), RepositoryError> {
-    let mut current: Option<(SequentialWriter, Box<Hasher>)> = None;
-    while let Ok(piece) = incoming.recv() {
-        match (piece, &mut current) {
-            (Piece::Begin(file, hasher), _) => {
-                current = Some((SequentialWriter::new(file, BATCH_BYTES), hasher));
-            }
-            (Piece::Rows(mut rows), Some((writer, hasher))) => {
-                hasher.update(&rows);
-                writer.write(&rows)?;
-                rows.clear();
-                let _ = spare.try_send(rows);
-            }
-            (Piece::End(back), _) => {
-                if let Some((writer, hasher)) = current.take() {
-                    writer.finish()?;
-                    let _ = back.send(hasher);
-                }
-            }
-            (Piece::Rows(_), None) => return Err(RepositoryError::Interrupted),
-        }
-    }
-    Ok(())
 }
 
 /// The index blob that is being encoded.

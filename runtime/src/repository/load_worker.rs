@@ -1,8 +1,8 @@
 //! One thread of a load: reads an index blob, opens it, and turns its entries into records.
 //!
-//! Memory: a sort buffer, one blob (twice with ECC), and [`REMEMBERED_NAMES`] remembered names. Invariant: not
-//! a byte of a blob is used before its tag was verified, and keys that are not strictly ascending, as readers
-//! need them, fail the load.
+//! Memory: a sort buffer, one blob (twice with ECC), and [`REMEMBERED_NAMES`] remembered names.
+//! Invariant: not a byte of a blob is used before its tag was verified, and keys that are not
+//! strictly ascending, as readers need them, fail the load.
 
 use crate::kopia::FormatError;
 use crate::kopia::blob_id::BlobId;
@@ -20,8 +20,8 @@ use super::record::{RECORD_BYTES_MAX, RecordFields, TIMESTAMP_SECONDS_MAX};
 /// Prefix of system contents (manifests) in a content key.
 const SYSTEM_PREFIX: u8 = b'm';
 
-/// Names of packs of a version 1 blob, or of system entries, that are remembered at a time; what is forgotten
-/// is spooled again, and found equal later.
+/// Names of packs of a version 1 blob, or of system entries, that are remembered at a time; what is
+/// forgotten is spooled again, and found equal later.
 const REMEMBERED_NAMES: usize = 4096;
 
 /// The state of the thread.
@@ -46,7 +46,8 @@ pub(super) struct BlobContext<'n> {
     pub(super) source: u8,
     /// Number of the blob's first pack name, where all of them were spooled.
     pub(super) first_pack: Option<u32>,
-    /// The blob's format numbers (in version 1: format versions) as formats and numbers of this load.
+    /// The blob's format numbers (in version 1: format versions) as formats and numbers of this
+    /// load.
     pub(super) formats: [Option<(ContentFormat, u8)>; 256],
 }
 

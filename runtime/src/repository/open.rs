@@ -1,9 +1,9 @@
 //! Opens a repository: format blob, password, features, upgrade lock, retention.
 //!
-//! Nothing is written. A repository that was written by a newer Kopia, requires a feature that we do not
-//! know, or is being upgraded is refused here, before anything else is read. Memory: the table of the key
-//! derivation, freed before anything else is allocated, and a format blob of at most 1 MiB.
-//! Mirrors Kopia's `repo/open.go`.
+//! Nothing is written. A repository that was written by a newer Kopia, requires a feature that we
+//! do not know, or is being upgraded is refused here, before anything else is read. Memory: the
+//! table of the key derivation, freed before anything else is allocated, and a format blob of at
+//! most 1 MiB. Mirrors Kopia's `repo/open.go`.
 
 use std::sync::Arc;
 
@@ -55,8 +55,8 @@ impl Repository {
         Self::open_format(storage, &format_blob, format, options)
     }
 
-    /// Opens it with the password key of an earlier [`Repository::open`] (in its format); the password is not
-    /// looked at.
+    /// Opens it with the password key of an earlier [`Repository::open`] (in its format); the
+    /// password is not looked at.
     pub fn open_with_key(
         storage: Storage,
         format_encryption_key: &[u8; 32],

@@ -1,8 +1,8 @@
-//! Loads an index blob that is too large for memory (Kopia writes them up to 560 MB): it is opened in pieces
-//! into scratch and read from there only after its tag has been verified.
+//! Loads an index blob that is too large for memory (Kopia writes them up to 560 MB): it is opened
+//! in pieces into scratch and read from there only after its tag has been verified.
 //!
-//! Memory: one piece of the store's bytes and windows of [`WINDOW_BYTES`]. Scratch: the size of the blob.
-//! Invariant: no entry of a blob is used before the blob's last byte was authenticated.
+//! Memory: one piece of the store's bytes and windows of [`WINDOW_BYTES`]. Scratch: the size of the
+//! blob. Invariant: no entry of a blob is used before the blob's last byte was authenticated.
 
 use std::sync::Arc;
 
@@ -173,7 +173,8 @@ pub(super) fn open_into_scratch(
     Ok((plain, stored_bytes))
 }
 
-/// The sealed bytes of a blob in order: from the store as they are, or with ECC decoded block by block.
+/// The sealed bytes of a blob in order: from the store as they are, or with ECC decoded block by
+/// block.
 struct SealedPieces<'a> {
     repository: &'a Repository,
     blob: &'a BlobId,

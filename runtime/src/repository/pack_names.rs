@@ -1,12 +1,14 @@
-//! Pack blob IDs as numbers: a spool of names, and a table that says which numbers mean the same pack.
+//! Pack blob IDs as numbers: a spool of names, and a table that says which numbers mean the same
+//! pack.
 //!
-//! Every index blob names its packs; records carry a number of the spool instead ([`super::record`]). The
-//! same pack may have several numbers, one for each blob that names it. Before records are merged, a sort of
-//! fingerprints finds the equal ones and the table maps them to the smallest, the canonical number.
+//! Every index blob names its packs; records carry a number of the spool instead
+//! ([`super::record`]). The same pack may have several numbers, one for each blob that names it.
+//! Before records are merged, a sort of fingerprints finds the equal ones and the table maps them
+//! to the smallest, the canonical number.
 //!
-//! Memory: one buffer of [`WRITE_BYTES`] a writer. Spool and table are files in scratch, the table mapped: they
-//! grow with the number of packs, and must be disk for that reason. Limit: names of [`NAME_BYTES_MAX`] bytes;
-//! Kopia's have 54 (33 before version 0.8).
+//! Memory: one buffer of [`WRITE_BYTES`] a writer. Spool and table are files in scratch, the table
+//! mapped: they grow with the number of packs, and must be disk for that reason. Limit: names of
+//! [`NAME_BYTES_MAX`] bytes; Kopia's have 54 (33 before version 0.8).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,7 +32,8 @@ pub const WRITE_BYTES: usize = 64 * 1024;
 /// Numbers that a writer reserves at a time; what it does not use stays a hole of zeros on disk.
 const RESERVED_NUMBERS: u32 = 4096;
 
-/// Different names with the same 64-bit fingerprint that are told apart; two are a freak, eight an attack.
+/// Different names with the same 64-bit fingerprint that are told apart; two are a freak, eight an
+/// attack.
 const SAME_FINGERPRINT_MAX: usize = 8;
 
 /// Set in the table when the rest is the canonical number.
@@ -207,8 +210,8 @@ impl PackTable {
         Ok(name_of(&self.slot(number)?).to_vec())
     }
 
-    /// Calls `visit` with value and slot of every canonical number whose value is at least `first`, in the
-    /// spool's order: one sequential read of the spool.
+    /// Calls `visit` with value and slot of every canonical number whose value is at least `first`,
+    /// in the spool's order: one sequential read of the spool.
     pub fn for_each_valued(
         &self,
         first: u32,
@@ -226,7 +229,8 @@ impl PackTable {
         Ok(())
     }
 
-    /// Calls `visit` with number and slot of every canonical number: one sequential read of the spool.
+    /// Calls `visit` with number and slot of every canonical number: one sequential read of the
+    /// spool.
     pub fn for_each_canonical(
         &self,
         mut visit: impl FnMut(u32, &[u8]) -> Result<(), RepositoryError>,
@@ -319,7 +323,8 @@ pub fn name_of(slot: &[u8]) -> &[u8] {
     &slot[2..2 + length]
 }
 
-/// Returns a 64-bit fingerprint of a slot. Equal fingerprints are always compared, so it need not be strong.
+/// Returns a 64-bit fingerprint of a slot. Equal fingerprints are always compared, so it need not
+/// be strong.
 fn fingerprint(slot: &[u8]) -> u64 {
     slot.chunks_exact(8).fold(0, |hash: u64, word| {
         let word = u64::from_le_bytes(word.try_into().expect("pieces have 8 bytes"));

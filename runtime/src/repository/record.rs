@@ -1,14 +1,18 @@
-//! One index entry as a sortable record: its bytes in ascending order are Kopia's order, the winner first.
+//! One index entry as a sortable record: its bytes in ascending order are Kopia's order, the winner
+//! first.
 //!
 //! ```text
-//! target 1 | key H+1 | source 1 | rank 6 | pack 4 | offset 4 | packed length 4 | original length 4 | format 1
+//! target 1 | key H+1 | source 1 | rank 6 | pack 4 | offset 4
+//!     | packed length 4 | original length 4 | format 1
 //! ```
 //!
 //! * `target`: which of the sets that are made in one pass the entry belongs to.
 //! * `source`: which of the sets that are compared it comes from; 0 where nothing is compared.
-//! * `rank`: inverted time, then the deleted flag: later first, at the same second live before deleted.
-//! * `pack`: number of a name in [`super::pack_names`]. The last rule of the winner (the larger pack blob ID)
-//!   needs the name and is applied where records are merged; until then entries of equal rank are all kept.
+//! * `rank`: inverted time, then the deleted flag: later first, at the same second live before
+//!   deleted.
+//! * `pack`: number of a name in [`super::pack_names`]. The last rule of the winner (the larger
+//!   pack blob ID) needs the name and is applied where records are merged; until then entries of
+//!   equal rank are all kept.
 //! * what follows the pack makes the order total, so that equal inputs give equal outputs.
 //!
 //! Mirrors `contentInfoGreaterThanStruct` of Kopia's `repo/content/index/merged.go`.
@@ -192,7 +196,8 @@ mod tests {
             prop_assert_eq!((layout.target(&record), layout.source(&record)), (target, source));
         }
 
-        /// Goal: bytewise order of records of one content is Kopia's order, as far as it needs no pack name.
+        /// Goal: bytewise order of records of one content is Kopia's order, as far as it needs no
+        /// pack name.
         #[test]
         fn winner_first(a in fields(), b in fields()) {
             let layout = RecordLayout { key_bytes: 17 };

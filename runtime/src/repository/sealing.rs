@@ -1,8 +1,8 @@
 //! Seals a finished index blob on its way to the store: nothing of it is ever whole in memory.
 //!
-//! A thread reads the plaintext from scratch and encrypts it piece by piece while the store writes. With ECC
-//! the sealed bytes go through scratch once more, since all parity comes first. The source can be started
-//! again (a retried PUT) and then gives the same bytes: the nonce is chosen once.
+//! A thread reads the plaintext from scratch and encrypts it piece by piece while the store writes.
+//! With ECC the sealed bytes go through scratch once more, since all parity comes first. The source
+//! can be started again (a retried PUT) and then gives the same bytes: the nonce is chosen once.
 //! Memory: [`PIECES`] pieces of [`PIECE_BYTES`].
 
 use std::io;
@@ -163,7 +163,8 @@ impl SealedIndex {
         }
     }
 
-    /// Starts a thread that seals from the beginning. It ends by itself when nobody takes its pieces.
+    /// Starts a thread that seals from the beginning. It ends by itself when nobody takes its
+    /// pieces.
     fn start(&self) -> Receiver<io::Result<Vec<u8>>> {
         let (out, incoming) = sync_channel(PIECES);
         let image = Arc::clone(&self.image);

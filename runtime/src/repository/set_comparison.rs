@@ -1,7 +1,8 @@
-//! Compares index sets that should be equivalent: for every content, the best entry of each of them.
+//! Compares index sets that should be equivalent: for every content, the best entry of each of
+//! them.
 //!
-//! The sets are loaded with a source number each; one merge then shows them side by side. It proves that
-//! nothing is lost before superseded blobs are deleted, and finds what a poorer set hides.
+//! The sets are loaded with a source number each; one merge then shows them side by side. It proves
+//! that nothing is lost before superseded blobs are deleted, and finds what a poorer set hides.
 //! Memory: one record for each of at most 256 sources.
 
 use super::RepositoryError;

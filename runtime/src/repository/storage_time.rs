@@ -1,8 +1,9 @@
 //! The storage's clock: the only one by which ages of blobs may be judged.
 //!
-//! Kopia anchors a maintenance run by writing the schedule blob and reading its timestamp back. The same is
-//! done here: the schedule is written as it is, byte for byte, and a clock that is more than 5 minutes off ours
-//! stops the run. Mirrors `runExclusive` of Kopia's `repo/maintenance/maintenance_run.go`.
+//! Kopia anchors a maintenance run by writing the schedule blob and reading its timestamp back. The
+//! same is done here: the schedule is written as it is, byte for byte, and a clock that is more
+//! than 5 minutes off ours stops the run. Mirrors `runExclusive` of Kopia's
+//! `repo/maintenance/maintenance_run.go`.
 
 use std::time::Duration;
 

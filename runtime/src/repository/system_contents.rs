@@ -1,9 +1,9 @@
 //! Finds the maintenance parameters, and with them the owner, in the manifests.
 //!
-//! Manifests lie in contents with prefix `m`; each content holds many. Their index entries were put aside
-//! while the index was loaded. Two passes over the contents: the first collects manifests of type
-//! `maintenance`, the second the deletions and later versions of exactly those.
-//! Memory: one content of at most 16 MiB (a larger one is an error) and [`MANIFESTS_MAX`] manifests of this
+//! Manifests lie in contents with prefix `m`; each content holds many. Their index entries were put
+//! aside while the index was loaded. Two passes over the contents: the first collects manifests of
+//! type `maintenance`, the second the deletions and later versions of exactly those. Memory: one
+//! content of at most 16 MiB (a larger one is an error) and [`MANIFESTS_MAX`] manifests of this
 //! type. Mirrors Kopia's `maintenance_params.go` and `committed_manifest_manager.go`.
 
 use std::collections::BTreeMap;

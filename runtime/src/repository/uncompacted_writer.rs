@@ -1,9 +1,10 @@
 //! Writes new index entries while other clients are at work: the protocol for `xn` blobs.
 //!
-//! The race: a writer that takes long may put blobs into an epoch that others have settled and compacted
-//! meanwhile, and nobody would ever read them. So the write epoch is read no longer ago than the refresh
-//! frequency allows when a blob is put, and once more after the last: if the epoch is settled by then, the
-//! blobs are taken back and the write has failed. Mirrors `WriteIndex` of Kopia's `epoch_manager.go`.
+//! The race: a writer that takes long may put blobs into an epoch that others have settled and
+//! compacted meanwhile, and nobody would ever read them. So the write epoch is read no longer ago
+//! than the refresh frequency allows when a blob is put, and once more after the last: if the epoch
+//! is settled by then, the blobs are taken back and the write has failed. Mirrors `WriteIndex` of
+//! Kopia's `epoch_manager.go`.
 
 use crate::kopia::blob_id::{BlobId, session_id, xn_prefix};
 

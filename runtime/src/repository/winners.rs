@@ -1,8 +1,8 @@
 //! The winners of a merge: for every content of every target the one entry that counts.
 //!
-//! The sorter has dropped all entries of lower rank; what may be left of a content are entries of the same
-//! second and the same deleted flag. Of those the larger pack blob ID wins, then, to be deterministic, the
-//! smaller remaining bytes. Memory: two records.
+//! The sorter has dropped all entries of lower rank; what may be left of a content are entries of
+//! the same second and the same deleted flag. Of those the larger pack blob ID wins, then, to be
+//! deterministic, the smaller remaining bytes. Memory: two records.
 
 use std::cmp::Ordering;
 

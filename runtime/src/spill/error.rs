@@ -1,4 +1,7 @@
 //! What can go wrong between a record and the disk.
+//!
+//! A full disk and a used-up quota are told apart from other faults, with the numbers: they are the
+//! ones that a person can mend.
 
 use std::io;
 use std::path::PathBuf;

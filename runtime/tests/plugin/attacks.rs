@@ -1,4 +1,5 @@
 //! Hostile plugins that run: each is ended by the limit it attacks, and the host goes on.
+//! What each one attacks is its test's name; the code of the error is what the test claims.
 
 use std::time::Duration;
 

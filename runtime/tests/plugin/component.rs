@@ -1,4 +1,5 @@
 //! Makes components out of a few lines of WebAssembly text: honest around, hostile inside.
+//! The text has the form that the canonical ABI asks for, so that a test changes one thing only.
 
 /// Types of the interface, as they stand in a component.
 const TYPES: &str = r#"

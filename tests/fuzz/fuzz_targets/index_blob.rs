@@ -1,4 +1,5 @@
-//! Index blobs of both versions: every table, row, pack name and format, and headers of large blobs.
+//! Index blobs of both versions: every table, row, pack name and format, and headers of large
+//! blobs.
 //!
 //! Whatever an entry says, its pack name lies in the blob, or reading it is an error.
 

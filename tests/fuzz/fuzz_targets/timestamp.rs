@@ -1,4 +1,5 @@
-//! Times as Kopia's JSON has them: whatever the text, no panic; what is read is written and read again.
+//! Times as Kopia's JSON has them: whatever the text, no panic; what is read is written and read
+//! again.
 //!
 //! Kopia writes Go's RFC 3339 with any offset and up to nine fractional digits, and the zero time.
 

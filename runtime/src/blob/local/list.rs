@@ -4,10 +4,10 @@
 //! beginning of its IDs, which is below all of them; when it comes to the front it is opened and
 //! its own names join. So the order is exact for any layout, even when `p`, `pab` and files of the
 //! root interleave. Of a folder only the smallest [`WINDOW_NAMES`] that are still to come are kept;
-//! it is read again when they are used up. The walk is kept from page to page, so that the next page
-//! goes on where the last one ended. Memory: [`WINDOW_NAMES`] names for each level of folders, at
-//! most 2 MiB each, however many blobs there are. Time: a flat folder of n blobs costs n / 16,384
-//! readings of n names.
+//! it is read again when they are used up. The walk is kept from page to page, so that the next
+//! page goes on where the last one ended. Memory: [`WINDOW_NAMES`] names for each level of folders,
+//! at most 2 MiB each, however many blobs there are. Time: a flat folder of n blobs costs n /
+//! 16,384 readings of n names.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

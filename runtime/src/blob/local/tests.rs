@@ -1,4 +1,5 @@
 //! Tests of the folder: what is on the disk, what is foreign, what is refused.
+//! The contract that all stores keep is tested in `contract.rs`.
 
 use std::fs;
 use std::ops::ControlFlow;

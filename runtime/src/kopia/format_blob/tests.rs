@@ -1,4 +1,5 @@
 //! Tests of the format blob as a whole: made, opened, refused, rewritten.
+//! `samples.rs` does the same with blobs that real Kopia made.
 
 use std::time::Duration;
 

@@ -1,3 +1,6 @@
+//! Tests of the decoder: the reference vectors, real index blobs, and hostile bytes.
+//! `testdata/` has the decrypted index blobs of real Kopia that are read here.
+
 use proptest::prelude::*;
 
 use super::*;

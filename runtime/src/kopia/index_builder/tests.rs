@@ -1,3 +1,6 @@
+//! Tests of the encoder: the reference vectors, and bytes equal to those of real Kopia.
+//! Whatever is built here is also read back by the decoder.
+
 use proptest::prelude::*;
 
 use super::*;

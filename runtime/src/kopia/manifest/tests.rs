@@ -1,3 +1,6 @@
+//! Tests of manifest contents: real ones, odd ones, and those that must be refused.
+//! An entry that is skipped in silence would make its snapshot collectable.
+
 use super::*;
 use crate::clock::Timestamp;
 
@@ -68,7 +71,8 @@ fn a_cut_content_is_an_error() {
 #[test]
 fn names_match_without_case_and_unknown_fields_of_entries_are_skipped() {
     let json = r#"{"Entries":[{"ID":"a","Labels":{"type":"x","n":null},
-        "MODIFIED":"2026-01-01T01:00:00+01:00","new":[1,{"a":2}],"Data":{"k":1},"deleted":false,"id":null}]} trailing"#;
+        "MODIFIED":"2026-01-01T01:00:00+01:00","new":[1,{"a":2}],
+        "Data":{"k":1},"deleted":false,"id":null}]} trailing"#;
     let entries = read(json.as_bytes()).unwrap();
     assert_eq!(entries[0].id, "a");
     assert_eq!(entries[0].labels["n"], "");

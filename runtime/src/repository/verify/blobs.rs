@@ -57,7 +57,7 @@ impl DamagedBlobs {
             match input.blobs {
                 InputBlobs::Uncompacted(epoch) | InputBlobs::UncompactedBut(epoch, _) => {
                     let mut names = uncompacted.of_epoch(epoch)?;
-                    while !enough && let Some(blob) = names.next()? {
+                    while !enough && let Some(blob) = names.next_name()? {
                         enough = read(&blob)?;
                     }
                 }

@@ -102,7 +102,7 @@ impl<'a> PackUse<'a> {
             Ok(())
         })?;
         buffer.finish()?;
-        Ok(sorter.finish()?.into_merge()?)
+        Ok(sorter.finish()?.into_merge(false)?)
     }
 }
 

@@ -5,15 +5,10 @@
 #![cfg(feature = "plugins")]
 #![allow(clippy::unwrap_used)]
 
-#[path = "plugin/attacks.rs"]
 mod attacks;
-#[path = "plugin/builtin.rs"]
 mod builtin;
-#[path = "plugin/code.rs"]
 mod code;
-#[path = "plugin/component.rs"]
 mod component;
-#[path = "plugin/refused.rs"]
 mod refused;
 
 use std::path::{Path, PathBuf};
