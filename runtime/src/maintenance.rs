@@ -14,6 +14,7 @@ mod error;
 pub mod index_maintenance;
 pub mod index_plan;
 pub mod index_repair;
+mod index_survey;
 pub mod owner;
 pub mod rescue_unsettled;
 pub mod strategy;

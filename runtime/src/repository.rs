@@ -33,6 +33,8 @@ pub mod storage_time;
 pub mod system_contents;
 pub mod uncompacted_writer;
 pub mod verify;
+#[cfg(test)]
+mod views_tests;
 pub mod winners;
 
 pub use error::RepositoryError;

@@ -1,12 +1,13 @@
 //! External sort and merge: the floor that everything larger than memory stands on.
 //!
-//! A record is a byte string of fixed width whose **bytewise order is the sort order**; the caller encodes
-//! its keys so. Nothing here knows of Kopia. [`Scratch`] is the disk, [`Sorter`] takes records from several
-//! threads and leaves sorted [`Runs`], [`Merge`] reads them back as one ascending stream.
+//! A record is a byte string of fixed width whose **bytewise order is the sort order**; the caller
+//! encodes its keys so. Nothing here knows of Kopia. [`Scratch`] is the disk, [`Sorter`] takes
+//! records from several threads and leaves sorted [`Runs`], [`Merge`] reads them back as one
+//! ascending stream.
 //!
-//! Memory is fixed when a sorter is made: [`SortMemory`] says how much each phase holds, nothing grows
-//! with the number of records but a few bytes for each run. A sort that fits stays in memory and never
-//! touches the disk. No clock, no randomness, no environment: all of it is passed in.
+//! Memory is fixed when a sorter is made: [`SortMemory`] says how much each phase holds, nothing
+//! grows with the number of records but a few bytes for each run. A sort that fits stays in memory
+//! and never touches the disk. No clock, no randomness, no environment: all of it is passed in.
 
 mod books;
 mod cursor;

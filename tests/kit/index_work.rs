@@ -3,11 +3,14 @@
 //! What a command line would put together, without one: suites choose stores, clocks and memory.
 //! Scratch lies in a temporary directory that goes away with the value. Memory: the plan's.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use careen::blob::{LocalOptions, LocalStore, Storage};
 use careen::clock::{ManualClock, Randomness, SystemRandomness, Timestamp};
+use careen::kopia::blob_id::{BlobId, REPOSITORY};
+use careen::kopia::format_blob::{FORMAT_BLOB_BYTES_MAX, FormatBlob};
 use careen::maintenance::MaintenanceError;
 use careen::maintenance::index_maintenance;
 use careen::maintenance::index_plan::{Options, Report, Task};
@@ -32,8 +35,15 @@ pub struct Bench {
 impl Bench {
     /// Makes one with the smallest memory that Careen accepts.
     pub fn new() -> Self {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// The same with scratch below `parent`, for what must be a disk.
+    pub fn new_in(parent: &Path) -> Self {
         let memory = MemoryPlan::new(FLOOR_BYTES).expect("the floor is accepted");
-        let dir = tempfile::Builder::new().prefix("scratch-").tempdir();
+        let dir = tempfile::Builder::new()
+            .prefix("scratch-")
+            .tempdir_in(parent);
         Self {
             dir: dir.expect("a suite needs a directory for temporary files"),
             memory,
@@ -50,7 +60,8 @@ impl Bench {
         self
     }
 
-    /// Shrinks what is allocated whatever there is to do, so that thousands of runs take little time.
+    /// Shrinks what is allocated whatever there is to do, so that thousands of runs take little
+    /// time.
     #[must_use]
     pub fn quick(mut self) -> Self {
         self.memory.sort_buffer_bytes = 64 << 10;
@@ -102,6 +113,16 @@ impl Default for Bench {
 
 /// Opens the repository in a folder, with a clock that stands at `now` and stamps what is written.
 pub fn open(folder: &Path, password: &str, now: Timestamp) -> Result<Repository, RepositoryError> {
+    open_within(folder, password, now, 64 << 20)
+}
+
+/// The same with at most `unlock_memory_bytes` for deriving the key.
+pub fn open_within(
+    folder: &Path,
+    password: &str,
+    now: Timestamp,
+    unlock_memory_bytes: usize,
+) -> Result<Repository, RepositoryError> {
     let clock = Arc::new(ManualClock::new(now));
     let options = LocalOptions {
         clock_stamp: Some(clock.clone()),
@@ -110,12 +131,34 @@ pub fn open(folder: &Path, password: &str, now: Timestamp) -> Result<Repository,
     let store = LocalStore::open(folder, options)?;
     let options = OpenOptions {
         password: password.as_bytes().to_vec(),
-        unlock_memory_bytes: 64 << 20,
+        unlock_memory_bytes,
         clock,
         randomness: Arc::new(SystemRandomness),
     };
-    Repository::open(Storage::new(Arc::new(store)), &options)
+    let storage = Storage::new(Arc::new(store));
+    let unique_id = storage
+        .get_all(&BlobId::new(REPOSITORY), FORMAT_BLOB_BYTES_MAX)
+        .ok()
+        .and_then(|bytes| Some(FormatBlob::parse(&bytes).ok()?.unique_id));
+    let Some(unique_id) = unique_id else {
+        return Repository::open(storage, &options);
+    };
+    let name = (unique_id, password.to_owned());
+    let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(key) = keys.get(&name) {
+        return Repository::open_with_key(storage, key, &options);
+    }
+    let opened = Repository::open(storage, &options)?;
+    keys.insert(name, opened.format.format_encryption_key);
+    Ok(opened)
 }
+
+/// Keys that were derived already, by unique ID and password: a suite opens the same repositories
+/// again and again, and deriving a key takes a second in a debug build.
+static KEYS: Mutex<BTreeMap<KeyName, [u8; 32]>> = Mutex::new(BTreeMap::new());
+
+/// Unique ID of a repository, and password.
+type KeyName = (Vec<u8>, String);
 
 /// Returns the options of a run by Velero's owner; no tasks mean all.
 pub fn options(tasks: &[Task], unsettled: bool) -> Options {

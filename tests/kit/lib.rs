@@ -15,6 +15,7 @@ pub mod golden;
 pub mod index_work;
 pub mod kopia;
 mod notice;
+pub mod program;
 pub mod world;
 
 pub use notice::say_once;

@@ -6,6 +6,8 @@
 //! tells [`model`], by other rules than Careen's own code. Memory: the whole repository.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use careen::blob::{BlobStore, MemoryStore, Storage};
@@ -22,6 +24,8 @@ use careen::kopia::sealed_blob::BlobCrypto;
 use careen::repository::Repository;
 use serde_json::value::RawValue;
 
+use crate::data_dir::DataDir;
+
 pub mod model;
 
 /// The moment at which every world begins; blobs without a time of their own are put then.
@@ -35,6 +39,9 @@ const OVERHEAD: u32 = 28;
 
 /// The key that unlocks a world's format blob: deriving one from a password takes too long here.
 const FORMAT_KEY: [u8; 32] = [7; 32];
+
+/// The faster of Kopia's ways from a password to a key: 0.1 s.
+const KEY_ALGORITHM: &str = "pbkdf2-sha256-600000";
 
 /// One index entry, with the names in full.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,6 +128,8 @@ pub struct WorldOptions {
     pub index_version: u8,
     /// Parameters of the epochs.
     pub epochs: EpochParameters,
+    /// Password for other programs; without one nobody but the world can open it, and at once.
+    pub password: Option<&'static str>,
 }
 
 impl Default for WorldOptions {
@@ -132,6 +141,7 @@ impl Default for WorldOptions {
             ecc_percent: 0,
             index_version: 2,
             epochs: EpochParameters::default(),
+            password: None,
         }
     }
 }
@@ -146,6 +156,7 @@ pub struct World {
     /// Opens and seals them.
     pub crypto: BlobCrypto,
     options: WorldOptions,
+    key: [u8; 32],
     randomness: Arc<SeededRandomness>,
 }
 
@@ -166,10 +177,15 @@ impl World {
         }
         parts.index_version = options.index_version;
         parts.epochs = options.epochs.clone();
-        let format = parts.format_blob_with_key(&FORMAT_KEY);
+        let key = options.password.map_or(FORMAT_KEY, |password| {
+            parts.key_algorithm = KEY_ALGORITHM.to_owned();
+            let key = parts.format_encryption_key(password.as_bytes(), 1 << 20);
+            key.expect("PBKDF2 needs no memory")
+        });
+        let format = parts.format_blob_with_key(&key);
         let format = format.expect("a world is made of parameters that Kopia accepts");
-        let config = parts.blob_config_blob(&FORMAT_KEY, &BlobConfig::default());
-        let unlocked = unlock(&format);
+        let config = parts.blob_config_blob(&key, &BlobConfig::default());
+        let unlocked = unlock(&format, &key);
         let crypto = unlocked
             .blob_crypto()
             .expect("its algorithms are known to Kopia");
@@ -184,6 +200,7 @@ impl World {
             store,
             crypto,
             options,
+            key,
             randomness,
         };
         world.put_manifest();
@@ -208,7 +225,10 @@ impl World {
     /// Opens the repository on another store over the same blobs.
     pub fn repository_on(&self, store: Arc<dyn BlobStore>) -> Repository {
         let format = self.store.bytes(&BlobId::new(REPOSITORY));
-        let format = unlock(&format.expect("the format blob is never deleted"));
+        let format = unlock(
+            &format.expect("the format blob is never deleted"),
+            &self.key,
+        );
         Repository {
             storage: Storage::new(store),
             format: Arc::new(format),
@@ -300,6 +320,17 @@ impl World {
         everything(&self.storage())
     }
 
+    /// Writes every blob into an empty folder, in Kopia's layout, with its time.
+    pub fn write_to(&self, folder: &Path) -> io::Result<DataDir> {
+        let layout = r#"{"default":[1,3],"maxNonShardedLength":20}"#;
+        std::fs::write(folder.join(".shards"), layout)?;
+        let data = DataDir::open(folder)?;
+        for (name, (bytes, time)) in self.all() {
+            data.write(&name, &bytes, time)?;
+        }
+        Ok(data)
+    }
+
     /// Writes the maintenance manifest: one content in one pack, and the index blob that shows it.
     fn put_manifest(&self) {
         let params = MaintenanceParams {
@@ -386,8 +417,7 @@ pub fn everything(storage: &Storage) -> BTreeMap<String, (Vec<u8>, Timestamp)> {
     all
 }
 
-fn unlock(format: &[u8]) -> careen::kopia::format_blob::RepositoryFormat {
+fn unlock(format: &[u8], key: &[u8; 32]) -> careen::kopia::format_blob::RepositoryFormat {
     let blob = FormatBlob::parse(format).expect("a world's format blob is whole");
-    blob.unlock_with_key(&FORMAT_KEY)
-        .expect("its key is always the same")
+    blob.unlock_with_key(key).expect("it was sealed with it")
 }

@@ -36,10 +36,10 @@ use Outcome::{Harmless, Stopped, UnseenByTheIndex};
 const OUTCOMES: [(&str, Outcome); 24] = [
     ("intact", Harmless),
     ("missing-p-pack", Harmless),
-    // Directories are in it: index maintenance does not read them.
+    // The owner's manifest is in it.
     ("missing-q-pack", Stopped("blob-not-found")),
     ("truncated-index", Stopped("tag-mismatch")),
-    ("empty-index", Stopped("malformed")),
+    ("empty-index", Stopped("tag-mismatch")),
     ("flipped-index-byte", Stopped("tag-mismatch")),
     ("missing-index", UnseenByTheIndex),
     ("flipped-file-byte", Harmless),

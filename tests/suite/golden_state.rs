@@ -1,8 +1,8 @@
 //! Careen reads the golden repositories as real Kopia does.
 //!
-//! For every repository that Kopia made: format, contents (every field and the digest), blobs, index
-//! blobs in use and not, epochs, and the maintenance owner are what Kopia 0.23.1 says. The damaged
-//! ones are in `golden_state/damaged.rs`.
+//! For every repository that Kopia made: format, contents (every field and the digest), blobs,
+//! index blobs in use and not, epochs, and the maintenance owner are what Kopia 0.23.1 says. The
+//! damaged ones are in `golden_state/damaged.rs`.
 
 mod damaged;
 
@@ -25,6 +25,7 @@ use careen::repository::{OpenOptions, Repository, RepositoryError, Workspace};
 use careen::spill::{Scratch, ScratchOptions};
 use kit::contents::{ContentRow, difference, digest};
 use kit::golden::{Golden, NAMES};
+use kit::kopia::{self, IndexBlob, IndexEntry};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -332,5 +333,49 @@ fn assert_epochs(repository: &Repository, told: &Value, name: &str) {
         let own = own.map(|row| row.blob.to_string()).collect();
         assert_names(&own, blobs, name);
         assert!(!state.is_settled(epoch), "{name}");
+    }
+}
+
+/// Kopia itself, asked now, lists the same index blobs and prints the same entries.
+#[test]
+fn kopia_prints_the_same_entries() {
+    let Some(kopia) = kopia::newest() else {
+        return;
+    };
+    for name in ["old-epochs", "v1-v0index"] {
+        let golden = Golden::open(name);
+        let repository = open(golden.path(), golden.password(), golden.now()).unwrap();
+        let owner = golden.maintenance_owner();
+        let client = kopia
+            .connect(golden.path(), golden.password(), owner)
+            .unwrap();
+        let active = index_blobs(&repository).into_iter();
+        let active = active.filter(|row| row.state == IndexBlobState::Active);
+        let blob = |row: IndexBlobRow| IndexBlob {
+            id: row.blob.to_string(),
+            length: row.length_bytes,
+            time: row.timestamp,
+        };
+        let mut active: Vec<IndexBlob> = active.map(blob).collect();
+        active.sort();
+        assert_eq!(active, client.index_list(false).unwrap(), "{name}");
+        let (mut entries, desk) = (Vec::new(), Desk::new());
+        let options = InspectOptions::default();
+        inspect(&repository, &desk.workspace, &options, &mut |row| {
+            let time = row.timestamp.to_string();
+            entries.push(IndexEntry {
+                content: row.content.to_string(),
+                deleted: row.deleted,
+                time: time.replace('T', " ").replace('Z', ".000 UTC"),
+                pack: row.pack.to_string(),
+                offset: row.pack_offset.into(),
+                packed_length: row.packed_length.into(),
+                index_blob: row.blob.to_string(),
+            });
+            true
+        })
+        .unwrap();
+        entries.sort();
+        assert_eq!(entries, client.index_inspect(&[]).unwrap(), "{name}");
     }
 }

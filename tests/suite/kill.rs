@@ -2,9 +2,9 @@
 //!
 //! Each scenario is played undisturbed and its storage operations are counted. Then it is played
 //! again and again, and the process dies after every single operation; a put or deletion under way
-//! has happened or not, as the seed says. Whatever is stored then, every reader must see what it saw
-//! before, whichever of several complete sets it takes. Then the scenario is played to its end: view
-//! and index blobs must be those of the undisturbed play, up to random suffixes.
+//! has happened or not, as the seed says. Whatever is stored then, every reader must see what it
+//! saw before, whichever of several complete sets it takes. Then the scenario is played to its end:
+//! view and index blobs must be those of the undisturbed play, up to random suffixes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -70,8 +70,8 @@ impl Scenario {
     }
 }
 
-/// Checks what a reader sees in the middle: nothing that it saw before is gone, and nothing is there
-/// that the whole scenario would not show.
+/// Checks what a reader sees in the middle: nothing that it saw before is gone, and nothing is
+/// there that the whole scenario would not show.
 fn check_reader(scenario: &Scenario, promise: &Promise, moment: &str) {
     for (choice, before) in CHOICES.into_iter().zip(&promise.before) {
         let view = scenario.view(choice);

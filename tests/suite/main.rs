@@ -12,5 +12,7 @@ mod damaged;
 mod golden_state;
 mod judges;
 mod kill;
+mod kopia_oracle;
+mod memory_cgroup;
 mod merge_model;
 mod tidy;

@@ -1,11 +1,11 @@
 //! Merging index blobs gives, for every content, the entry that Kopia's rule picks; nothing else is
 //! lost and nothing is added.
 //!
-//! Random entries (equal seconds, tombstones, ties that only the pack's name decides, the same entry
-//! in several blobs, several formats, long lengths) go into random index blobs of several epochs.
-//! All epochs are merged in one round with buffers so small that sorts spill and merges cascade;
-//! what was written is decoded and compared with a map. Where one shard is written its bytes must be
-//! those of the plain index builder.
+//! Random entries (equal seconds, tombstones, ties that only the pack's name decides, the same
+//! entry in several blobs, several formats, long lengths) go into random index blobs of several
+//! epochs. All epochs are merged in one round with buffers so small that sorts spill and merges
+//! cascade; what was written is decoded and compared with a map. Where one shard is written its
+//! bytes must be those of the plain index builder.
 
 use std::collections::BTreeMap;
 
@@ -98,7 +98,8 @@ fn entry(version: u8) -> impl Strategy<Value = Entry> {
                 entry.offset = [32, 4000, (1 << 30) - 1][place as usize];
                 entry.packed_length = packed;
                 entry.original_length = if version == 1 { packed - 28 } else { original };
-                // The format follows from what the order looks at: otherwise equal entries have no order.
+                // The format follows from what the order looks at: otherwise equal entries have no
+                // order.
                 let kind = (u64::from(place) + pack) % 4;
                 entry.format_version = [3, 3, 2, 1][kind as usize];
                 entry.compression = if version == 1 {

@@ -20,6 +20,7 @@ use super::{BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, ScannedB
 use crate::clock::{SharedClock, Timestamp};
 use crate::kopia::blob_id::BlobId;
 
+mod ahead;
 mod layout;
 mod list;
 mod scan;
@@ -27,7 +28,9 @@ mod scan;
 mod tests;
 mod write;
 
+use ahead::OpenedAhead;
 use layout::{Layout, SHARDS_FILE};
+use list::LastPage;
 
 /// Deepest nesting of folders that is followed; Kopia's layouts have two levels.
 const FOLDER_DEPTH_MAX: usize = 64;
@@ -56,6 +59,8 @@ pub struct LocalStore {
     root: PathBuf,
     layout: Layout,
     options: LocalOptions,
+    ahead: OpenedAhead,
+    last_page: LastPage,
 }
 
 impl LocalStore {
@@ -69,6 +74,8 @@ impl LocalStore {
             root: root.to_owned(),
             layout,
             options,
+            ahead: OpenedAhead::default(),
+            last_page: LastPage::default(),
         })
     }
 
@@ -98,6 +105,8 @@ impl LocalStore {
                 root: root.to_owned(),
                 layout,
                 options,
+                ahead: OpenedAhead::default(),
+                last_page: LastPage::default(),
             }),
         }
     }
@@ -174,8 +183,10 @@ fn stat_blob(path: &Path, id: &BlobId) -> Result<Option<BlobMetadata>, BlobError
 #[async_trait]
 impl BlobStore for LocalStore {
     async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
-        let path = self.path(id)?;
-        let file = File::open(path).map_err(|error| blob_error("get", id, error))?;
+        let file = match self.ahead.take(id).filter(|_| offset == 0) {
+            Some(file) => file,
+            None => File::open(self.path(id)?).map_err(|error| blob_error("get", id, error))?,
+        };
         let mut filled = 0;
         while filled < into.len() {
             // Behind the largest offset there is nothing, and the system would call it an error.
@@ -194,6 +205,18 @@ impl BlobStore for LocalStore {
         Ok(filled)
     }
 
+    fn will_need(&self, ids: &[&BlobId]) {
+        for id in ids {
+            // What cannot be opened now is an error when it is read.
+            if let Ok(file) = self
+                .path(id)
+                .and_then(|path| File::open(path).map_err(|error| blob_error("get", id, error)))
+            {
+                self.ahead.put((*id).clone(), file);
+            }
+        }
+    }
+
     async fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
         stat_blob(&self.path(id)?, id)?.ok_or_else(|| BlobError::not_found(id))
     }
@@ -205,7 +228,14 @@ impl BlobStore for LocalStore {
         limit: usize,
     ) -> Result<Vec<BlobMetadata>, BlobError> {
         check_limit(prefix, limit)?;
-        list::list(&self.root, &self.layout, prefix, after, limit)
+        list::list(
+            &self.root,
+            &self.layout,
+            prefix,
+            after,
+            limit,
+            &self.last_page,
+        )
     }
 
     async fn scan(

@@ -107,6 +107,10 @@ macro_rules! retry {
 
 #[async_trait]
 impl<S: BlobStore> BlobStore for RetryingStore<S> {
+    fn will_need(&self, ids: &[&BlobId]) {
+        self.store.will_need(ids);
+    }
+
     async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
         retry!(self, self.store.get(id, offset, into))
     }

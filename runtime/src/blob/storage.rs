@@ -117,6 +117,11 @@ impl Storage {
         }
     }
 
+    /// Tells that these blobs will be read soon.
+    pub fn will_need(&self, ids: &[&BlobId]) {
+        self.shared.store.will_need(ids);
+    }
+
     /// Returns length and timestamp of a blob.
     pub fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
         add(&self.shared.counts.gets, 1);

@@ -77,6 +77,11 @@ pub trait BlobStore: Send + Sync + Debug {
     /// An offset at or behind the end gives 0. Errors: `NotFound`.
     async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError>;
 
+    /// Tells that these blobs will be read soon, from their first byte; a store may get ready for it.
+    ///
+    /// Never waits and never fails. Many small files are read several times faster so.
+    fn will_need(&self, _ids: &[&BlobId]) {}
+
     /// Returns length and timestamp. Errors: `NotFound`.
     async fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError>;
 
@@ -127,6 +132,10 @@ pub trait BlobStore: Send + Sync + Debug {
 
 #[async_trait]
 impl<S: BlobStore + ?Sized> BlobStore for Arc<S> {
+    fn will_need(&self, ids: &[&BlobId]) {
+        (**self).will_need(ids);
+    }
+
     async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
         (**self).get(id, offset, into).await
     }

@@ -4,32 +4,25 @@
 //! Every step can be repeated: a crash anywhere leaves a repository that readers read as before, and the next
 //! run finds what is left to do. Mirrors the epoch tasks of Kopia's `repo/maintenance/maintenance_run.go`.
 
-use crate::clock::{Stopwatch, Timestamp};
+use crate::clock::Stopwatch;
 use crate::repository::epochs::EpochState;
-use crate::repository::index_gaps::check_nothing_vanished;
 use crate::repository::index_load::Loaded;
-use crate::repository::index_names::UncompactedNames;
 use crate::repository::system_contents::maintenance_params;
 use crate::repository::{Repository, RepositoryError, Workspace};
 
 use super::MaintenanceError;
-use super::advance_epoch::{EpochBlobs, advance_epoch};
-use super::cleanup_epoch_markers::{cleanup_epoch_markers, stale_markers};
+use super::advance_epoch::advance_epoch;
+use super::cleanup_epoch_markers::cleanup_epoch_markers;
 use super::compact_epochs::{Output, TARGETS_MAX, WrittenSet, load_round, write_round};
 use super::delete_superseded_epoch_indexes::delete_superseded;
-use super::index_plan::{Advance, EpochWork, Options, Plan, Report, Rescue, Task, TaskReport};
+use super::index_plan::{Options, Plan, Report, Task, TaskReport};
 use super::index_repair::check_sets;
-use super::rescue_unsettled::{finish_rescue, plan_rescues};
-use super::strategy::{EPOCH_ROWS_MAX, EpochRow, SHARD_ENTRIES_MAX, Splitting, SplittingQuestion};
+use super::index_survey::Survey;
+use super::rescue_unsettled::finish_rescue;
+use super::strategy::Splitting;
 
 /// Fresh listings after which a vanished blob is an error.
 const ATTEMPTS_MAX: u32 = 10;
-
-/// Blobs of an epoch that are looked at to estimate its bytes.
-const SAMPLED_BLOBS: u64 = 32;
-
-/// Scratch for each stored byte of index: records, rows and names, 2.6 times measured.
-const SCRATCH_FACTOR: u64 = 3;
 
 /// Makes the plan. Writes nothing.
 pub fn plan(
@@ -70,109 +63,7 @@ pub fn run(
     }
 }
 
-/// The plan, with what it was made from.
-struct Survey {
-    state: EpochState,
-    uncompacted: UncompactedNames,
-    cut: Option<Timestamp>,
-    plan: Plan,
-}
-
 impl Survey {
-    fn make(
-        repository: &Repository,
-        workspace: &Workspace,
-        strategy: &mut dyn Splitting,
-        options: &Options,
-    ) -> Result<Self, MaintenanceError> {
-        if !repository.format.epochs.enabled {
-            return Err(MaintenanceError::IndexManagerV0);
-        }
-        let state = EpochState::load(&repository.storage)?;
-        let uncompacted = UncompactedNames::scan(&repository.storage, workspace)?;
-        check_nothing_vanished(&state, &uncompacted)?;
-        let mut notes = Vec::new();
-        let compact = epochs_to_compact(&state, &uncompacted, &mut notes);
-        let compact = if options.wants(Task::CompactSingleEpoch) {
-            compact
-        } else {
-            Vec::new()
-        };
-        let write = state.write_epoch;
-        let mut newest: Option<Timestamp> = None;
-        let mut current = EpochBlobs::default();
-        for epoch in write.saturating_sub(1)..=write + 1 {
-            let blobs = EpochBlobs::list(repository, epoch)?;
-            if blobs.count > 0 {
-                newest = newest.max(Some(blobs.newest));
-            }
-            if epoch == write {
-                current = blobs;
-            }
-        }
-        let parameters = &repository.format.epochs;
-        let cut = newest.map(|newest| newest.minus(parameters.cleanup_safety_margin));
-        let advance = options.wants(Task::AdvanceEpoch).then(|| {
-            let (advance, because) = current.should_advance(parameters);
-            Advance { advance, because }
-        });
-        let (markers, watermarks) = stale_markers(&state, cut);
-        let wants_markers = options.wants(Task::CleanupEpochMarkers);
-        let question = question(repository, &state, &uncompacted, &compact);
-        let answer = strategy.split(&question)?;
-        answer
-            .check(&question)
-            .map_err(|reason| super::strategy::StrategyError::Refused {
-                strategy: strategy.describe(),
-                reason,
-            })?;
-        let superseded = superseded(&state, &uncompacted, cut);
-        let wants_superseded = options.wants(Task::DeleteSupersededEpochIndexes);
-        let rescue = if options.unsettled {
-            plan_rescues(&state, &uncompacted)?
-        } else {
-            vec![]
-        };
-        let mut plan = Plan {
-            tasks: Task::ALL
-                .into_iter()
-                .filter(|task| options.wants(*task))
-                .collect(),
-            write_epoch: write,
-            last_settled: state.last_settled(),
-            chain_end: state.chain_end(),
-            compact: work(&uncompacted, &compact),
-            advance,
-            join: if options.wants(Task::GenerateEpochRangeIndex) {
-                answer.joins
-            } else {
-                vec![]
-            },
-            rescue,
-            markers: if wants_markers { markers } else { vec![] },
-            watermarks: if wants_markers { watermarks } else { vec![] },
-            superseded: if wants_superseded {
-                work(&uncompacted, &superseded)
-            } else {
-                vec![]
-            },
-            cut,
-            strategy: strategy.describe(),
-            strategy_reason: answer.reason,
-            shard_entries: answer.shard_entries,
-            scratch_bytes: 0,
-            notes,
-            memory: workspace.memory,
-        };
-        estimate(repository, &state, &uncompacted, &mut plan)?;
-        Ok(Self {
-            state,
-            uncompacted,
-            cut,
-            plan,
-        })
-    }
-
     fn execute(
         self,
         repository: &Repository,
@@ -198,7 +89,8 @@ impl Survey {
         self.join(repository, workspace, &mut report)?;
         if !self.plan.markers.is_empty() || !self.plan.watermarks.is_empty() {
             let watch = Stopwatch::start();
-            let (markers, watermarks) = cleanup_epoch_markers(repository, &self.state, self.cut)?;
+            let (markers, watermarks) =
+                cleanup_epoch_markers(repository, &self.state, self.plan.cut)?;
             let what = format!("deleted {markers} markers and {watermarks} watermarks");
             let mut done = task(Task::CleanupEpochMarkers.name(), what, &watch);
             done.deleted = (markers + watermarks) as u64;
@@ -247,6 +139,8 @@ impl Survey {
             .filter(|rescue| rescue.needs_merge());
         let open = open.map(|rescue| Output::Uncompacted(rescue.work.epoch));
         let outputs: Vec<Output> = singles.chain(open).collect();
+        // Before anything is loaded: it needs the same memory.
+        check_sets(repository, workspace, &self.state, &self.uncompacted)?;
         let rounds = outputs.chunks(TARGETS_MAX);
         let rounds: Vec<&[Output]> = if outputs.is_empty() {
             vec![&[]]
@@ -262,7 +156,6 @@ impl Survey {
                 .push(("load", watch.elapsed().as_millis() as u64));
             if number == 0 {
                 report.owner = check_owner(repository, &loaded, options)?;
-                check_sets(repository, workspace, &self.state, &self.uncompacted)?;
             }
             if round.is_empty() {
                 break;
@@ -323,162 +216,6 @@ pub(super) fn check_owner(
     let recorded = params.map(|params| params.owner).unwrap_or_default();
     options.owner.check(&recorded)
 }
-
-/// Returns the settled epochs that have no set yet, up to the first empty one.
-fn epochs_to_compact(
-    state: &EpochState,
-    uncompacted: &UncompactedNames,
-    notes: &mut Vec<String>,
-) -> Vec<u64> {
-    let mut epochs = Vec::new();
-    let Some(last) = state.last_settled() else {
-        return epochs;
-    };
-    for epoch in state.chain_end()..=last {
-        if state.single(epoch).is_some() {
-            continue;
-        }
-        if uncompacted.blobs(epoch) == 0 {
-            notes.push(format!(
-                "epoch {epoch} is empty: nothing above it is compacted until a range covers it, \
-                 since older clients stumble over such a gap"
-            ));
-            break;
-        }
-        epochs.push(epoch);
-    }
-    epochs
-}
-
-/// Returns epochs whose set has replaced their uncompacted blobs for long enough.
-fn superseded(
-    state: &EpochState,
-    uncompacted: &UncompactedNames,
-    cut: Option<Timestamp>,
-) -> Vec<u64> {
-    let Some(cut) = cut else { return Vec::new() };
-    let replaced = |epoch: u64| {
-        state.is_settled(epoch) && state.single(epoch).is_some_and(|set| set.newest() < cut)
-    };
-    uncompacted
-        .epochs
-        .keys()
-        .copied()
-        .filter(|epoch| replaced(*epoch))
-        .collect()
-}
-
-fn question(
-    repository: &Repository,
-    state: &EpochState,
-    uncompacted: &UncompactedNames,
-    compact: &[u64],
-) -> SplittingQuestion {
-    let small = |epoch: u64| u32::try_from(epoch).unwrap_or(u32::MAX);
-    let end = state.chain_end();
-    let settled = state.last_settled().filter(|last| *last >= end);
-    let epochs = settled
-        .into_iter()
-        .flat_map(|last| end..=last)
-        .take(EPOCH_ROWS_MAX);
-    let row = |epoch| match state.single(epoch) {
-        Some(set) => EpochRow {
-            epoch: small(epoch),
-            blobs: set.count,
-            bytes: set.blobs.iter().map(|blob| blob.length).sum(),
-            compacted: true,
-        },
-        None => EpochRow {
-            epoch: small(epoch),
-            blobs: u32::try_from(uncompacted.blobs(epoch)).unwrap_or(u32::MAX),
-            bytes: 0,
-            compacted: compact.contains(&epoch),
-        },
-    };
-    SplittingQuestion {
-        write_epoch: small(state.write_epoch),
-        chain_end: small(end),
-        last_settled: state.last_settled().map(small),
-        full_checkpoint_frequency: repository.format.epochs.full_checkpoint_frequency,
-        shard_entries_max: SHARD_ENTRIES_MAX,
-        epochs: epochs.map(row).collect(),
-    }
-}
-
-fn work(uncompacted: &UncompactedNames, epochs: &[u64]) -> Vec<EpochWork> {
-    let row = |epoch: &u64| EpochWork {
-        epoch: *epoch,
-        blobs: uncompacted.blobs(*epoch),
-        bytes: 0,
-    };
-    epochs.iter().map(row).collect()
-}
-
-/// Fills in the bytes of the plan's epochs, from a sample of their blobs, and the scratch that they need.
-fn estimate(
-    repository: &Repository,
-    state: &EpochState,
-    uncompacted: &UncompactedNames,
-    plan: &mut Plan,
-) -> Result<(), RepositoryError> {
-    let rescued = plan
-        .rescue
-        .iter_mut()
-        .map(|rescue: &mut Rescue| &mut rescue.work);
-    for work in plan
-        .compact
-        .iter_mut()
-        .chain(&mut plan.superseded)
-        .chain(rescued)
-    {
-        work.bytes = estimate_epoch(repository, uncompacted, work.epoch)?;
-    }
-    let sum = |work: &[EpochWork]| work.iter().map(|work| work.bytes).sum::<u64>();
-    let round = sum(&plan.compact)
-        + plan
-            .rescue
-            .iter()
-            .map(|rescue| rescue.work.bytes)
-            .sum::<u64>();
-    let set_bytes = |epoch: u64| -> u64 {
-        state
-            .single(epoch)
-            .map_or(0, |set| set.blobs.iter().map(|blob| blob.length).sum())
-    };
-    let compacted = |range: &super::strategy::EpochRange| -> u64 {
-        (u64::from(range.min)..=u64::from(range.max))
-            .map(set_bytes)
-            .sum()
-    };
-    let join = plan.join.iter().map(compacted).sum::<u64>() + sum(&plan.compact);
-    let join = if plan.join.is_empty() { 0 } else { join };
-    let proof = plan
-        .superseded
-        .iter()
-        .map(|work| work.bytes + set_bytes(work.epoch))
-        .sum();
-    plan.scratch_bytes = round.max(join).max(proof) * SCRATCH_FACTOR;
-    Ok(())
-}
-
-fn estimate_epoch(
-    repository: &Repository,
-    uncompacted: &UncompactedNames,
-    epoch: u64,
-) -> Result<u64, RepositoryError> {
-    let mut names = uncompacted.of_epoch(epoch)?;
-    let (mut looked, mut bytes) = (0, 0);
-    while looked < SAMPLED_BLOBS
-        && let Some(blob) = names.next()?
-    {
-        if let Ok(metadata) = repository.storage.metadata(&blob) {
-            bytes += metadata.length;
-            looked += 1;
-        }
-    }
-    Ok(uncompacted.blobs(epoch) * bytes.checked_div(looked).unwrap_or(0))
-}
-
 pub(super) fn task(name: &'static str, what: String, watch: &Stopwatch) -> TaskReport {
     TaskReport {
         task: name,

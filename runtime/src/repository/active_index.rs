@@ -1,9 +1,9 @@
 //! The complete index as a reader uses it, with epochs or without: what all views load.
 //!
-//! Kopia's clients find the blobs in two ways, by epochs (`xn`, `xs`, `xr`) or by compaction logs (`n`, `m`).
-//! Here both become a list of inputs for [`load`]; left-overs of the other way are never among them.
-//! Memory: the names that both ways hold, bounded there. Mirrors `ListActiveIndexBlobs` of Kopia's two
-//! managers in `repo/content/indexblob`.
+//! Kopia's clients find the blobs in two ways, by epochs (`xn`, `xs`, `xr`) or by compaction logs
+//! (`n`, `m`). Here both become a list of inputs for [`load`]; left-overs of the other way are
+//! never among them. Memory: the names that both ways hold, bounded there. Mirrors
+//! `ListActiveIndexBlobs` of Kopia's two managers in `repo/content/indexblob`.
 
 use super::epochs::EpochState;
 use super::index_load::{Input, InputBlobs, Loaded, Strictness, load};
@@ -67,6 +67,23 @@ impl ActiveIndex {
         }
     }
 
+    /// Loads all of them. A blob that is gone is [`RepositoryError::Vanished`]: time for a fresh
+    /// listing.
+    pub fn load(
+        &self,
+        repository: &Repository,
+        workspace: &Workspace,
+        target: Option<u8>,
+        strictness: Strictness,
+    ) -> Result<Loaded, RepositoryError> {
+        let progress = &workspace.progress;
+        progress.begin("read the index", "index blobs", None);
+        let (names, inputs) = (&self.uncompacted, self.inputs(target));
+        let loaded = load(repository, workspace, names, &inputs, strictness);
+        progress.end();
+        loaded
+    }
+
     /// Returns up to which second tombstones are as if absent; never without epochs.
     pub fn watermark_seconds(&self) -> Option<i64> {
         match &self.source {
@@ -84,8 +101,8 @@ impl ActiveIndex {
     }
 }
 
-/// Finds and loads the complete index. A blob that vanishes meanwhile (another client at work) is a fresh
-/// start, at most [`ATTEMPTS_MAX`] times.
+/// Finds and loads the complete index. A blob that vanishes meanwhile (another client at work) is
+/// a fresh start, at most [`ATTEMPTS_MAX`] times.
 pub fn load_active(
     repository: &Repository,
     workspace: &Workspace,
@@ -94,14 +111,8 @@ pub fn load_active(
 ) -> Result<(ActiveIndex, Loaded), RepositoryError> {
     with_fresh_listings(|| {
         let active = ActiveIndex::find(repository, workspace)?;
-        let inputs = active.inputs(target);
-        let progress = &workspace.progress;
-        progress.begin("read the index", "index blobs", None);
-        let names = &active.uncompacted;
-        let loaded = load(repository, workspace, names, &inputs, strictness);
-        progress.end();
-        drop(inputs);
-        Ok((active, loaded?))
+        let loaded = active.load(repository, workspace, target, strictness)?;
+        Ok((active, loaded))
     })
 }
 

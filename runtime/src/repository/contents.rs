@@ -1,11 +1,13 @@
-//! Lists the contents of a repository: for each the index entry that counts, in the order of content IDs.
+//! Lists the contents of a repository: for each the index entry that counts, in the order of
+//! content IDs.
 //!
-//! Tombstones up to the deletion watermark are left out, after the winner is chosen: they hide older entries
-//! first. The names of packs lie in scratch in another order than the contents, so a batch of contents looks
-//! them up together, ascending; on a disk that is one sweep instead of a seek for each.
+//! Tombstones up to the deletion watermark are left out, after the winner is chosen: they hide
+//! older entries first. The names of packs lie in scratch in another order than the contents, so a
+//! batch of contents looks them up together, ascending; on a disk that is one sweep instead of a
+//! seek for each.
 //!
-//! Memory: a load, then a merge and one batch ([`BATCH_CONTENTS`]) of 4.2 MB; what a merge in two threads has.
-//! Mirrors `listContents` of Kopia's `repo/content/committed_content_index.go`.
+//! Memory: a load, then a merge and one batch ([`BATCH_CONTENTS`]) of 4.2 MB; what a merge in two
+//! threads has. Mirrors `listContents` of Kopia's `repo/content/committed_content_index.go`.
 
 use std::borrow::Cow;
 use std::fmt;

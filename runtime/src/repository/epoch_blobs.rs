@@ -1,4 +1,5 @@
-//! The uncompacted blobs of one epoch, as far as ages and sizes go; and whether writers should go on.
+//! The uncompacted blobs of one epoch, as far as ages and sizes go; and whether writers should go
+//! on.
 //!
 //! All times are storage timestamps, so no client's clock matters. Memory: four numbers.
 //! Mirrors Kopia's `internal/epoch/epoch_advance.go`.

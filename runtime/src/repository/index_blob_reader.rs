@@ -1,9 +1,9 @@
 //! Reads single index blobs entry by entry, as they are: nothing is merged, sorted or left out.
 //!
-//! For looking at blobs and for finding the damaged ones among many; loads do their own reading, in several
-//! threads. A blob that is larger than the plan's buffer goes through scratch.
-//! Memory: one blob ([`crate::memory::MemoryPlan::blob_bytes`]), twice with ECC. Invariant: no entry is shown
-//! before the tag of its blob was verified.
+//! For looking at blobs and for finding the damaged ones among many; loads do their own reading,
+//! in several threads. A blob that is larger than the plan's buffer goes through scratch. Memory:
+//! one blob ([`crate::memory::MemoryPlan::blob_bytes`]), twice with ECC. Invariant: no entry is
+//! shown before the tag of its blob was verified.
 
 use std::cell::RefCell;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! Epochs of which a reader would silently go on with fewer entries, since index blobs are gone.
 //!
-//! Kopia does not look: without a complete set it takes the uncompacted blobs that are listed, whatever there
-//! are. But the names tell how many blobs a set has, and nobody writes to a settled epoch any more, so there
-//! a set with gaps is a loss. Maintenance stops on it, verification reports it. Memory: one gap.
+//! Kopia does not look: without a complete set it takes the uncompacted blobs that are listed,
+//! whatever there are. But the names tell how many blobs a set has, and nobody writes to a settled
+//! epoch any more, so there a set with gaps is a loss. Maintenance stops on it, verification
+//! reports it. Memory: one gap.
 
 use super::RepositoryError;
 use super::epochs::EpochState;

@@ -1,11 +1,13 @@
 //! The index blobs (`n`) of a repository without epochs, and which of them a reader uses.
 //!
-//! A compaction writes new blobs and then a log (`m`) of what went in and came out; a log counts when all its
-//! outputs are listed, and then its inputs do not. The blob by which an upgrade stops old clients is none.
+//! A compaction writes new blobs and then a log (`m`) of what went in and came out; a log counts
+//! when all its outputs are listed, and then its inputs do not. The blob by which an upgrade stops
+//! old clients is none.
 //!
-//! Memory: every name, at most [`BLOBS_MAX`], and while the logs are read their IDs, at most [`LOG_IDS_MAX`]:
-//! 15 MB together. Kopia merges such blobs as soon as there are eight small ones, so real repositories have
-//! some hundred. Mirrors Kopia's `repo/content/indexblob/index_blob_manager_v0.go`.
+//! Memory: every name, at most [`BLOBS_MAX`], and while the logs are read their IDs, at most
+//! [`LOG_IDS_MAX`]: 15 MB together. Kopia merges such blobs as soon as there are eight small ones,
+//! so real repositories have some hundred. Mirrors Kopia's
+//! `repo/content/indexblob/index_blob_manager_v0.go`.
 
 use std::collections::HashSet;
 
@@ -118,8 +120,8 @@ fn too_many(what: &'static str, maximum: usize) -> RepositoryError {
     RepositoryError::TooMany { what, maximum }
 }
 
-/// Finds the compactions whose entries are gone. An output that a later compaction took in is not missing,
-/// nor is an input that another one replaced.
+/// Finds the compactions whose entries are gone. An output that a later compaction took in is not
+/// missing, nor is an input that another one replaced.
 fn lost_compactions(
     names: &[BlobId],
     log_names: &[BlobId],

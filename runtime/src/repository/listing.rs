@@ -1,8 +1,9 @@
 //! Lists the index blobs of a repository, used and unused, with what each of them is.
 //!
-//! The rows come in the order of blob IDs, straight from the store's listings: however many there are, one
-//! page is held, besides the state of the epochs ([`super::epochs`]) or of the compaction logs. Mirrors
-//! `kopia index list --superseded`, which leaves out incomplete sets and what nobody reads.
+//! The rows come in the order of blob IDs, straight from the store's listings: however many there
+//! are, one page is held, besides the state of the epochs ([`super::epochs`]) or of the compaction
+//! logs. Mirrors `kopia index list --superseded`, which leaves out incomplete sets and what nobody
+//! reads.
 
 use std::fmt;
 
@@ -27,7 +28,8 @@ pub enum IndexBlobState {
     Active,
     /// Others replace it.
     Superseded,
-    /// Its set has missing blobs, so readers do not use it: a writer at work, a crashed one, or damage.
+    /// Its set has missing blobs, so readers do not use it: a writer at work, a crashed one, or
+    /// damage.
     Incomplete,
     /// Readers do not look for it: of the other index manager, or of an epoch that has not begun.
     Ignored,
@@ -209,7 +211,8 @@ fn uncompacted_state(state: &EpochState, epochs: &[u64], epoch: u64) -> IndexBlo
     }
 }
 
-/// Returns whether readers use a range of the chain; not one of a single epoch ([`EpochState::selection`]).
+/// Returns whether readers use a range of the chain; not one of a single epoch
+/// ([`EpochState::selection`]).
 fn is_read(state: &EpochState, range: (u64, u64)) -> bool {
     state.chain.contains(&range) && range.1 > range.0
 }

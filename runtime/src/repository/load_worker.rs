@@ -5,6 +5,7 @@
 //! need them, fail the load.
 
 use crate::kopia::FormatError;
+use crate::kopia::blob_id::BlobId;
 use crate::kopia::content_id::ContentId;
 use crate::kopia::encryption::OVERHEAD_BYTES;
 use crate::kopia::index_blob::{ContentFormat, IndexBlob, IndexEntry, KeyOrder, PackRef, refusal};
@@ -83,6 +84,8 @@ impl<'s, 'i> Worker<'s, 'i> {
             if tasks.is_empty() {
                 break;
             }
+            let soon: Vec<&BlobId> = tasks.iter().map(|task| &task.blob).collect();
+            self.shared.repository.storage.will_need(&soon);
             for task in tasks.drain(..) {
                 self.blob(&task, &mut stored, &mut ecc)?;
                 self.shared.workspace.progress.advance(1);

@@ -50,19 +50,32 @@ pub struct Repository {
 impl Repository {
     /// Opens the repository in `storage`.
     pub fn open(storage: Storage, options: &OpenOptions) -> Result<Self, RepositoryError> {
-        let format_blob = match storage.get_all(&BlobId::new(REPOSITORY), FORMAT_BLOB_BYTES_MAX) {
-            Ok(bytes) => FormatBlob::parse(&bytes)?,
-            Err(error) if error.is_not_found() => {
-                return Err(RepositoryError::NoRepository {
-                    location: storage.location(),
-                });
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let format_blob = read_format_blob(&storage)?;
         let format = format_blob.unlock(&options.password, options.unlock_memory_bytes)?;
+        Self::open_format(storage, &format_blob, format, options)
+    }
+
+    /// Opens it with the password key of an earlier [`Repository::open`] (in its format); the password is not
+    /// looked at.
+    pub fn open_with_key(
+        storage: Storage,
+        format_encryption_key: &[u8; 32],
+        options: &OpenOptions,
+    ) -> Result<Self, RepositoryError> {
+        let format_blob = read_format_blob(&storage)?;
+        let format = format_blob.unlock_with_key(format_encryption_key)?;
+        Self::open_format(storage, &format_blob, format, options)
+    }
+
+    fn open_format(
+        storage: Storage,
+        format_blob: &FormatBlob,
+        format: RepositoryFormat,
+        options: &OpenOptions,
+    ) -> Result<Self, RepositoryError> {
         check_upgrade_lock(&format, &options.clock)?;
         let blob_config = match storage.get_all(&BlobId::new(BLOB_CONFIG), FORMAT_BLOB_BYTES_MAX) {
-            Ok(bytes) => BlobConfig::parse(&bytes, &format_blob, &format.format_encryption_key)?,
+            Ok(bytes) => BlobConfig::parse(&bytes, format_blob, &format.format_encryption_key)?,
             Err(error) if error.is_not_found() => BlobConfig::default(),
             Err(error) => return Err(error.into()),
         };
@@ -87,6 +100,16 @@ impl Repository {
         let mut bytes = [0; N];
         self.randomness.fill(&mut bytes);
         bytes
+    }
+}
+
+fn read_format_blob(storage: &Storage) -> Result<FormatBlob, RepositoryError> {
+    match storage.get_all(&BlobId::new(REPOSITORY), FORMAT_BLOB_BYTES_MAX) {
+        Ok(bytes) => Ok(FormatBlob::parse(&bytes)?),
+        Err(error) if error.is_not_found() => Err(RepositoryError::NoRepository {
+            location: storage.location(),
+        }),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -64,14 +64,10 @@ pub fn put_index(
     Ok((name, stored))
 }
 
-/// Returns how a blob is to be put: with the repository's retention, where its prefix is under it.
+/// Returns how a blob is to be put: with the repository's retention, where its name is under it.
 pub fn put_options(repository: &Repository, name: &BlobId) -> PutOptions {
-    const RETAINED: [&str; 5] = ["n", "x", "p", "q", "kopia.repository"];
-    let retained = RETAINED
-        .iter()
-        .any(|prefix| name.as_str().starts_with(prefix));
     let config = &repository.blob_config;
-    let on = config.retention_on() && (retained || name.as_str() == "kopia.blobcfg");
+    let on = config.retention_on() && Retention::applies_to(name);
     let retention = on.then(|| Retention {
         mode: config.retention_mode.clone().unwrap_or_default(),
         until: repository.clock.now().plus(config.retention_period),

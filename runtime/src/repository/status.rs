@@ -1,9 +1,10 @@
 //! `careen status`: what a repository is, how its index stands, and what is due.
 //!
-//! Decides nothing; what is due follows Kopia's rules, the plan of a run follows the strategy's. The owner
-//! lies in a manifest, which costs one read of the whole index; where damage keeps us from it, the rest is
-//! shown all the same. Memory: a load; one row an epoch ([`super::epochs::SETS_MAX`]). What is shown of lists
-//! that can grow is the newest [`SHOWN_MAX`] and totals.
+//! Decides nothing; what is due follows Kopia's rules, the plan of a run follows the strategy's.
+//! The owner lies in a manifest, which costs one read of the whole index; where damage keeps us
+//! from it, the rest is shown all the same. Memory: a load; one row an epoch
+//! ([`super::epochs::SETS_MAX`]). What is shown of lists that can grow is the newest [`SHOWN_MAX`]
+//! and totals.
 
 mod text;
 mod work;
@@ -40,7 +41,8 @@ pub struct Status {
     pub unique_id: String,
     /// How it is stored.
     pub format: FormatStatus,
-    /// Who maintains it; none when nobody is recorded, or when `owner_problem` says why it is not known.
+    /// Who maintains it; none when nobody is recorded, or when `owner_problem` says why it is not
+    /// known.
     pub owner: Option<String>,
     /// Why the owner could not be read: the index or the manifests are damaged.
     pub owner_problem: Option<String>,
@@ -208,10 +210,9 @@ pub fn status(repository: &Repository, workspace: &Workspace) -> Result<Status, 
         }
         IndexSource::V0(set) => (None, Some(v0_status(set))),
     };
-    drop(active);
     let is_whole = epochs.as_ref().is_none_or(|epochs| epochs.gaps.total == 0)
         && v0.as_ref().is_none_or(|v0| v0.lost_compactions == 0);
-    let (owner, owner_problem) = match owner(repository, workspace) {
+    let (owner, owner_problem) = match owner(repository, workspace, &active) {
         Ok(None) if !is_whole => (None, Some("index blobs are gone".to_owned())),
         Ok(owner) => (owner, None),
         Err(error @ RepositoryError::Spill(_)) => return Err(error),
@@ -250,8 +251,15 @@ pub fn status(repository: &Repository, workspace: &Workspace) -> Result<Status, 
 fn owner(
     repository: &Repository,
     workspace: &Workspace,
+    active: &ActiveIndex,
 ) -> Result<Option<String>, RepositoryError> {
-    let (_, loaded) = load_active(repository, workspace, None, Strictness::ForReading)?;
+    let strictness = Strictness::ForReading;
+    let loaded = match active.load(repository, workspace, None, strictness) {
+        Err(RepositoryError::Vanished { .. }) => {
+            load_active(repository, workspace, None, strictness)?.1
+        }
+        loaded => loaded?,
+    };
     let params = maintenance_params(repository, &loaded)?;
     let owner = params.map(|params| params.owner);
     Ok(owner.filter(|owner| !owner.is_empty()))

@@ -1,12 +1,14 @@
 //! `careen verify --index`: reads the whole index and proves that it is whole. Writes nothing.
 //!
-//! What is wrong is data, not an error: one finding for each, counted all, the first [`FINDINGS_MAX`] kept.
-//! The usual case reads every index blob once; only where something is damaged are the blobs read one by one
-//! to find which. Memory: that of a load and then a merge; tables of packs are in scratch.
+//! What is wrong is data, not an error: one finding for each, counted all, the first
+//! [`FINDINGS_MAX`] kept. The usual case reads every index blob once; only where something is
+//! damaged are the blobs read one by one to find which. Memory: that of a load and then a merge;
+//! tables of packs are in scratch.
 //!
-//! What is checked: tags, form and order of every index blob that readers use, entries that a client would
-//! refuse, gaps in sets, equality of all sets for the same epochs, superseded blobs against their sets, and
-//! that every content lies inside a pack blob that is there (as Kopia's `content verify`).
+//! What is checked: tags, form and order of every index blob that readers use, entries that a
+//! client would refuse, gaps in sets, equality of all sets for the same epochs, superseded blobs
+//! against their sets, and that every content lies inside a pack blob that is there (as Kopia's
+//! `content verify`).
 
 mod blobs;
 mod packs;
@@ -116,7 +118,7 @@ impl Verification<'_> {
                 report.index_manager = "V0";
                 for lost in &set.lost {
                     let text = format!(
-                        "its output {} is gone, and so are {} of its inputs: their entries are lost",
+                        "its output {} is gone and so are {} of its inputs: entries are lost",
                         lost.output, lost.inputs
                     );
                     report.add("lost-compaction", Some(lost.log.to_string()), None, text);
@@ -132,8 +134,8 @@ impl Verification<'_> {
         }
     }
 
-    /// Loads what readers use. Damaged blobs are found one by one and left out; nothing when there are too
-    /// many of them.
+    /// Loads what readers use. Damaged blobs are found one by one and left out; nothing when there
+    /// are too many of them.
     fn load(&self, report: &mut VerifyReport) -> Result<Option<Loaded>, RepositoryError> {
         match self.load_inputs(&self.inputs(), Strictness::ForWriting) {
             Ok(loaded) => return Ok(Some(loaded)),

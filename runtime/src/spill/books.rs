@@ -1,7 +1,8 @@
-//! The books of one sort, shared by its threads: which runs exist, which buffers are open, which files are free.
+//! The books of one sort, shared by its threads: which runs exist, which buffers are open, which
+//! files are free.
 //!
-//! Taken under a mutex only when a run is finished, so once in 100,000 records. A file belongs to one
-//! writer at a time and is handed on, so descriptors are as many as threads, not as runs.
+//! Taken under a mutex only when a run is finished, so once in 100,000 records. A file belongs to
+//! one writer at a time and is handed on, so descriptors are as many as threads, not as runs.
 //! Memory: 48 bytes a run up to `RUNS_MAX`, and the samples.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -104,7 +105,8 @@ impl Books {
         self.write_kept(kept)
     }
 
-    /// Keeps a sorted buffer of `bytes` in memory, if a merge would have memory for all that is kept.
+    /// Keeps a sorted buffer of `bytes` in memory, if a merge would have memory for all that is
+    /// kept.
     ///
     /// It would not once anything is on disk: then everything goes there.
     pub(super) fn may_keep(&self, bytes: usize) -> bool {
@@ -112,7 +114,8 @@ impl Books {
         state.runs.is_empty() && state.fits_a_merge(&self.memory, 1, bytes)
     }
 
-    /// Takes a run that stays in memory. Its samples were taken before, so that it may be written later.
+    /// Takes a run that stays in memory. Its samples were taken before, so that it may be written
+    /// later.
     pub(super) fn add_kept(&self, run: Run, samples: &mut RunSamples) {
         let mut state = self.state();
         samples.end_run(&mut state.samples);

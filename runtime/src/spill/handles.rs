@@ -1,13 +1,15 @@
 //! Sorting handles instead of records: the inner loop of every sort.
 //!
-//! A handle is one `u64`: the window of key bits where the records of the buffer begin to differ, then the
-//! record's position in as few bits as the buffer needs. Comparing two handles is comparing two numbers; for
-//! 120,000 hashes 47 bits of window leave no ties, so records themselves are read once, in the end.
+//! A handle is one `u64`: the window of key bits where the records of the buffer begin to differ,
+//! then the record's position in as few bits as the buffer needs. Comparing two handles is
+//! comparing two numbers; for 120,000 hashes 47 bits of window leave no ties, so records themselves
+//! are read once, in the end.
 //!
-//! First pass: the bits that all records share are skipped (a target byte, a prefix byte). Second: handles go
-//! to up to 2^13 buckets by their first bits, placed where they belong at once, so no second array is needed.
-//! Third: each bucket, some 16 handles, is sorted as numbers. Records that tie in the whole window are sorted
-//! again by the window where *they* begin to differ, and so on: at most once for every four bytes of a record.
+//! First pass: the bits that all records share are skipped (a target byte, a prefix byte). Second:
+//! handles go to up to 2^13 buckets by their first bits, placed where they belong at once, so no
+//! second array is needed. Third: each bucket, some 16 handles, is sorted as numbers. Records that
+//! tie in the whole window are sorted again by the window where *they* begin to differ, and so on:
+//! at most once for every four bytes of a record.
 //!
 //! Memory: none of its own; 8 bytes a record and the counts belong to the sort buffer.
 
@@ -17,10 +19,12 @@ use super::shape::{BUCKET_BITS_MAX, SortShape};
 const COMPARE_MAX: usize = 24;
 /// Average size of a bucket is 2^3 to 2^4: insertion sort, in one or two cache lines.
 const BUCKET_SIZE_BITS: u32 = 4;
-/// Marks a handle whose record must be compared with the one before: it may be a duplicate or a loser.
+/// Marks a handle whose record must be compared with the one before: it may be a duplicate or a
+/// loser.
 const TIED: u64 = 1 << 63;
 
-/// The records of a buffer, as the order sees them. `bytes` reaches 16 bytes behind the last record.
+/// The records of a buffer, as the order sees them. `bytes` reaches 16 bytes behind the last
+/// record.
 pub(super) struct Records<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) shape: &'a SortShape,
@@ -61,7 +65,8 @@ impl Records<'_> {
         &self.bytes[position * width..][..width]
     }
 
-    /// Returns 16 bytes of a record from `byte` on, as a number; bytes behind the record may follow.
+    /// Returns 16 bytes of a record from `byte` on, as a number; bytes behind the record may
+    /// follow.
     ///
     /// Those only decide between records that are equal to their ends, where no order is wrong.
     #[inline]
@@ -77,7 +82,8 @@ impl Records<'_> {
         (bits & !window.position_mask()) | position as u64
     }
 
-    /// Returns the first bit, from byte `from` on, in which the records at `positions` are not all equal.
+    /// Returns the first bit, from byte `from` on, in which the records at `positions` are not all
+    /// equal.
     fn first_difference(
         &self,
         from: usize,
@@ -218,7 +224,8 @@ pub(super) fn position(handle: u64) -> usize {
     (handle & !TIED) as usize
 }
 
-/// Returns whether the record of an ordered handle may be a duplicate of, or lose to, the one kept before.
+/// Returns whether the record of an ordered handle may be a duplicate of, or lose to, the one kept
+/// before.
 #[inline]
 pub(super) fn may_lose(handle: u64) -> bool {
     handle & TIED != 0
@@ -291,9 +298,13 @@ mod tests {
             check(shape, &rows);
         }
 
-        /// A common start of any length before and inside the records, then few differences far behind.
+        /// A common start of any length before and inside the records, then few differences far
+        /// behind.
         #[test]
-        fn deep_differences(start in 0_usize..60, tails in prop::collection::vec(any::<[u8; 2]>(), 1..200)) {
+        fn deep_differences(
+            start in 0_usize..60,
+            tails in prop::collection::vec(any::<[u8; 2]>(), 1..200),
+        ) {
             let rows: Vec<Vec<u8>> = tails
                 .iter()
                 .map(|tail| {
@@ -307,7 +318,8 @@ mod tests {
         }
     }
 
-    /// Enough records for all bucket counts; one bucket holds nearly everything in half of the cases.
+    /// Enough records for all bucket counts; one bucket holds nearly everything in half of the
+    /// cases.
     #[test]
     fn many_records() {
         let mut state = 1_u64;

@@ -20,8 +20,8 @@ pub enum Joined<'a> {
 
 /// Calls `each` for every record of both streams, in the order of their first `key_bytes`.
 ///
-/// The left stream may have several records of a key, each comes with the right one; the right stream must
-/// have one at most, further ones come as `Right`. The first error ends the join.
+/// The left stream may have several records of a key, each comes with the right one; the right
+/// stream must have one at most, further ones come as `Right`. The first error ends the join.
 pub fn join<E: From<SpillError>>(
     left: &mut Merge,
     right: &mut Merge,

@@ -1,8 +1,9 @@
 //! Tables of numbers in mapped scratch files: random access that lives in reclaimable page cache.
 //!
-//! Some tables grow with the repository and are read at random (pack number to final number, some 4 bytes a
-//! pack). In anonymous memory they would count against the plan for ever. Mapped, the kernel keeps what is
-//! hot, writes out what is not, and takes the pages back when it must: slower then, but never killed.
+//! Some tables grow with the repository and are read at random (pack number to final number, some 4
+//! bytes a pack). In anonymous memory they would count against the plan for ever. Mapped, the
+//! kernel keeps what is hot, writes out what is not, and takes the pages back when it must: slower
+//! then, but never killed.
 //!
 //! One of the two files with `unsafe`. Cost: address space, page cache, `4 * len` bytes of scratch.
 
@@ -16,8 +17,8 @@ use super::SpillError;
 use super::scratch::{Scratch, ScratchFile};
 
 const ENTRY_BYTES: u64 = 4;
-/// Above this a table does not stay in the cache of a small cgroup as a whole, and reading ahead around each
-/// entry only evicts others. Below, reading ahead brings it back in few requests.
+/// Above this a table does not stay in the cache of a small cgroup as a whole, and reading ahead
+/// around each entry only evicts others. Below, reading ahead brings it back in few requests.
 const READ_AHEAD_MAX_BYTES: u64 = 8 << 20;
 const FILL_BYTES: usize = 16 << 10;
 
@@ -31,7 +32,8 @@ pub struct MappedU32 {
 }
 
 impl MappedU32 {
-    /// Makes a table of `len` entries, all `fill`. Errors: `Full`, `Io`, `Plan` when it cannot be addressed.
+    /// Makes a table of `len` entries, all `fill`. Errors: `Full`, `Io`, `Plan` when it cannot be
+    /// addressed.
     pub fn create(scratch: &Scratch, len: u64, fill: u32) -> Result<Self, SpillError> {
         let bytes = len.max(1).checked_mul(ENTRY_BYTES);
         let addressable = bytes.and_then(|bytes| usize::try_from(bytes).ok().map(|n| (bytes, n)));
@@ -46,11 +48,12 @@ impl MappedU32 {
         if fill != 0 {
             write_fill(&file, bytes, fill)?;
         }
-        // SAFETY: the file was made for this table, has no name any more and its descriptor never leaves
-        // this struct, so nobody else can write or cut it while it is mapped. It is `map_bytes` long and
-        // allocated to its end, so touching a page finds neither the end of the file nor a full disk.
-        // (Copy-on-write file systems may need new blocks for allocated ones; a disk that fills up between
-        // would end the process by SIGBUS, which is no unsoundness.)
+        // SAFETY: the file was made for this table, has no name any more and its descriptor never
+        // leaves this struct, so nobody else can write or cut it while it is mapped. It is
+        // `map_bytes` long and allocated to its end, so touching a page finds neither the end of
+        // the file nor a full disk. (Copy-on-write file systems may need new blocks for allocated
+        // ones; a disk that fills up between would end the process by SIGBUS, which is no
+        // unsoundness.)
         let map = unsafe { MmapOptions::new().len(map_bytes).map_mut(file.file()) };
         let map =
             map.map_err(|error| SpillError::io(format!("map a table of {bytes} bytes"), error))?;
@@ -102,9 +105,10 @@ impl MappedU32 {
 
     #[inline]
     fn entries(&self) -> &[AtomicU32] {
-        // SAFETY: a mapping starts on a page, so it is aligned for u32; it holds at least `len` entries, all
-        // of whose bytes are initialised (zeros or `fill`); it lives as long as `self`. It is only ever read
-        // and written through these atomics, so a shared slice of them races with nothing.
+        // SAFETY: a mapping starts on a page, so it is aligned for u32; it holds at least `len`
+        // entries, all of whose bytes are initialised (zeros or `fill`); it lives as long as
+        // `self`. It is only ever read and written through these atomics, so a shared slice of them
+        // races with nothing.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast::<AtomicU32>(), self.len) }
     }
 }

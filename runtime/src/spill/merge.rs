@@ -1,18 +1,20 @@
 //! Merging sorted runs into one ascending stream: a tournament of losers.
 //!
-//! The tree has one node for each run; a node is the first 16 bytes of a record as a number, and its run. When a
-//! record is taken, the next of its run plays against the losers on its way up: log2(runs) comparisons of
-//! numbers without branches. Records themselves are compared only when their 16 bytes are equal.
+//! The tree has one node for each run; a node is the first 16 bytes of a record as a number, and
+//! its run. When a record is taken, the next of its run plays against the losers on its way up:
+//! log2(runs) comparisons of numbers without branches. Records themselves are compared only when
+//! their 16 bytes are equal.
 //!
-//! Duplicates and losers of groups are dropped on the way, so the stream has what a single sort would have.
-//! Memory: one window for each run (`run_read_bytes`), 32 bytes a node, one record; fixed when it is opened.
+//! Duplicates and losers of groups are dropped on the way, so the stream has what a single sort
+//! would have. Memory: one window for each run, 32 bytes a node, one record, and what the kernel
+//! reads ahead for each run: `run_read_bytes` together. Fixed when it is opened.
 
-use std::hint::select_unpredictable;
+use std::hint::{black_box, select_unpredictable};
 
 use super::SpillError;
-use super::cursor::{Behind, Cursor};
+use super::cursor::{Behind, Cursor, Reads};
 use super::run::Run;
-use super::shape::{PADDING_BYTES, SortMemory, SortShape};
+use super::shape::{PADDING_BYTES, SortMemory, SortShape, window_bytes};
 
 /// Which part of the runs a merge reads, and how.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,6 +25,9 @@ pub struct MergeOptions<'a> {
     pub upper: Option<&'a [u8]>,
     /// Drops the page cache behind it: right when the runs are read once and memory is small.
     pub drop_behind: bool,
+    /// Merges of these runs that are open at the same time and share the memory of one; 0 counts as
+    /// 1.
+    pub share: usize,
 }
 
 /// An ascending stream of records, lent one by one.
@@ -71,7 +76,12 @@ impl Merge {
             "more runs than the merge has buffers for"
         );
         let width = shape.record_bytes;
-        let most = (memory.run_read_bytes / width).max(1) as u64;
+        let piece_bytes = (memory.run_read_bytes / options.share.max(1)).max(width);
+        let most = (window_bytes(piece_bytes) / width).max(1) as u64;
+        let reads = Reads {
+            piece_bytes,
+            behind,
+        };
         let mut cursors = Vec::with_capacity(runs.len());
         let mut end = 0;
         for run in runs {
@@ -84,7 +94,7 @@ impl Merge {
             if first < last {
                 let start = end;
                 end += (last - first).min(most) as usize * width;
-                cursors.push(Cursor::new(run.clone(), first..last, start..end, behind));
+                cursors.push(Cursor::new(run.clone(), first..last, start..end, reads));
             }
         }
         let mut merge = Self {
@@ -104,7 +114,8 @@ impl Merge {
 
     /// Returns the next record, or `None` at the end. The record is lent until the next call.
     ///
-    /// Errors: `Io`; after one every call is an error, so that no part of a stream passes for the whole.
+    /// Errors: `Io`; after one every call is an error, so that no part of a stream passes for the
+    /// whole.
     #[allow(clippy::should_implement_trait)] // it lends, which an iterator cannot
     #[inline]
     pub fn next(&mut self) -> Result<Option<&[u8]>, SpillError> {
@@ -138,7 +149,11 @@ impl Merge {
                 self.current_key = key;
                 self.has_current = true;
             }
-            cursor.step(width);
+            cursor.step();
+            // Touches the next record of this run: with many runs the processor does not guess that
+            // it is needed soon. Nothing waits for the value.
+            let after = (cursor.position + 2 * width).min(self.windows.len() - 1);
+            black_box(self.windows[after]);
             if cursor.is_done() {
                 self.refill(run)?;
             }
@@ -161,7 +176,7 @@ impl Merge {
 
     #[cold]
     fn refill(&mut self, run: u32) -> Result<(), SpillError> {
-        let result = self.cursors[run as usize].refill(&mut self.windows, self.keys.width);
+        let result = self.cursors[run as usize].refill(&mut self.windows);
         if result.is_err() {
             self.failed = true;
             self.has_current = false;
@@ -177,7 +192,8 @@ impl Merge {
         if runs == 0 {
             return Ok(());
         }
-        // Winners of all nodes; leaf `r` is at `runs + r`, the children of node `i` at `2i` and `2i + 1`.
+        // Winners of all nodes; leaf `r` is at `runs + r`, the children of node `i` at `2i` and `2i
+        // + 1`.
         let mut winners = vec![Node { key: 0, run: 0 }; runs];
         winners.extend((0..runs as u32).map(|run| self.leaf(run)));
         let mut tree = winners[..runs].to_vec();

@@ -1,8 +1,8 @@
 //! One sorted run: a piece of a scratch file, or a sort buffer that never had to be written.
 //!
-//! A merge sees no difference: it reads consecutive records into its own window. Several runs follow each other
-//! in one file, so that files and descriptors do not grow with the number of runs.
-//! Memory: 48 bytes a run on disk; a kept run holds its buffer, cut to what it needs.
+//! A merge sees no difference: it reads consecutive records into its own window. Several runs
+//! follow each other in one file, so that files and descriptors do not grow with the number of
+//! runs. Memory: 48 bytes a run on disk; a kept run holds its buffer, cut to what it needs.
 
 use std::sync::Arc;
 
@@ -57,6 +57,11 @@ impl Run {
         self.records
     }
 
+    /// Returns the width of a record.
+    pub(super) fn record_bytes(&self) -> usize {
+        self.width
+    }
+
     /// Returns the bytes of memory that it holds.
     pub(super) fn memory_bytes(&self) -> usize {
         match &self.place {
@@ -80,20 +85,29 @@ impl Run {
         }
     }
 
-    /// Asks the kernel to read `bytes` from record `first` on ahead.
-    pub(super) fn will_need(&self, first: u64, bytes: usize) {
+    /// Asks the kernel to read records `first` to `end`, or to the end of the run, ahead.
+    pub(super) fn will_need(&self, first: u64, end: u64) {
         if let Place::File { file, .. } = &self.place {
-            let bytes = ((self.records - first) * self.width as u64).min(bytes as u64);
-            file.will_need(self.offset_of(first), bytes);
+            let records = end.min(self.records).saturating_sub(first);
+            file.will_need(self.offset_of(first), records * self.width as u64);
         }
     }
 
-    /// Returns where in the file releasing starts when records before `first` are not ours to release.
+    /// Tells the kernel to read what it is asked for and nothing else.
+    pub(super) fn expect_scattered_reads(&self) {
+        if let Place::File { file, .. } = &self.place {
+            file.expect_scattered_reads();
+        }
+    }
+
+    /// Returns where in the file releasing starts when records before `first` are not ours to
+    /// release.
     pub(super) fn release_start(&self, first: u64) -> u64 {
         self.offset_of(first).next_multiple_of(PAGE_BYTES)
     }
 
-    /// Lets go of everything from `released` to record `end`: its disk space, or only its page cache.
+    /// Lets go of everything from `released` to record `end`: its disk space, or only its page
+    /// cache.
     pub(super) fn release(&self, released: &mut u64, end: u64, punch: bool) {
         let end = self.offset_of(end) & !(PAGE_BYTES - 1);
         if let Place::File { file, .. } = &self.place
@@ -107,7 +121,8 @@ impl Run {
         }
     }
 
-    /// Returns the number of records that are smaller than `bound`, which may be shorter than a record.
+    /// Returns the number of records that are smaller than `bound`, which may be shorter than a
+    /// record.
     pub(super) fn lower_bound(&self, bound: &[u8]) -> Result<u64, SpillError> {
         let block = (SEARCH_BYTES / self.width).max(1) as u64;
         let mut record = vec![0; self.width * block as usize];

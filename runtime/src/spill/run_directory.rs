@@ -1,16 +1,17 @@
 //! The run directory: one fresh, locked directory for each run, inside the scratch directory given.
 //!
-//! Scratch files are unlinked as soon as they are created, so a run that is killed leaves its directory with
-//! nothing but `lock` in it, and the kernel has given the disk space back. The next run removes such leftovers.
+//! Scratch files are unlinked as soon as they are created, so a run that is killed leaves its
+//! directory with nothing but `lock` in it, and the kernel has given the disk space back. The next
+//! run removes such leftovers.
 //!
-//! Why the lock cannot be mistaken, step by step: the owner creates `lock-new`, locks it, then renames it to
-//! `lock`. A sweeper looks only at directories with a `lock`, so it never sees one that is not locked yet; it
-//! takes the lock itself, checks that the name still belongs to the file it locked, and only then removes.
-//! Two sweepers exclude each other by the same lock. The kernel drops the lock with the last descriptor, so
-//! `kill -9` frees it.
+//! Why the lock cannot be mistaken, step by step: the owner creates `lock-new`, locks it, then
+//! renames it to `lock`. A sweeper looks only at directories with a `lock`, so it never sees one
+//! that is not locked yet; it takes the lock itself, checks that the name still belongs to the file
+//! it locked, and only then removes. Two sweepers exclude each other by the same lock. The kernel
+//! drops the lock with the last descriptor, so `kill -9` frees it.
 //!
-//! Never touched: other names, symbolic links, directories of another user, without a `lock`, or with
-//! anything in them that a run did not make. No memory cost.
+//! Never touched: other names, symbolic links, directories of another user, without a `lock`, or
+//! with anything in them that a run did not make. No memory cost.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,8 @@ pub(super) struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Makes `careen-run-<16 hex>` in `parent`, which must be an open directory at `path`, and locks it.
+    /// Makes `careen-run-<16 hex>` in `parent`, which must be an open directory at `path`, and
+    /// locks it.
     pub(super) fn create(parent: Dir, path: &Path, random: [u8; 8]) -> Result<Self, SpillError> {
         let name = format!("{NAME_START}{}", hex::encode(random));
         let path = path.join(&name);
@@ -92,7 +94,8 @@ impl RunDirectory {
 }
 
 impl Drop for RunDirectory {
-    /// Removes the directory. What cannot be removed is left for the next run; nothing can be reported here.
+    /// Removes the directory. What cannot be removed is left for the next run; nothing can be
+    /// reported here.
     fn drop(&mut self) {
         let _ = self.dir.remove_file(LOCK);
         let _ = self.parent.remove_dir(&self.name);
@@ -295,7 +298,8 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_secs(60));
     }
 
-    /// `kill -9` of a run: while it lives its directory is safe, afterwards the next sweep removes it.
+    /// `kill -9` of a run: while it lives its directory is safe, afterwards the next sweep removes
+    /// it.
     #[test]
     fn a_killed_run_leaves_nothing_for_long() {
         let parent = tempfile::tempdir().unwrap();

@@ -1,8 +1,10 @@
-//! Samples of the keys of a sort, kept while runs are written, to cut the key space into equal parts.
+//! Samples of the keys of a sort, kept while runs are written, to cut the key space into equal
+//! parts.
 //!
-//! Each run keeps at most 64, at equal distances; all runs together at most 2,048: beyond, they are replaced by
-//! 1,024 quantiles of themselves. Keys are cut to 32 bytes and never beyond the group, so that a boundary
-//! never separates records that compete. Memory: at most 40 bytes a sample, 80 KiB; twice that while thinning.
+//! Each run keeps at most 64, at equal distances; all runs together at most 2,048: beyond, they are
+//! replaced by 1,024 quantiles of themselves. Keys are cut to 32 bytes and never beyond the group,
+//! so that a boundary never separates records that compete. Memory: at most 40 bytes a sample, 80
+//! KiB; twice that while thinning.
 
 use super::shape::SortShape;
 
@@ -105,7 +107,8 @@ impl Samples {
             .resize(self.keys.len() / self.key_bytes, weight);
     }
 
-    /// Replaces all samples by `count` of them that stand for equal shares, each in the middle of its share.
+    /// Replaces all samples by `count` of them that stand for equal shares, each in the middle of
+    /// its share.
     fn thin(&mut self, count: usize) {
         let samples = self.sorted();
         let total: u64 = self.weights.iter().sum();
@@ -133,7 +136,8 @@ impl Samples {
         samples
     }
 
-    /// Returns the key below which about `part / parts` of all records are; empty when there are none.
+    /// Returns the key below which about `part / parts` of all records are; empty when there are
+    /// none.
     pub(super) fn split_key(&self, parts: usize, part: usize) -> Vec<u8> {
         let samples = self.sorted();
         let total: u64 = samples.iter().map(|(_, weight)| weight).sum();

@@ -1,11 +1,13 @@
 //! Scratch: disk that stands in for memory, with a quota and an account of what is used.
 //!
-//! Everything is inside one run directory (see `run_directory.rs`) that is locked while it is used and removed
-//! afterwards. A scratch directory in memory (tmpfs) is refused: it would fill the cgroup that it is there to
-//! spare. A task asks [`Scratch::require`] before it starts, so that a full disk is found before the work.
+//! Everything is inside one run directory (see `run_directory.rs`) that is locked while it is used
+//! and removed afterwards. A scratch directory in memory (tmpfs) is refused: it would fill the
+//! cgroup that it is there to spare. A task asks [`Scratch::require`] before it starts, so that a
+//! full disk is found before the work.
 //!
-//! Invariant: `used_bytes` is the sum of the lengths of the living scratch files, less what was punched out
-//! of them, and never above the quota. Memory: one small allocation, and one for each open file.
+//! Invariant: `used_bytes` is the sum of the lengths of the living scratch files, less what was
+//! punched out of them, and never above the quota. Memory: one small allocation, and one for each
+//! open file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +36,8 @@ pub struct ScratchOptions {
     pub tmpfs_allowed: bool,
 }
 
-/// The scratch disk of one run. Clones share it; the last one, files included, removes the run directory.
+/// The scratch disk of one run. Clones share it; the last one, files included, removes the run
+/// directory.
 #[derive(Clone, Debug)]
 pub struct Scratch {
     inner: Arc<Inner>,
@@ -177,7 +180,8 @@ impl Scratch {
 fn refuse_memory(parent: &Dir, path: &Path, allowed: bool) -> Result<(), SpillError> {
     let stat = rustix::fs::fstatfs(parent)
         .map_err(|error| SpillError::io(format!("file system of {}", path.display()), error))?;
-    // The type has a different width and sign on every architecture; the magic numbers have 32 bits.
+    // The type has a different width and sign on every architecture; the magic numbers have 32
+    // bits.
     let kind = stat.f_type as u64 & 0xffff_ffff;
     if !allowed && (kind == TMPFS_MAGIC || kind == RAMFS_MAGIC) {
         return Err(SpillError::Tmpfs {

@@ -1,7 +1,8 @@
-//! One scratch file: positional reads and writes, hints for the page cache, an account of its bytes.
+//! One scratch file: positional reads and writes, hints for the page cache, an account of its
+//! bytes.
 //!
-//! The file has no name any more, so it is ours alone and goes with its last descriptor, `kill -9` included.
-//! Growth is accounted before it is written. Hints are hints: their errors are ignored.
+//! The file has no name any more, so it is ours alone and goes with its last descriptor, `kill -9`
+//! included. Growth is accounted before it is written. Hints are hints: their errors are ignored.
 //! Memory: the struct; the page cache is the kernel's and reclaimable.
 
 use std::fs::File;
@@ -14,7 +15,8 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use super::SpillError;
 use super::scratch::Scratch;
 
-/// A file of the run directory. Shared between threads in an `Arc`; every method takes its own position.
+/// A file of the run directory. Shared between threads in an `Arc`; every method takes its own
+/// position.
 #[derive(Debug)]
 pub struct ScratchFile {
     scratch: Scratch,
@@ -51,13 +53,15 @@ impl ScratchFile {
         self.len() == 0
     }
 
-    /// Writes all of `bytes` at `offset`; the file grows when they end behind it. Errors: `Full`, `Io`.
+    /// Writes all of `bytes` at `offset`; the file grows when they end behind it. Errors: `Full`,
+    /// `Io`.
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), SpillError> {
         self.grow_to(offset.saturating_add(bytes.len() as u64))?;
         self.write_at(bytes, offset)
     }
 
-    /// Writes `bytes` behind everything written so far and returns where; several threads may do so.
+    /// Writes `bytes` behind everything written so far and returns where; several threads may do
+    /// so.
     pub fn append(&self, bytes: &[u8]) -> Result<u64, SpillError> {
         let len = bytes.len() as u64;
         self.scratch.reserve(&self.purpose, len)?;
@@ -97,7 +101,8 @@ impl ScratchFile {
         Ok(())
     }
 
-    /// Gives the file `len` bytes of disk now, so that a later write to a mapping cannot find it full.
+    /// Gives the file `len` bytes of disk now, so that a later write to a mapping cannot find it
+    /// full.
     pub(super) fn allocate(&self, len: u64) -> Result<(), SpillError> {
         self.grow_to(len)?;
         match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
@@ -113,8 +118,8 @@ impl ScratchFile {
 
     /// Asks the kernel to start writing these bytes out, without waiting for it.
     ///
-    /// `POSIX_FADV_DONTNEED` does exactly that on Linux: it starts writeback of dirty pages in the range and
-    /// drops only those that are clean already. (`sync_file_range` would need `unsafe`.)
+    /// `POSIX_FADV_DONTNEED` does exactly that on Linux: it starts writeback of dirty pages in the
+    /// range and drops only those that are clean already. (`sync_file_range` would need `unsafe`.)
     pub fn start_writeback(&self, offset: u64, len: u64) {
         self.advise(offset, len, Advice::DontNeed);
     }
@@ -129,7 +134,8 @@ impl ScratchFile {
         self.advise(offset, len, Advice::DontNeed);
     }
 
-    /// Gives the disk space of these bytes back; they read as zeros. Each byte is punched once at most.
+    /// Gives the disk space of these bytes back; they read as zeros. Each byte is punched once at
+    /// most.
     ///
     /// A file system that cannot do it keeps the space until the file is dropped.
     pub(super) fn punch(&self, offset: u64, len: u64) {
@@ -138,6 +144,15 @@ impl ScratchFile {
             self.punched.fetch_add(len, Ordering::AcqRel);
             self.scratch.give_back(len);
         }
+    }
+
+    /// Turns the kernel's own guesses about reading ahead off; `will_need` does that here.
+    ///
+    /// Many runs in one file, read in turn, look sequential to it now and then: it then reads up to
+    /// the device's whole read-ahead and evicts what others need. Under 64 MiB that doubled the
+    /// bytes read.
+    pub(super) fn expect_scattered_reads(&self) {
+        let _ = fadvise(&self.file, 0, None, Advice::Random);
     }
 
     /// Returns the descriptor, for mapping.

@@ -1,9 +1,9 @@
 //! Sequential writing and reading of scratch files through one fixed buffer each.
 //!
-//! The writer starts writeback every 2 MiB without waiting for it, so that dirty pages never pile up in a small
-//! cgroup and nobody stalls on a large flush. The reader hints the window after the one that it reads, so that
-//! the kernel is its second buffer; it can let go of the page cache behind it.
-//! Memory: the buffer given, allocated at creation, never grown.
+//! The writer starts writeback every 2 MiB without waiting for it, so that dirty pages never pile
+//! up in a small cgroup and nobody stalls on a large flush. The reader hints the window after the
+//! one that it reads, so that the kernel is its second buffer; it can let go of the page cache
+//! behind it. Memory: the buffer given, allocated at creation, never grown.
 
 use std::io;
 use std::ops::Range;

@@ -1,13 +1,15 @@
 //! What a record looks like, and how much memory each phase of a sort holds.
 //!
-//! Both are values that the memory plan makes. `check` says whether they fit together; `sort_bytes` and
-//! `merge_bytes` are what the plan must have free in the phase. No memory cost.
+//! Both are values that the memory plan makes. `check` says whether they fit together; `sort_bytes`
+//! and `merge_bytes` are what the plan must have free in the phase. No memory cost.
 
 use super::SpillError;
 
-/// Bytes that a thread gathers before it writes them to its run: few system calls, and still in the L2 cache.
+/// Bytes that a thread gathers before it writes them to its run: few system calls, and still in the
+/// L2 cache.
 pub(super) const RUN_WRITE_BYTES: usize = 128 << 10;
-/// Largest number of buckets of the first pass over a buffer is 2^13: its counts stay in the L1 cache.
+/// Largest number of buckets of the first pass over a buffer is 2^13: its counts stay in the L1
+/// cache.
 pub(super) const BUCKET_BITS_MAX: u32 = 13;
 /// Counts of the buckets, for each sort buffer.
 const COUNTS_BYTES: usize = 4 << BUCKET_BITS_MAX;
@@ -17,12 +19,22 @@ const BOOKS_BYTES: usize = 256 << 10;
 const OPEN_RUN_BYTES: usize = 256;
 /// A handle is 8 bytes: see `handles.rs`.
 pub(super) const HANDLE_BYTES: usize = 8;
-/// Windows of 16 bytes are loaded from record starts; the last ones reach this far behind the last record.
+/// Windows of 16 bytes are loaded from record starts; the last ones reach this far behind the last
+/// record.
 pub(super) const PADDING_BYTES: usize = 16;
 /// Positions take at most half of a handle, so that 32 bits of key remain.
 const BUFFER_RECORDS_MAX: usize = 1 << 32;
-/// Wider records than any index entry, pack row or snapshot row; keeps arithmetic far from overflow.
+/// Wider records than any index entry, pack row or snapshot row; keeps arithmetic far from
+/// overflow.
 const RECORD_BYTES_MAX: usize = 64 << 10;
+
+/// Smallest window of a run: below, system calls cost more than the processor's cache gains.
+const WINDOW_BYTES_MIN: usize = 16 << 10;
+
+/// Returns the size of the window over a run that is read in pieces of `piece_bytes`.
+pub(super) fn window_bytes(piece_bytes: usize) -> usize {
+    (piece_bytes / 4).max(WINDOW_BYTES_MIN).min(piece_bytes)
+}
 
 /// The form of the records of one sort.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +47,8 @@ pub struct SortShape {
 
 /// Records that are equal in their first `group_bytes` compete: those with the smallest rank stay.
 ///
-/// The rank is `[group_bytes..rank_end]`. Records that tie in it all stay, exact duplicates once. The dropping
-/// happens wherever two of a group meet: in buffers, in runs, in merges.
+/// The rank is `[group_bytes..rank_end]`. Records that tie in it all stay, exact duplicates once.
+/// The dropping happens wherever two of a group meet: in buffers, in runs, in merges.
 #[derive(Clone, Copy, Debug)]
 pub struct Group {
     /// Bytes that make the group.
@@ -46,7 +58,8 @@ pub struct Group {
 }
 
 impl SortShape {
-    /// Returns whether `record` stays behind `last`, the record kept before it, which must not be larger.
+    /// Returns whether `record` stays behind `last`, the record kept before it, which must not be
+    /// larger.
     #[inline]
     pub(super) fn keeps(&self, last: &[u8], record: &[u8]) -> bool {
         let Some(Group {
@@ -93,7 +106,11 @@ pub struct SortMemory {
     pub buffer_bytes: usize,
     /// Sort buffers that are open at the same time, one for each thread.
     pub buffers: usize,
-    /// Read buffer of each run in a merge: 32 to 64 KiB is fastest (cache), the kernel reads ahead of it.
+    /// What a merge holds of each run, the kernel's read-ahead included: 64 KiB, 32 KiB with many
+    /// runs.
+    ///
+    /// The disk is read in pieces of this size. Only a quarter (16 KiB at least) is a buffer of
+    /// ours, the window: small ones stay in the processor's cache.
     pub run_read_bytes: usize,
     /// Runs that one merge has open; more are merged in cascades first.
     pub runs_max: usize,
@@ -110,7 +127,10 @@ impl SortMemory {
             .saturating_add(BOOKS_BYTES)
     }
 
-    /// Returns the bytes held by a cascade or by one open merge. Merges open at the same time add up.
+    /// Returns the bytes held by a cascade or by one open merge, what the kernel reads ahead
+    /// included.
+    ///
+    /// Merges open at the same time add up, unless they share (see `MergeOptions::share`).
     pub fn merge_bytes(&self) -> usize {
         let run = self.run_read_bytes.saturating_add(OPEN_RUN_BYTES);
         self.runs_max
@@ -118,7 +138,8 @@ impl SortMemory {
             .saturating_add(RUN_WRITE_BYTES + BOOKS_BYTES)
     }
 
-    /// Returns whether these numbers can sort records of `shape`; the error names the floor that is missed.
+    /// Returns whether these numbers can sort records of `shape`; the error names the floor that is
+    /// missed.
     pub fn check(&self, shape: &SortShape) -> Result<(), SpillError> {
         shape.check()?;
         if self.buffers == 0 || self.runs_max < 2 || u32::try_from(self.runs_max).is_err() {

@@ -1,8 +1,9 @@
 //! A sort buffer: takes records of one thread, and leaves sorted runs.
 //!
-//! Memory: records, 8 bytes of handle for each, 32 KiB of counts, and the write buffer once the first run is
-//! written; all as `SortMemory::sort_bytes` has it, allocated with the first record, never grown.
-//! Invariant: every record pushed is in exactly one run after `finish`, unless it lost or was a duplicate.
+//! Memory: records, 8 bytes of handle for each, 32 KiB of counts, and the write buffer once the
+//! first run is written; all as `SortMemory::sort_bytes` has it, allocated with the first record,
+//! never grown. Invariant: every record pushed is in exactly one run after `finish`, unless it lost
+//! or was a duplicate.
 
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ use super::shape::{BUCKET_BITS_MAX, HANDLE_BYTES, PADDING_BYTES};
 
 /// Takes records in any order. For one thread; several may be open at the same time.
 ///
-/// A buffer that is dropped without [`finish`](Self::finish) fails its sort: records would be missing.
+/// A buffer that is dropped without [`finish`](Self::finish) fails its sort: records would be
+/// missing.
 #[derive(Debug)]
 pub struct SortBuffer {
     books: Arc<Books>,
@@ -66,7 +68,8 @@ impl SortBuffer {
         Ok(())
     }
 
-    /// Ends the buffer: what it holds becomes a run, in memory when nothing was written yet and it fits there.
+    /// Ends the buffer: what it holds becomes a run, in memory when nothing was written yet and it
+    /// fits there.
     pub fn finish(mut self) -> Result<(), SpillError> {
         let used = self.count * (self.width + HANDLE_BYTES) + PADDING_BYTES;
         let books = self.books.clone();

@@ -1,5 +1,5 @@
-//! The sort as a whole against a naive model: whatever the memory, the threads and the runs, a merge gives what
-//! sorting everything at once and applying the rules of groups would give.
+//! The sort as a whole against a naive model: whatever the memory, the threads and the runs, a
+//! merge gives what sorting everything at once and applying the rules of groups would give.
 
 use std::collections::BTreeSet;
 
@@ -59,7 +59,8 @@ fn sort(scratch: &Scratch, shape: SortShape, memory: SortMemory, rows: &[Vec<u8>
     sorter.finish().unwrap()
 }
 
-/// Records of any width over few or many byte values, with and without groups; memory from tiny to roomy.
+/// Records of any width over few or many byte values, with and without groups; memory from tiny to
+/// roomy.
 fn cases() -> impl Strategy<Value = (SortShape, SortMemory, Vec<Vec<u8>>)> {
     let memory = (2_usize..40, 1_usize..4, 1_usize..5, 2_usize..6);
     let form = (1_usize..50, 1_usize..50, 0_usize..20, any::<bool>());
@@ -112,7 +113,7 @@ proptest! {
             joined.extend(read(runs.merge_range(lower.as_deref(), upper.as_deref()).unwrap()));
         }
         prop_assert_eq!(&joined, &expected);
-        let merges = runs.into_merges(parts).unwrap();
+        let merges = runs.into_merges(parts, parts % 2 == 0).unwrap();
         let last: Vec<_> = merges.into_iter().flat_map(read).collect();
         prop_assert_eq!(&last, &expected);
         prop_assert_eq!(scratch.used_bytes(), 0);
@@ -160,7 +161,7 @@ proptest! {
             writer.finish().unwrap();
         }
         let runs = sorter.finish().unwrap();
-        prop_assert_eq!(read(runs.into_merge().unwrap()), model(&shape, &rows));
+        prop_assert_eq!(read(runs.into_merge(true).unwrap()), model(&shape, &rows));
     }
 }
 
@@ -219,7 +220,8 @@ fn buffers_in_sequence() {
     assert_eq!(read(runs.merge().unwrap()), model(&shape, &rows));
 }
 
-/// Cascades of several levels: with 2 open runs, 125 runs take many merges; their scratch is given back.
+/// Cascades of several levels: with 2 open runs, 125 runs take many merges; their scratch is given
+/// back.
 #[test]
 fn cascades_of_several_levels() {
     let shape = SortShape {
@@ -264,7 +266,7 @@ fn consuming_gives_scratch_back() {
         writer.push(&row).unwrap();
     }
     writer.finish().unwrap();
-    let mut merge = sorter.finish().unwrap().into_merge().unwrap();
+    let mut merge = sorter.finish().unwrap().into_merge(true).unwrap();
     let mut least = scratch.used_bytes();
     assert_eq!(least, count * 64);
     for n in 0..count {
@@ -384,7 +386,7 @@ fn threads_push_and_merge() {
             });
         }
     });
-    let merges = sorter.finish().unwrap().into_merges(2).unwrap();
+    let merges = sorter.finish().unwrap().into_merges(2, true).unwrap();
     let parts: Vec<Vec<_>> = std::thread::scope(|scope| {
         let threads: Vec<_> = merges
             .into_iter()
@@ -412,7 +414,9 @@ fn joins_are_complete() {
     };
     let stream = |rows: &[&[u8; 2]]| {
         let rows: Vec<_> = rows.iter().map(|row| row.to_vec()).collect();
-        sort(&scratch, shape, ROOMY, &rows).into_merge().unwrap()
+        sort(&scratch, shape, ROOMY, &rows)
+            .into_merge(true)
+            .unwrap()
     };
     let mut left = stream(&[b"a1", b"b1", b"b2", b"d1", b"e1", b"e2"]);
     let mut right = stream(&[b"0x", b"bx", b"cx", b"dx", b"fx"]);

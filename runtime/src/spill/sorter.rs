@@ -1,8 +1,9 @@
 //! The external sorter: records in from several threads, sorted runs out.
 //!
-//! Two levels: buffers are sorted in memory and written as runs; all runs are then merged at once, with one
-//! small buffer each. Only when there are more runs than the plan has buffers for are the smallest merged
-//! first. Data that is sorted already becomes a run as it is. What fits into memory never touches the disk.
+//! Two levels: buffers are sorted in memory and written as runs; all runs are then merged at once,
+//! with one small buffer each. Only when there are more runs than the plan has buffers for are the
+//! smallest merged first. Data that is sorted already becomes a run as it is. What fits into memory
+//! never touches the disk.
 //!
 //! Memory: `SortMemory::sort_bytes` while records are pushed, `merge_bytes` afterwards, never both.
 
@@ -48,9 +49,11 @@ impl Sorter {
         RunWriter::new(self.books.clone())
     }
 
-    /// Ends the sort. All buffers and run writers must be finished; the error `Unfinished` says they are not.
+    /// Ends the sort. All buffers and run writers must be finished; the error `Unfinished` says
+    /// they are not.
     ///
-    /// Merges the smallest runs first while there are more than `runs_max`; that holds `merge_bytes`.
+    /// Merges the smallest runs first while there are more than `runs_max`; that holds
+    /// `merge_bytes`.
     pub fn finish(self) -> Result<Runs, SpillError> {
         let Closed {
             mut runs,
@@ -70,7 +73,8 @@ impl Sorter {
         })
     }
 
-    /// Merges runs until no more than `runs_max` are left, each time the smallest: least bytes moved.
+    /// Merges runs until no more than `runs_max` are left, each time the smallest: least bytes
+    /// moved.
     fn cascade(&self, runs: Vec<Run>) -> Result<Vec<Run>, SpillError> {
         let most = self.books.memory.runs_max;
         let mut heap: BinaryHeap<_> = runs.into_iter().map(BySize).map(Reverse).collect();
@@ -87,7 +91,8 @@ impl Sorter {
         Ok(heap.into_iter().map(|Reverse(BySize(run))| run).collect())
     }
 
-    /// Merges runs into one in a file of its own; their disk space is given back as they are read.
+    /// Merges runs into one in a file of its own; the disk space of each is given back at its end.
+    /// So a cascade needs disk for its own output on top of what is there.
     fn merge_smallest(&self, runs: &[Run]) -> Result<Option<Run>, SpillError> {
         let Books { shape, memory, .. } = &*self.books;
         let mut merge = Merge::open(
@@ -95,7 +100,7 @@ impl Sorter {
             *shape,
             memory,
             &MergeOptions::default(),
-            Behind::Punch,
+            Behind::Punch(u64::MAX),
         )?;
         let file = Arc::new(self.scratch.create_file("merged runs")?);
         let mut output = RunOutput::new(file, shape);
@@ -153,7 +158,8 @@ impl RunWriter {
         }
     }
 
-    /// Adds a record, which must not be smaller than the last one that stayed; panics on another width.
+    /// Adds a record, which must not be smaller than the last one that stayed; panics on another
+    /// width.
     ///
     /// Errors: `Unsorted`, `Full`, `Io`.
     pub fn push(&mut self, record: &[u8]) -> Result<(), SpillError> {

@@ -20,7 +20,8 @@ use kit::golden::{DAMAGED, Golden, Variant};
 
 use super::{Desk, contents, open};
 
-/// Opens another state of a repository that was opened before; deriving its key again takes seconds.
+/// Opens another state of a repository that was opened before; deriving its key again takes
+/// seconds.
 fn reopen(path: &Path, known: &Repository, now: Timestamp) -> Repository {
     let store = LocalStore::open(path, LocalOptions::default()).unwrap();
     let storage = Storage::new(Arc::new(store));
@@ -64,8 +65,8 @@ const fn says(
     }
 }
 
-/// Damages of packs, snapshots, schedule and sessions are not the index's, nor is an index blob that is gone
-/// without a trace: that only the snapshots tell.
+/// Damages of packs, snapshots, schedule and sessions are not the index's, nor is an index blob
+/// that is gone without a trace: that only the snapshots tell.
 const DAMAGES: [Says; 22] = [
     says("intact", None, true, &[]),
     says("missing-p-pack", None, true, &["missing-pack"]),
@@ -156,7 +157,8 @@ fn every_damage_has_its_answer() {
     assert_eq!(told, seen, "every variant is looked at");
 }
 
-/// Contents are what Kopia's reader finds, where it finds any: with a manifest damaged it finds all, too.
+/// Contents are what Kopia's reader finds, where it finds any: with a manifest damaged it finds
+/// all, too.
 fn assert_as_reader(rows: &[ContentRow], variant: &Variant<'_>, name: &str) {
     let reader = &variant.description()["readerSays"];
     let listed = &variant.description()["commands"]["content list"]["contents"];

@@ -28,14 +28,14 @@ const HOUR: Duration = Duration::from_secs(3600);
 const RUNS_MAX: usize = 6;
 
 /// Everything but a new epoch: that would settle others, and later kills would find other work.
-const ALL_BUT_ADVANCE: [Task; 4] = [
+pub(super) const ALL_BUT_ADVANCE: [Task; 4] = [
     Task::CompactSingleEpoch,
     Task::GenerateEpochRangeIndex,
     Task::CleanupEpochMarkers,
     Task::DeleteSupersededEpochIndexes,
 ];
 
-fn parameters() -> EpochParameters {
+pub(super) fn parameters() -> EpochParameters {
     EpochParameters {
         full_checkpoint_frequency: 2,
         advance_on_count: 10,
@@ -101,7 +101,7 @@ fn manifest(world: &World) -> Vec<Entry> {
 }
 
 /// Epochs 0 to 3 are settled: 0 and 1 were compacted long ago, 1 twice; 4 and 5 are open.
-fn settled_world(options: WorldOptions) -> World {
+pub(super) fn settled_world(options: WorldOptions) -> World {
     let world = World::new(options);
     let mut first: Vec<Entry> = manifest(&world);
     first.extend(fill(&world, 0, 3, 300));
@@ -109,7 +109,7 @@ fn settled_world(options: WorldOptions) -> World {
     let second = fill(&world, 1, 3, 280);
     let (left, right) = second.split_at(7);
     world.put_set("xs1_", &[left.to_vec(), right.to_vec()], 2, ago(190));
-    world.put_set("xs1_", &[second.clone()], 1, ago(180));
+    world.put_set("xs1_", std::slice::from_ref(&second), 1, ago(180));
     world.put_set("xs1_", &[left.to_vec()], 2, ago(170));
     for epoch in 2..=5 {
         fill(&world, epoch, 4, 100 - 15 * epoch as u32);

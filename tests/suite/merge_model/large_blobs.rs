@@ -1,5 +1,5 @@
-//! An index blob that does not fit into memory gives the same result as one that does, and a damaged
-//! one gives nothing: its error comes before the first blob is written.
+//! An index blob that does not fit into memory gives the same result as one that does, and a
+//! damaged one gives nothing: its error comes before the first blob is written.
 //!
 //! "Large" is set to 4 KiB. Both ciphers, with ECC and without, several hash lengths; every blob is
 //! cut and flipped at many places.

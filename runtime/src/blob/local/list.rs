@@ -4,15 +4,17 @@
 //! beginning of its IDs, which is below all of them; when it comes to the front it is opened and
 //! its own names join. So the order is exact for any layout, even when `p`, `pab` and files of the
 //! root interleave. Of a folder only the smallest [`WINDOW_NAMES`] that are still to come are kept;
-//! it is read again when they are used up. Memory: [`WINDOW_NAMES`] names for each level of
-//! folders, some 100 KiB each, however many blobs there are. Time: each page reads the folders on
-//! its way, so a flat folder of n blobs costs n / 1000 readings of n names.
+//! it is read again when they are used up. The walk is kept from page to page, so that the next page
+//! goes on where the last one ended. Memory: [`WINDOW_NAMES`] names for each level of folders, at
+//! most 2 MiB each, however many blobs there are. Time: a flat folder of n blobs costs n / 16,384
+//! readings of n names.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use super::layout::{Layout, SUFFIX};
 use super::scan::{folder_error, is_shadowed, may_hold, open_folder, stem};
@@ -20,9 +22,29 @@ use super::stat_blob;
 use crate::blob::{BlobError, BlobMetadata};
 use crate::kopia::blob_id::BlobId;
 
-/// Names of one folder that are held at a time; a little more than a page, so that a page reads it
-/// once.
-const WINDOW_NAMES: usize = 1024;
+/// Names of one folder that are held at a time.
+const WINDOW_NAMES: usize = 16_384;
+
+/// The walk of the last page, which the next page may go on with.
+#[derive(Debug, Default)]
+pub(super) struct LastPage(Mutex<Option<(BlobId, SortedWalk)>>);
+
+impl LastPage {
+    /// Gives out the walk if it stands behind `after` and has the same prefix.
+    fn take(&self, prefix: &str, after: Option<&BlobId>) -> Option<SortedWalk> {
+        let mut last = self.0.lock().ok()?;
+        let fits = |(end, walk): &(BlobId, SortedWalk)| {
+            after == Some(end) && walk.prefix == prefix.as_bytes()
+        };
+        last.take_if(|last| fits(last)).map(|(_, walk)| walk)
+    }
+
+    fn put(&self, end: BlobId, walk: SortedWalk) {
+        if let Ok(mut last) = self.0.lock() {
+            *last = Some((end, walk));
+        }
+    }
+}
 
 /// Lists the first `limit` blobs under `prefix` behind `after`.
 pub(super) fn list(
@@ -31,13 +53,19 @@ pub(super) fn list(
     prefix: &str,
     after: Option<&BlobId>,
     limit: usize,
+    last_page: &LastPage,
 ) -> Result<Vec<BlobMetadata>, BlobError> {
     let mut page: Vec<BlobMetadata> = Vec::new();
     if limit == 0 {
         return Ok(page);
     }
-    let after = after.map(|id| id.as_str().as_bytes());
-    let mut walk = SortedWalk::new(root, prefix.as_bytes(), after, WINDOW_NAMES)?;
+    let mut walk = match last_page.take(prefix, after) {
+        Some(walk) => walk,
+        None => {
+            let after = after.map(|id| id.as_str().as_bytes());
+            SortedWalk::new(root, prefix.as_bytes(), after, WINDOW_NAMES)?
+        }
+    };
     while page.len() < limit {
         let Some(found) = walk.next()? else {
             break;
@@ -52,6 +80,9 @@ pub(super) fn list(
         if let Some(blob) = stat_blob(&found.path, &BlobId::new(id))? {
             page.push(blob);
         }
+    }
+    if let Some(last) = page.last().filter(|_| page.len() == limit) {
+        last_page.put(last.id.clone(), walk);
     }
     Ok(page)
 }
@@ -88,25 +119,26 @@ struct Found {
     folders: Vec<u8>,
 }
 
-struct SortedWalk<'s> {
-    prefix: &'s [u8],
-    after: Option<&'s [u8]>,
+#[derive(Debug)]
+struct SortedWalk {
+    prefix: Vec<u8>,
+    after: Option<Vec<u8>>,
     window: usize,
     queue: BinaryHeap<Reverse<(Key, usize)>>,
     /// Open folders by number; `None` is free for the next one.
     open: Vec<Option<OpenFolder>>,
 }
 
-impl<'s> SortedWalk<'s> {
+impl SortedWalk {
     fn new(
         root: &Path,
-        prefix: &'s [u8],
-        after: Option<&'s [u8]>,
+        prefix: &[u8],
+        after: Option<&[u8]>,
         window: usize,
     ) -> Result<Self, BlobError> {
         let mut walk = Self {
-            prefix,
-            after,
+            prefix: prefix.to_vec(),
+            after: after.map(<[u8]>::to_vec),
             window,
             queue: BinaryHeap::new(),
             open: Vec::new(),
@@ -219,7 +251,7 @@ impl<'s> SortedWalk<'s> {
         if kind.is_dir() {
             id.extend_from_slice(name);
             let is_behind = |after: &[u8]| id.as_slice() > after || after.starts_with(id);
-            let wanted = may_hold(id, self.prefix) && self.after.is_none_or(is_behind);
+            let wanted = may_hold(id, &self.prefix) && self.after.as_deref().is_none_or(is_behind);
             return Ok(wanted.then_some(Kind::Folder));
         }
         let Some(stem) = stem(name).filter(|_| kind.is_file() || kind.is_symlink()) else {
@@ -227,8 +259,11 @@ impl<'s> SortedWalk<'s> {
         };
         id.truncate(start);
         id.extend_from_slice(stem);
-        let wanted =
-            id.starts_with(self.prefix) && self.after.is_none_or(|after| id.as_slice() > after);
+        let wanted = id.starts_with(&self.prefix)
+            && self
+                .after
+                .as_deref()
+                .is_none_or(|after| id.as_slice() > after);
         Ok(wanted.then_some(Kind::File))
     }
 }

@@ -17,6 +17,9 @@ use crate::clock::{Randomness, SystemRandomness, Timestamp};
 /// Permissions of Kopia's files.
 const FILE_MODE: u32 = 0o600;
 
+/// Bytes after which the disk is told to begin writing.
+const WRITEBACK_BYTES: u64 = 4 << 20;
+
 /// Permissions of Kopia's folders.
 const FOLDER_MODE: u32 = 0o700;
 
@@ -46,7 +49,7 @@ pub(super) fn put_file(
         }
         result => result?,
     };
-    let written = fill(file, source, options).and_then(|timestamp| {
+    let written = fill(root, file, source, options).and_then(|timestamp| {
         show(&temporary, path, create_only)?;
         Ok(timestamp)
     });
@@ -77,11 +80,22 @@ fn create(path: &Path) -> io::Result<File> {
 
 /// Writes the bytes, stamps the file and brings it to the disk.
 fn fill(
+    root: &Path,
     mut file: File,
     source: &mut dyn BlobSource,
     options: &LocalOptions,
 ) -> io::Result<Timestamp> {
-    copy_source(source, |piece| file.write_all(piece))?;
+    let (mut written, mut started) = (0_u64, 0_u64);
+    copy_source(source, |piece| {
+        file.write_all(piece)?;
+        written += piece.len() as u64;
+        if written - started >= WRITEBACK_BYTES {
+            start_writeback(&file, started, written - started);
+            started = written;
+        }
+        Ok(())
+    })?;
+    give_to_owner(root, &file)?;
     if let Some(clock) = &options.clock_stamp {
         file.set_modified(clock.now().into())?;
     }
@@ -89,6 +103,24 @@ fn fill(
         file.sync_all()?;
     }
     Ok(file.metadata()?.modified()?.into())
+}
+
+/// Lets the disk begin to write, so that the sync at the end does not wait for everything.
+fn start_writeback(file: &File, offset: u64, bytes: u64) {
+    let bytes = std::num::NonZeroU64::new(bytes);
+    let _ = rustix::fs::fadvise(file, offset, bytes, rustix::fs::Advice::DontNeed);
+}
+
+/// Gives a file or folder that root has made to the owner of the repository's root folder: a client
+/// of that user could not read it otherwise. Not root, or root's own folder: nothing to do.
+fn give_to_owner(root: &Path, made: &File) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let owner = fs::metadata(root)?;
+    let own = made.metadata()?;
+    if own.uid() != 0 || (owner.uid(), owner.gid()) == (own.uid(), own.gid()) {
+        return Ok(());
+    }
+    fchown(made, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// Moves the finished file to its place.
@@ -121,6 +153,12 @@ fn make_folders(root: &Path, path: &Path, durable: bool) -> io::Result<()> {
         folder.push(name);
         match DirBuilder::new().mode(FOLDER_MODE).create(&folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) => {
+                give_to_owner(root, &File::open(&folder)?)?;
+                if durable {
+                    sync_folder(&above)?;
+                }
+            }
             // One that is there may have been made just now by another put, which has not synced it
             // yet.
             _ if durable => sync_folder(&above)?,

@@ -1,8 +1,8 @@
 //! What index work is due by Kopia's rules, and why or why not.
 //!
-//! The tasks have Kopia's names and order. Storage times only: whatever a client's clock says, the newest
-//! index blob of the open epochs tells the time. Mirrors Kopia's `internal/epoch/epoch_manager.go`.
-//! Memory: one line a task.
+//! The tasks have Kopia's names and order. Storage times only: whatever a client's clock says, the
+//! newest index blob of the open epochs tells the time. Mirrors Kopia's
+//! `internal/epoch/epoch_manager.go`. Memory: one line a task.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
-//! Finds the damaged ones among the index blobs that readers use, and entries that a client would refuse.
+//! Finds the damaged ones among the index blobs that readers use, and entries that a client would
+//! refuse.
 //!
-//! A load stops at the first of them; here every blob is read by itself. Only done after a load has failed.
-//! Memory: one blob, and the names of damaged ones, at most [`DAMAGED_MAX`].
+//! A load stops at the first of them; here every blob is read by itself. Only done after a load
+//! has failed. Memory: one blob, and the names of damaged ones, at most [`DAMAGED_MAX`].
 
 use std::collections::BTreeSet;
 
@@ -20,7 +21,8 @@ use super::VerifyReport;
 /// Damaged blobs that are left out of what follows; with more the store is at fault as a whole.
 const DAMAGED_MAX: usize = 1_000;
 
-/// Returns whether an error tells of the repository's bytes, and not of what keeps us from reading them.
+/// Returns whether an error tells of the repository's bytes, and not of what keeps us from reading
+/// them.
 pub(super) fn is_damage(error: &RepositoryError) -> bool {
     matches!(
         error,
@@ -74,7 +76,7 @@ impl DamagedBlobs {
         progress.end();
         if enough {
             let text = format!(
-                "more than {DAMAGED_MAX} index blobs are damaged: contents and packs were not checked"
+                "more than {DAMAGED_MAX} index blobs are damaged: contents were not checked"
             );
             report.note(text);
         }
@@ -138,7 +140,8 @@ impl DamagedBlobs {
     }
 }
 
-/// Reports an entry that a client would refuse; a name that nobody could use makes the whole blob unusable.
+/// Reports an entry that a client would refuse; a name that nobody could use makes the whole blob
+/// unusable.
 fn look_at_entry(
     raw: &RawEntry<'_>,
     blob: &BlobId,

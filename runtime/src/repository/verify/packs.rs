@@ -1,9 +1,9 @@
 //! Checks that every content lies inside a pack blob that is there.
 //!
-//! A table in scratch takes the furthest end of a content in each pack; the packs' names are sorted and joined
-//! with the store's listing. Only where a pack is gone or too short are the contents gone through again.
-//! Memory: one page of the listing, a sort buffer; the tables are mapped scratch, 8 bytes a pack name.
-//! Mirrors Kopia's `repo/content/verify.go`.
+//! A table in scratch takes the furthest end of a content in each pack; the packs' names are
+//! sorted and joined with the store's listing. Only where a pack is gone or too short are the
+//! contents gone through again. Memory: one page of the listing, a sort buffer; the tables are
+//! mapped scratch, 8 bytes a pack name. Mirrors Kopia's `repo/content/verify.go`.
 
 use std::cmp::Ordering;
 

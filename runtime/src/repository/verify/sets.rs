@@ -1,8 +1,10 @@
-//! Compares all complete sets for the same epochs, and superseded blobs with the set that replaced them.
+//! Compares all complete sets for the same epochs, and superseded blobs with the set that replaced
+//! them.
 //!
-//! Whatever one of them holds, each set must hold: a reader takes any of them. Every epoch with a choice is a
-//! target of its own, in rounds of [`ROUND_EPOCHS`]. What a set lacks becomes a claim; a claim is a finding
-//! only if no other part of the index makes up for it (`index repair` writes hidden entries again).
+//! Whatever one of them holds, each set must hold: a reader takes any of them. Every epoch with a
+//! choice is a target of its own, in rounds of [`ROUND_EPOCHS`]. What a set lacks becomes a claim;
+//! a claim is a finding only if no other part of the index makes up for it (`index repair` writes
+//! hidden entries again).
 //!
 //! Memory: that of a load, one round at a time; claims are sorted in scratch.
 
@@ -22,7 +24,8 @@ use super::{CERTAIN, VerifyReport};
 /// Epochs that are compared in one load; a load has 256 targets.
 const ROUND_EPOCHS: usize = 200;
 
-/// Sets of one epoch that are compared; a load has 256 sources. More than two come from broken clients only.
+/// Sets of one epoch that are compared; a load has 256 sources. More than two come from broken
+/// clients only.
 const SETS_MAX: usize = 250;
 
 /// Source of superseded blobs.
@@ -324,8 +327,8 @@ impl Claims {
         Ok(())
     }
 
-    /// Settles the claims of one content, of which every reader finds `certain`. Those that tell what is
-    /// held come first.
+    /// Settles the claims of one content, of which every reader finds `certain`. Those that tell
+    /// what is held come first.
     fn settle_content(
         &mut self,
         key: &[u8],

@@ -1,0 +1,302 @@
+//! The survey before index maintenance: what there is, and the plan that follows from it.
+//!
+//! Looks at names, times and a sample of sizes; reads no index blob and writes nothing. Asks the splitting
+//! strategy once and refuses what breaks Kopia's rules. Mirrors the choices of Kopia's
+//! `internal/epoch/epoch_manager.go`. Memory: the committed state, and one row an epoch.
+
+use crate::clock::Timestamp;
+use crate::repository::epoch_blobs::EpochBlobs;
+use crate::repository::epochs::EpochState;
+use crate::repository::index_gaps::check_nothing_vanished;
+use crate::repository::index_names::UncompactedNames;
+use crate::repository::{Repository, RepositoryError, Workspace};
+
+use super::MaintenanceError;
+use super::cleanup_epoch_markers::stale_markers;
+use super::index_plan::{Advance, EpochWork, Options, Plan, Rescue, Task};
+use super::rescue_unsettled::plan_rescues;
+use super::strategy::{
+    EPOCH_ROWS_MAX, EpochRange, EpochRow, SHARD_ENTRIES_MAX, Splitting, SplittingAnswer,
+    SplittingQuestion, StrategyError,
+};
+
+/// Blobs of an epoch that are looked at to estimate its bytes.
+const SAMPLED_BLOBS: u64 = 32;
+
+/// Scratch for each stored byte of index: records, rows and names, 2.6 times measured.
+const SCRATCH_FACTOR: u64 = 3;
+
+/// The plan, with what it was made from.
+pub(super) struct Survey {
+    pub(super) state: EpochState,
+    pub(super) uncompacted: UncompactedNames,
+    pub(super) plan: Plan,
+}
+
+impl Survey {
+    /// Looks around and makes the plan.
+    pub(super) fn make(
+        repository: &Repository,
+        workspace: &Workspace,
+        strategy: &mut dyn Splitting,
+        options: &Options,
+    ) -> Result<Self, MaintenanceError> {
+        if !repository.format.epochs.enabled {
+            return Err(MaintenanceError::IndexManagerV0);
+        }
+        let state = EpochState::load(&repository.storage)?;
+        let uncompacted = UncompactedNames::scan(&repository.storage, workspace)?;
+        check_nothing_vanished(&state, &uncompacted)?;
+        let mut plan = empty_plan(&state, workspace, options);
+        if options.wants(Task::CompactSingleEpoch) {
+            let epochs = epochs_to_compact(&state, &uncompacted, &mut plan.notes);
+            plan.compact = work(&uncompacted, &epochs);
+        }
+        let (current, newest) = open_epochs(repository, &state)?;
+        let parameters = &repository.format.epochs;
+        plan.cut = newest.map(|newest| newest.minus(parameters.cleanup_safety_margin));
+        if options.wants(Task::AdvanceEpoch) {
+            let (advance, because) = current.should_advance(parameters);
+            plan.advance = Some(Advance { advance, because });
+        }
+        if options.wants(Task::CleanupEpochMarkers) {
+            (plan.markers, plan.watermarks) = stale_markers(&state, plan.cut);
+        }
+        if options.wants(Task::DeleteSupersededEpochIndexes) {
+            plan.superseded = work(&uncompacted, &superseded(&state, &uncompacted, plan.cut));
+        }
+        if options.unsettled {
+            plan.rescue = plan_rescues(&state, &uncompacted)?;
+        }
+        let question = question(repository, &state, &uncompacted, &plan.compact);
+        let answer = ask(strategy, &question)?;
+        plan.strategy = strategy.describe();
+        plan.strategy_reason = answer.reason;
+        plan.shard_entries = answer.shard_entries;
+        if options.wants(Task::GenerateEpochRangeIndex) {
+            plan.join = answer.joins;
+        }
+        estimate(repository, &state, &uncompacted, &mut plan)?;
+        Ok(Self {
+            state,
+            uncompacted,
+            plan,
+        })
+    }
+}
+
+/// Asks the strategy and checks its answer.
+fn ask(
+    strategy: &mut dyn Splitting,
+    question: &SplittingQuestion,
+) -> Result<SplittingAnswer, StrategyError> {
+    let answer = strategy.split(question)?;
+    let strategy = || strategy.describe();
+    answer
+        .check(question)
+        .map_err(|reason| StrategyError::Refused {
+            strategy: strategy(),
+            reason,
+        })?;
+    Ok(answer)
+}
+
+/// A plan that does nothing yet.
+fn empty_plan(state: &EpochState, workspace: &Workspace, options: &Options) -> Plan {
+    Plan {
+        tasks: Task::ALL
+            .into_iter()
+            .filter(|task| options.wants(*task))
+            .collect(),
+        write_epoch: state.write_epoch,
+        last_settled: state.last_settled(),
+        chain_end: state.chain_end(),
+        compact: Vec::new(),
+        advance: None,
+        join: Vec::new(),
+        rescue: Vec::new(),
+        markers: Vec::new(),
+        watermarks: Vec::new(),
+        superseded: Vec::new(),
+        cut: None,
+        strategy: String::new(),
+        strategy_reason: String::new(),
+        shard_entries: 0,
+        scratch_bytes: 0,
+        notes: Vec::new(),
+        memory: workspace.memory,
+    }
+}
+
+/// Returns the blobs of the write epoch, and the newest storage time of all epochs that may still be written.
+fn open_epochs(
+    repository: &Repository,
+    state: &EpochState,
+) -> Result<(EpochBlobs, Option<Timestamp>), RepositoryError> {
+    let (mut current, mut newest) = (EpochBlobs::default(), None);
+    for epoch in state.write_epoch.saturating_sub(1)..=state.write_epoch + 1 {
+        let blobs = EpochBlobs::list(repository, epoch)?;
+        if blobs.count > 0 {
+            newest = newest.max(Some(blobs.newest));
+        }
+        if epoch == state.write_epoch {
+            current = blobs;
+        }
+    }
+    Ok((current, newest))
+}
+
+/// Returns the settled epochs that have no set yet, up to the first empty one.
+fn epochs_to_compact(
+    state: &EpochState,
+    uncompacted: &UncompactedNames,
+    notes: &mut Vec<String>,
+) -> Vec<u64> {
+    let mut epochs = Vec::new();
+    let Some(last) = state.last_settled() else {
+        return epochs;
+    };
+    for epoch in state.chain_end()..=last {
+        if state.single(epoch).is_some() {
+            continue;
+        }
+        if uncompacted.blobs(epoch) == 0 {
+            notes.push(format!(
+                "epoch {epoch} is empty: nothing above it is compacted until a range covers it, \
+                 since older clients stumble over such a gap"
+            ));
+            break;
+        }
+        epochs.push(epoch);
+    }
+    epochs
+}
+
+/// Returns epochs whose set has replaced their uncompacted blobs for long enough.
+fn superseded(
+    state: &EpochState,
+    uncompacted: &UncompactedNames,
+    cut: Option<Timestamp>,
+) -> Vec<u64> {
+    let Some(cut) = cut else { return Vec::new() };
+    let replaced = |epoch: u64| {
+        state.is_settled(epoch) && state.single(epoch).is_some_and(|set| set.newest() < cut)
+    };
+    uncompacted
+        .epochs
+        .keys()
+        .copied()
+        .filter(|epoch| replaced(*epoch))
+        .collect()
+}
+
+fn question(
+    repository: &Repository,
+    state: &EpochState,
+    uncompacted: &UncompactedNames,
+    compact: &[EpochWork],
+) -> SplittingQuestion {
+    let small = |epoch: u64| u32::try_from(epoch).unwrap_or(u32::MAX);
+    let end = state.chain_end();
+    let settled = state.last_settled().filter(|last| *last >= end);
+    let epochs = settled
+        .into_iter()
+        .flat_map(|last| end..=last)
+        .take(EPOCH_ROWS_MAX);
+    let row = |epoch| match state.single(epoch) {
+        Some(set) => EpochRow {
+            epoch: small(epoch),
+            blobs: set.count,
+            bytes: set.blobs.iter().map(|blob| blob.length).sum(),
+            compacted: true,
+        },
+        None => EpochRow {
+            epoch: small(epoch),
+            blobs: u32::try_from(uncompacted.blobs(epoch)).unwrap_or(u32::MAX),
+            bytes: 0,
+            compacted: compact.iter().any(|work| work.epoch == epoch),
+        },
+    };
+    SplittingQuestion {
+        write_epoch: small(state.write_epoch),
+        chain_end: small(end),
+        last_settled: state.last_settled().map(small),
+        full_checkpoint_frequency: repository.format.epochs.full_checkpoint_frequency,
+        shard_entries_max: SHARD_ENTRIES_MAX,
+        epochs: epochs.map(row).collect(),
+    }
+}
+
+fn work(uncompacted: &UncompactedNames, epochs: &[u64]) -> Vec<EpochWork> {
+    let row = |epoch: &u64| EpochWork {
+        epoch: *epoch,
+        blobs: uncompacted.blobs(*epoch),
+        bytes: 0,
+    };
+    epochs.iter().map(row).collect()
+}
+
+/// Fills in the bytes of the plan's epochs, from a sample of their blobs, and the scratch that they need.
+fn estimate(
+    repository: &Repository,
+    state: &EpochState,
+    uncompacted: &UncompactedNames,
+    plan: &mut Plan,
+) -> Result<(), RepositoryError> {
+    let rescued = plan
+        .rescue
+        .iter_mut()
+        .map(|rescue: &mut Rescue| &mut rescue.work);
+    for work in plan
+        .compact
+        .iter_mut()
+        .chain(&mut plan.superseded)
+        .chain(rescued)
+    {
+        work.bytes = estimate_epoch(repository, uncompacted, work.epoch)?;
+    }
+    let sum = |work: &[EpochWork]| work.iter().map(|work| work.bytes).sum::<u64>();
+    let round = sum(&plan.compact)
+        + plan
+            .rescue
+            .iter()
+            .map(|rescue| rescue.work.bytes)
+            .sum::<u64>();
+    let set_bytes = |epoch: u64| -> u64 {
+        state
+            .single(epoch)
+            .map_or(0, |set| set.blobs.iter().map(|blob| blob.length).sum())
+    };
+    let compacted = |range: &EpochRange| -> u64 {
+        (u64::from(range.min)..=u64::from(range.max))
+            .map(set_bytes)
+            .sum()
+    };
+    let join = plan.join.iter().map(compacted).sum::<u64>() + sum(&plan.compact);
+    let join = if plan.join.is_empty() { 0 } else { join };
+    let proof = plan
+        .superseded
+        .iter()
+        .map(|work| work.bytes + set_bytes(work.epoch))
+        .sum();
+    plan.scratch_bytes = round.max(join).max(proof) * SCRATCH_FACTOR;
+    Ok(())
+}
+
+fn estimate_epoch(
+    repository: &Repository,
+    uncompacted: &UncompactedNames,
+    epoch: u64,
+) -> Result<u64, RepositoryError> {
+    let mut names = uncompacted.of_epoch(epoch)?;
+    let (mut looked, mut bytes) = (0, 0);
+    while looked < SAMPLED_BLOBS
+        && let Some(blob) = names.next()?
+    {
+        if let Ok(metadata) = repository.storage.metadata(&blob) {
+            bytes += metadata.length;
+            looked += 1;
+        }
+    }
+    Ok(uncompacted.blobs(epoch) * bytes.checked_div(looked).unwrap_or(0))
+}
