@@ -65,14 +65,15 @@ pub(super) fn run(console: &Console, arguments: &DemoArguments) -> Result<Exit, 
     };
     let mut notes = Vec::new();
     let kopia = steps.prepare_kopia(size, arguments.no_kopia, &mut notes)?;
-    let compact = steps.compact()?;
+    let compact = steps.compact(&mut notes)?;
     let verify = steps.verify()?;
     let after = steps.index_blobs()?;
     let kopia = match kopia {
         Some(prepared) => Some(steps.measure_kopia(&prepared)?),
+        None if arguments.epoch_open => None, // Kopia does nothing there
         None => comparison::quote(size),
     };
-    if kopia.is_none() && !arguments.no_kopia {
+    if kopia.is_none() && !arguments.no_kopia && !arguments.epoch_open {
         notes.extend(comparison::nearest(size));
     }
     let report = DemoReport {

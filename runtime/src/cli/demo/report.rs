@@ -60,10 +60,11 @@ impl fmt::Display for MadeReport {
             f,
             "{entries} entries in {blobs} index blobs, epoch 0 is {epoch}"
         )?;
+        let root = self.repository.display();
+        let unsettled = if self.epoch_open { " --unsettled" } else { "" };
         write!(
             f,
-            "try: careen index compact {} --memory 64MiB",
-            self.repository.display()
+            "try: careen index compact {root} --memory 64MiB{unsettled}"
         )
     }
 }

@@ -16,7 +16,7 @@ use super::memory_group::MemoryGroup;
 use super::report::{Blobs, Cost};
 use crate::blob::{BlobError, LocalStore, Storage};
 use crate::cli::Console;
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, Exit};
 use crate::cli::surroundings::PASSWORD_VARIABLE;
 use crate::cli::wording::bytes;
 use crate::kopia::blob_id::{COMPACTED_EPOCH_PREFIX, UNCOMPACTED_PREFIX};
@@ -78,23 +78,28 @@ pub(super) struct PreparedKopia {
 }
 
 impl Steps<'_> {
-    /// Compacts the index in the limit.
-    pub(super) fn compact(&self) -> Result<Cost, CliError> {
+    /// Compacts the index in the limit; notes what has to wait.
+    pub(super) fn compact(&self, notes: &mut Vec<String>) -> Result<Cost, CliError> {
         let unsettled: &[&str] = if self.unsettled {
             &["--unsettled"]
         } else {
             &[]
         };
-        self.careen(&["index", "compact"], unsettled)
+        let (cost, unfinished_until) = self.careen(&["index", "compact"], unsettled)?;
+        notes.extend(unfinished_until.map(|time| {
+            format!("Index blobs that were replaced stay until a run after {time}, for safety.")
+        }));
+        Ok(cost)
     }
 
     /// Checks the index in the limit.
     pub(super) fn verify(&self) -> Result<Cost, CliError> {
-        self.careen(&["verify"], &["--index"])
+        Ok(self.careen(&["verify"], &["--index"])?.0)
     }
 
-    /// Runs this program with the repository between `words` and `more`.
-    fn careen(&self, words: &[&str], more: &[&str]) -> Result<Cost, CliError> {
+    /// Runs this program with the repository between `words` and `more`; returns what it took, and
+    /// when to run it again if part of the work has to wait.
+    fn careen(&self, words: &[&str], more: &[&str]) -> Result<(Cost, Option<String>), CliError> {
         let shown = [&["careen"], words, more].concat().join(" ");
         let failed = |reason: String| CliError::DemoRun {
             command: shown.clone(),
@@ -114,19 +119,25 @@ impl Steps<'_> {
             command.arg("--scratch").arg(scratch);
         }
         command.env(PASSWORD_VARIABLE, self.password);
-        let mut error = None;
+        let (mut error, mut unfinished_until) = (None, None);
         let outcome = child::run(&mut command, &mut |line| {
             self.pass_on(line);
             if line["kind"] == "error" {
                 error = line["message"].as_str().map(str::to_owned);
             }
+            if let Some(time) = line["report"]["unfinished_until"].as_str() {
+                unfinished_until = Some(time.to_owned());
+            }
         });
         let outcome = outcome.map_err(|error| failed(error.to_string()))?;
         match how_it_ended(&outcome, self.limit.kills(), error) {
-            None => Ok(Cost {
-                seconds: (outcome.duration.as_secs_f64() * 100.0).round() / 100.0,
-                peak_memory_bytes: outcome.peak_memory_bytes,
-            }),
+            None => {
+                let cost = Cost {
+                    seconds: (outcome.duration.as_secs_f64() * 100.0).round() / 100.0,
+                    peak_memory_bytes: outcome.peak_memory_bytes,
+                };
+                Ok((cost, unfinished_until))
+            }
             Some(reason) => Err(failed(reason)),
         }
     }
@@ -217,7 +228,8 @@ impl Steps<'_> {
 
 /// Says why a child's end is not a good one.
 fn how_it_ended(outcome: &Outcome, kills: u64, error: Option<String>) -> Option<String> {
-    if outcome.status.success() {
+    let part_done = i32::from(Exit::PartDone as u8);
+    if outcome.status.success() || outcome.status.code() == Some(part_done) {
         return None;
     }
     if kills > 0 {
@@ -254,6 +266,7 @@ mod tests {
             standard_error: "last words".into(),
         };
         assert_eq!(how_it_ended(&outcome(0), 0, None), None);
+        assert_eq!(how_it_ended(&outcome(10 << 8), 0, None), None);
         assert!(
             how_it_ended(&outcome(9), 1, None)
                 .unwrap()
