@@ -21,6 +21,7 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::kopia::blob_id::BlobId;
 
 mod ahead;
+mod direct;
 mod layout;
 mod list;
 mod scan;

@@ -6,7 +6,7 @@
 //! the rows, which may be wider than the finished entries by the bytes that turned out not to be
 //! needed, and the pack names in the order of their numbers, 64 bytes each.
 //!
-//! Memory: two windows of 64 KiB a reader. Mirrors the layout of Kopia's `index_v1.go` and
+//! Memory: windows of 512 and 64 KiB a reader. Mirrors the layout of Kopia's `index_v1.go` and
 //! `index_v2.go`.
 
 use std::sync::Arc;
@@ -19,8 +19,11 @@ use crate::spill::{ScratchFile, SequentialReader};
 use super::RepositoryError;
 use super::pack_names::{SLOT_BYTES, name_of};
 
-/// Read buffer of rows and of names, in bytes.
+/// Read buffer of names, in bytes.
 const WINDOW_BYTES: usize = 64 * 1024;
+
+/// Read buffer of rows, in bytes: as much again is read ahead, so that the disk has long reads.
+const ROWS_WINDOW_BYTES: usize = 512 * 1024;
 
 /// Rows that are written to a stream at a time.
 const ROWS_AT_A_TIME: usize = 1024;
@@ -82,7 +85,8 @@ impl IndexImage {
     ) -> Result<(), RepositoryError> {
         let finished = self.shape.key_bytes + self.shape.entry_bytes;
         let end = u64::from(self.shape.entry_count) * self.row_bytes as u64;
-        let mut rows = SequentialReader::new(Arc::clone(&self.rows), 0..end, WINDOW_BYTES);
+        let mut rows =
+            SequentialReader::new(Arc::clone(&self.rows), 0..end, ROWS_WINDOW_BYTES).drop_behind();
         let mut piece = Vec::with_capacity(ROWS_AT_A_TIME * finished);
         while let Some(row) = rows.next(self.row_bytes)? {
             piece.extend_from_slice(&row[..finished]);

@@ -11,14 +11,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::LocalOptions;
+use super::direct::{DIRECT_BYTES_MIN, DirectWriter};
 use crate::blob::{BlobSource, copy_source};
 use crate::clock::{Randomness, SystemRandomness, Timestamp};
 
 /// Permissions of Kopia's files.
 const FILE_MODE: u32 = 0o600;
-
-/// Bytes after which the disk is told to begin writing.
-const WRITEBACK_BYTES: u64 = 4 << 20;
 
 /// Permissions of Kopia's folders.
 const FOLDER_MODE: u32 = 0o700;
@@ -49,7 +47,7 @@ pub(super) fn put_file(
         }
         result => result?,
     };
-    let written = fill(root, file, source, options).and_then(|timestamp| {
+    let written = fill(root, &temporary, file, source, options).and_then(|timestamp| {
         show(&temporary, path, create_only)?;
         Ok(timestamp)
     });
@@ -81,20 +79,18 @@ fn create(path: &Path) -> io::Result<File> {
 /// Writes the bytes, stamps the file and brings it to the disk.
 fn fill(
     root: &Path,
+    path: &Path,
     mut file: File,
     source: &mut dyn BlobSource,
     options: &LocalOptions,
 ) -> io::Result<Timestamp> {
-    let (mut written, mut started) = (0_u64, 0_u64);
-    copy_source(source, |piece| {
-        file.write_all(piece)?;
-        written += piece.len() as u64;
-        if written - started >= WRITEBACK_BYTES {
-            start_writeback(&file, started, written - started);
-            started = written;
-        }
-        Ok(())
-    })?;
+    if source.len() >= DIRECT_BYTES_MIN {
+        let mut writer = DirectWriter::new(path, &file);
+        copy_source(source, |piece| writer.write(piece))?;
+        writer.finish()?;
+    } else {
+        copy_source(source, |piece| file.write_all(piece))?;
+    }
     give_to_owner(root, &file)?;
     if let Some(clock) = &options.clock_stamp {
         file.set_modified(clock.now().into())?;
@@ -103,12 +99,6 @@ fn fill(
         file.sync_all()?;
     }
     Ok(file.metadata()?.modified()?.into())
-}
-
-/// Lets the disk begin to write, so that the sync at the end does not wait for everything.
-fn start_writeback(file: &File, offset: u64, bytes: u64) {
-    let bytes = std::num::NonZeroU64::new(bytes);
-    let _ = rustix::fs::fadvise(file, offset, bytes, rustix::fs::Advice::DontNeed);
 }
 
 /// Gives a file or folder that root has made to the owner of the repository's root folder: a client
