@@ -74,8 +74,8 @@ pub struct MemoryPlan {
     pub blob_bytes: usize,
     /// Merge: runs open at once.
     pub merge_runs: usize,
-    /// Merge: read buffer of one open run and what the kernel reads ahead of it: with 32 KiB instead
-    /// of 128, a merge of 20 million entries in 64 MiB took a tenth longer.
+    /// Merge: read buffer of one open run and what the kernel reads ahead of it. With 32 KiB, a
+    /// merge of 20 million entries in 64 MiB took a tenth longer than with 128.
     pub merge_read_bytes: usize,
     /// Merge: batches of winners between the merging and the encoding thread, and output buffers.
     pub pipeline_bytes: usize,

@@ -16,6 +16,7 @@ fn roots(sources: &[Source]) -> Vec<&str> {
         match parts[..] {
             ["lib.rs" | "main.rs", "src", ..] | ["build.rs", ..] => true,
             ["lib.rs", "kit", "tests"] | ["main.rs", "suite", "tests"] => true,
+            ["main.rs", _, "benches", ..] => true,
             // Suites of a package itself: a file, or a folder with its main.rs.
             [_, "tests", _, ..] | ["main.rs", _, "tests", _, ..] => !path.contains("/src/"),
             [_, "fuzz_targets" | "bin" | "examples" | "benches", ..] => true,

@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+mod demo;
+
 /// Runs the program without the environment of whoever runs the tests.
 fn careen(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_careen"));
@@ -424,43 +426,6 @@ fn an_index_is_compacted_once_and_by_its_owner() {
         .unwrap();
     assert_eq!(text(&told.stdout), "nothing was due\n", "{told:?}");
     assert_eq!(files(Path::new(root)), after);
-}
-
-/// Goal: the whole demo works from making to the table, and leaves nothing behind; method: a small
-/// one.
-#[cfg(feature = "plugins")]
-#[test]
-fn the_demo_ends_with_a_table() {
-    let directory = tempfile::tempdir().unwrap();
-    let scratch = directory.path().to_str().unwrap();
-    let shape = [
-        "demo",
-        "--entries",
-        "5000",
-        "--index-blobs",
-        "50",
-        "--no-kopia",
-    ];
-    let place = ["--scratch", scratch, "--no-json"];
-    let told = careen(&[&shape[..], &place].concat()).output().unwrap();
-    assert_eq!(told.status.code(), Some(0), "{told:?}");
-    let words = text(&told.stdout);
-    for part in [
-        "before",
-        "after",
-        "5,001",
-        "peak memory",
-        "limit 64 MiB",
-        "careen verify",
-    ] {
-        assert!(words.contains(part), "{part}: {words}");
-    }
-    let left: Vec<_> = std::fs::read_dir(scratch)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
-    let left: Vec<_> = left.iter().filter(|path| path.is_dir()).collect();
-    assert!(left.is_empty(), "{left:?}");
 }
 
 /// Goal: the suites' time reaches lines and files alike; method: a demo far in the past.
