@@ -66,7 +66,7 @@ impl Survey {
             plan.superseded = work(&uncompacted, &superseded(&state, &uncompacted, plan.cut));
         }
         if options.unsettled {
-            plan.rescue = plan_rescues(&state, &uncompacted)?;
+            plan.rescue = plan_rescues(repository, &state, &uncompacted)?;
         }
         let question = question(repository, &state, &uncompacted, &plan.compact);
         let answer = ask(strategy, &question)?;

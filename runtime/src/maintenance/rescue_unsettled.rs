@@ -44,6 +44,7 @@ impl Rescue {
 
 /// Finds the open epochs with more than one blob.
 pub fn plan_rescues(
+    repository: &Repository,
     state: &EpochState,
     uncompacted: &UncompactedNames,
 ) -> Result<Vec<Rescue>, RepositoryError> {
@@ -52,10 +53,17 @@ pub fn plan_rescues(
         if state.is_settled(*epoch) || row.blobs < 2 {
             continue;
         }
-        let mut merged = Vec::new();
+        let incomplete: Vec<String> = row
+            .incomplete_sets
+            .iter()
+            .map(|set| first_word(set))
+            .collect();
+        let (mut merged, mut kept) = (Vec::new(), 0);
         let mut names = uncompacted.of_epoch(*epoch)?;
         while let Some(blob) = names.next_name()? {
-            if is_merged(blob.as_str()) {
+            if incomplete.iter().any(|set| set == set_of(&blob)) {
+                kept += 1;
+            } else if is_merged(blob.as_str()) {
                 if merged.len() == MERGED_MAX {
                     let what = "merged index blobs of one epoch";
                     return Err(RepositoryError::TooMany {
@@ -66,24 +74,21 @@ pub fn plan_rescues(
                 merged.push(blob);
             }
         }
-        let incomplete = row
-            .incomplete_sets
-            .iter()
-            .map(|set| first_word(set))
-            .collect();
-        if merged.len() as u64 == row.blobs {
-            continue; // an earlier rescue is finished
+        let merged = newest_set(repository, merged)?;
+        let others = row.blobs - kept - merged.len() as u64;
+        if others == 0 || (merged.is_empty() && others == 1) {
+            continue; // nothing to merge, or an earlier rescue is finished
         }
         let work = EpochWork {
             epoch: *epoch,
             blobs: row.blobs,
             bytes: 0,
         };
-        rescues.push(without_incomplete(Rescue {
+        rescues.push(Rescue {
             work,
             merged,
             incomplete,
-        }));
+        });
     }
     Ok(rescues)
 }
@@ -106,7 +111,7 @@ pub fn finish_rescue(
     // Listed anew: step 1 has just written merged blobs. What is deleted comes from the listing
     // before.
     let names = UncompactedNames::scan(&repository.storage, workspace)?;
-    let now = plan_rescues(state, &names)?;
+    let now = plan_rescues(repository, state, &names)?;
     let clock = storage_time(repository)?;
     for rescue in rescues {
         let epoch = rescue.work.epoch;
@@ -208,23 +213,31 @@ fn delete_merged(
     Ok(deleted)
 }
 
-/// Returns which blobs stay: merged ones, and those of sets with missing blobs.
+/// Returns which blobs stay: the newest merged set, and sets with missing blobs.
 fn keep_filter(rescue: &Rescue) -> impl Fn(&str) -> bool + Send + Sync {
-    let incomplete: HashSet<String> = rescue.incomplete.iter().cloned().collect();
-    move |name| {
-        let set = set_member(name).map(|member| member.set);
-        is_merged(name) || set.is_some_and(|set| incomplete.contains(set))
-    }
+    let mut kept: HashSet<String> = rescue.incomplete.iter().cloned().collect();
+    kept.extend(rescue.merged.first().map(|blob| set_of(blob).to_owned()));
+    move |name| set_member(name).is_some_and(|member| kept.contains(member.set))
 }
 
-/// A merged set counts only while all of it is there.
-fn without_incomplete(mut rescue: Rescue) -> Rescue {
-    let incomplete = &rescue.incomplete;
-    rescue.merged.retain(|blob| {
-        set_member(blob.as_str())
-            .is_none_or(|member| !incomplete.iter().any(|set| set == member.set))
-    });
-    rescue
+/// Returns the blobs of the set that was written last: it was merged from the others too.
+fn newest_set(
+    repository: &Repository,
+    mut merged: Vec<BlobId>,
+) -> Result<Vec<BlobId>, RepositoryError> {
+    let mut newest: Option<(Timestamp, String)> = None;
+    for blob in &merged {
+        let time = repository.storage.metadata(blob)?.timestamp;
+        newest = newest.max(Some((time, set_of(blob).to_owned())));
+    }
+    if let Some((_, set)) = newest {
+        merged.retain(|blob| set_of(blob) == set);
+    }
+    Ok(merged)
+}
+
+fn set_of(blob: &BlobId) -> &str {
+    set_member(blob.as_str()).map_or("", |member| member.set)
 }
 
 fn is_merged(name: &str) -> bool {

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+#[cfg(feature = "plugins")]
 mod demo;
 
 /// Runs the program without the environment of whoever runs the tests.
