@@ -54,7 +54,7 @@ const OUTCOMES: [(&str, Outcome); 24] = [
     ("session-marker-garbage", Harmless),
     ("foreign-files", Harmless),
     ("upgrade-lock", Stopped("upgrade-lock")),
-    ("format-truncated", Stopped("malformed")),
+    ("format-truncated", Stopped("corrupt-format")),
     ("v0-intact", Stopped("index-manager-v0")),
     ("v0-compaction-output-missing", Stopped("index-manager-v0")),
     ("v0-half-written-compaction", Stopped("index-manager-v0")),

@@ -27,6 +27,12 @@ pub enum RepositoryError {
         /// Where it was looked for.
         location: String,
     },
+    /// The format blob or the blob configuration is not the JSON that it must be.
+    #[error("the repository's format cannot be read: {reason}")]
+    CorruptFormat {
+        /// The blob and what is wrong with it.
+        reason: String,
+    },
     /// Somebody upgrades the repository: no storage operation is allowed.
     #[error("the repository is locked for an upgrade by {owner} since {since}")]
     UpgradeLock {
@@ -102,6 +108,7 @@ impl RepositoryError {
             Self::Format(source) => source.code(),
             Self::Spill(source) => source.code(),
             Self::NoRepository { .. } => "no-repository",
+            Self::CorruptFormat { .. } => "corrupt-format",
             Self::UpgradeLock { .. } => "upgrade-lock",
             Self::TooMany { .. } => "too-many",
             Self::RefusedEntry { .. } => "refused-entry",

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::blob::Storage;
 use crate::clock::{SharedClock, SharedRandomness};
+use crate::kopia::FormatError;
 use crate::kopia::blob_id::{BLOB_CONFIG, BlobId, REPOSITORY};
 use crate::kopia::format_blob::{BlobConfig, FormatBlob, RepositoryFormat};
 use crate::kopia::sealed_blob::BlobCrypto;
@@ -51,7 +52,9 @@ impl Repository {
     /// Opens the repository in `storage`.
     pub fn open(storage: Storage, options: &OpenOptions) -> Result<Self, RepositoryError> {
         let format_blob = read_format_blob(&storage)?;
-        let format = format_blob.unlock(&options.password, options.unlock_memory_bytes)?;
+        let format = format_blob
+            .unlock(&options.password, options.unlock_memory_bytes)
+            .map_err(corrupt_format)?;
         Self::open_format(storage, &format_blob, format, options)
     }
 
@@ -63,7 +66,9 @@ impl Repository {
         options: &OpenOptions,
     ) -> Result<Self, RepositoryError> {
         let format_blob = read_format_blob(&storage)?;
-        let format = format_blob.unlock_with_key(format_encryption_key)?;
+        let format = format_blob
+            .unlock_with_key(format_encryption_key)
+            .map_err(corrupt_format)?;
         Self::open_format(storage, &format_blob, format, options)
     }
 
@@ -75,7 +80,8 @@ impl Repository {
     ) -> Result<Self, RepositoryError> {
         check_upgrade_lock(&format, &options.clock)?;
         let blob_config = match storage.get_all(&BlobId::new(BLOB_CONFIG), FORMAT_BLOB_BYTES_MAX) {
-            Ok(bytes) => BlobConfig::parse(&bytes, format_blob, &format.format_encryption_key)?,
+            Ok(bytes) => BlobConfig::parse(&bytes, format_blob, &format.format_encryption_key)
+                .map_err(corrupt_format)?,
             Err(error) if error.is_not_found() => BlobConfig::default(),
             Err(error) => return Err(error.into()),
         };
@@ -103,9 +109,19 @@ impl Repository {
     }
 }
 
+/// Gives damage of the format itself a code of its own: nothing else of the repository can be read.
+fn corrupt_format(error: FormatError) -> RepositoryError {
+    match error {
+        FormatError::Malformed { .. } | FormatError::Tag { .. } => RepositoryError::CorruptFormat {
+            reason: error.to_string(),
+        },
+        other => other.into(),
+    }
+}
+
 fn read_format_blob(storage: &Storage) -> Result<FormatBlob, RepositoryError> {
     match storage.get_all(&BlobId::new(REPOSITORY), FORMAT_BLOB_BYTES_MAX) {
-        Ok(bytes) => Ok(FormatBlob::parse(&bytes)?),
+        Ok(bytes) => FormatBlob::parse(&bytes).map_err(corrupt_format),
         Err(error) if error.is_not_found() => Err(RepositoryError::NoRepository {
             location: storage.location(),
         }),

@@ -1,7 +1,8 @@
 //! Index compaction against real Kopia, on the same repositories in the same run.
 //!
 //! `cargo bench -p tests --bench index` measures two small repositories in a minute;
-//! `-- --full` those of the README, which take Kopia some minutes. Every program runs in a memory
+//! `-- --full` those of the README, which take Kopia some minutes, `-- --entries N` those with N
+//! entries. Every program runs in a memory
 //! cgroup of its own, so that its peak is the kernel's count. What each step of ours could reach on
 //! this machine is measured beside it. Nothing here asserts a time.
 
@@ -85,10 +86,18 @@ fn main() {
         return;
     }
     let full = arguments.iter().any(|argument| argument == "--full");
+    let only = arguments.windows(2).find(|pair| pair[0] == "--entries");
+    let only: Option<u64> = only.map(|pair| pair[1].parse().expect("--entries takes a number"));
     let careen = build_careen();
     let kopia = kit::kopia::newest();
     limits::print();
-    for shape in if full { &FULL[..] } else { &SMALL[..] } {
+    let shapes = if full || only.is_some() {
+        &FULL[..]
+    } else {
+        &SMALL[..]
+    };
+    let wanted = |shape: &&Shape| only.is_none_or(|entries| shape.entries == entries);
+    for shape in shapes.iter().filter(wanted) {
         bench(&careen, kopia, shape);
     }
 }

@@ -173,7 +173,7 @@ fn what_cannot_be_opened_says_why() {
     let damaged = Golden::open(DAMAGED);
     for (name, code) in [
         ("upgrade-lock", "upgrade-lock"),
-        ("format-truncated", "malformed"),
+        ("format-truncated", "corrupt-format"),
     ] {
         let variant = damaged.variant(name);
         let refused = open(variant.path(), damaged.password(), variant.now());

@@ -118,6 +118,13 @@ pub(in crate::cli) const TABLE: &[Row] = &[
     // memory, kopia
     row("memory-too-small", Exit::Budget, MORE_MEMORY),
     row("malformed", Exit::SafetyStop, DAMAGED),
+    row(
+        "corrupt-format",
+        Exit::SafetyStop,
+        "Nothing was changed. Without kopia.repository and kopia.blobcfg nobody can read the \
+         repository: restore the one that the message names from a copy of the storage. For a \
+         repository from before Kopia 0.9, `kopia repository repair` finds a copy in its packs.",
+    ),
     row("tag-mismatch", Exit::SafetyStop, DAMAGED),
     row(
         "wrong-password",
