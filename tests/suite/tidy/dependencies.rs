@@ -10,7 +10,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const INDEX: &str = "registry+https://github.com/rust-lang/crates.io-index";
+/// How the source of a package from a registry begins; our manifests name no other registry than
+/// Cargo's own.
+const REGISTRY: &str = "registry+";
 
 /// The release of wasmtime with long-term support that we stay on.
 const WASMTIME: &str = "48";
@@ -116,7 +118,10 @@ fn packages(lock: &str) -> Vec<Package> {
 /// Returns packages from anywhere but the public registry.
 pub(super) fn sources(packages: &[Package]) -> Vec<String> {
     let foreign = packages.iter().filter_map(|package| {
-        let source = package.source.as_ref().filter(|source| *source != INDEX)?;
+        let source = package
+            .source
+            .as_ref()
+            .filter(|source| !source.starts_with(REGISTRY))?;
         Some(format!(
             "{} {}: from {source}",
             package.name, package.version

@@ -6,14 +6,14 @@
 use super::*;
 
 const LOCK: &str = "version = 4\n\n[[package]]\nname = \"aes\"\nversion = \"0.9.1\"\n\
-    source = \"registry+https://github.com/rust-lang/crates.io-index\"\n\n\
+    source = \"registry+the-index\"\n\n\
     [[package]]\nname = \"careen\"\nversion = \"0.1.0\"\n";
 
 fn package(name: &str, version: &str) -> Package {
     Package {
         name: name.to_owned(),
         version: version.to_owned(),
-        source: Some(INDEX.to_owned()),
+        source: Some(format!("{REGISTRY}the-index")),
     }
 }
 
