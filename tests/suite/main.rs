@@ -16,3 +16,4 @@ mod kopia_oracle;
 mod memory_cgroup;
 mod merge_model;
 mod tidy;
+mod watermark;

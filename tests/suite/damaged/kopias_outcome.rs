@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use careen::maintenance::index_plan::Task;
 use careen::maintenance::owner::Identity;
+use kit::checker::Checker;
 use kit::contents::{difference, digest};
 use kit::golden::{Golden, NAMES};
 use kit::index_work::{Bench, open, options};
@@ -87,6 +88,18 @@ fn quick_maintenance_has_kopias_effect() {
             others(&before) == others(&after),
             "{name}: nothing but index blobs"
         );
+        // The independent reader knows nothing of our code.
+        if let Some(checker) = Checker::find() {
+            let read = checker.contents(golden.path(), golden.password()).unwrap();
+            assert_eq!(
+                difference(&told, &read),
+                None,
+                "{name}: the independent reader"
+            );
+            checker
+                .verify(golden.path(), golden.password())
+                .unwrap_or_else(|error| panic!("{name}: the independent reader: {error}"));
+        }
         compared += 1;
     }
     assert_eq!(compared, 11);
