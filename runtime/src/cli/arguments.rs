@@ -82,6 +82,9 @@ pub(super) struct GlobalOptions {
     /// end.
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) scratch: Option<PathBuf>,
+    /// Most of the disk that the scratch directory may take: 20GiB [default: what is free]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
+    pub(super) scratch_quota: Option<usize>,
     /// Kopia's config file of the repository, instead of a path
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,

@@ -36,7 +36,7 @@ pub(super) fn workspace(console: &Console) -> Result<Workspace, CliError> {
     });
     let options = ScratchOptions {
         parent,
-        quota_bytes: None,
+        quota_bytes: console.global.scratch_quota.map(|bytes| bytes as u64),
         tmpfs_allowed: false,
     };
     let mut random = [0; 8];
