@@ -10,14 +10,15 @@
 //! ends are decided exactly as Kopia does. Mirrors `internal/epoch/epoch_manager.go` and
 //! `epoch_range.go`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::blob::BlobMetadata;
 use crate::blob::Storage;
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::{
-    compacted_epoch, epoch_marker, range_epochs, set_member, watermark_seconds,
+    BlobId, compacted_epoch, epoch_marker, range_epochs, watermark_seconds,
 };
+use crate::kopia::complete_set::group_sets;
 
 use super::RepositoryError;
 
@@ -41,11 +42,6 @@ pub struct IndexSet {
 }
 
 impl IndexSet {
-    /// Returns whether every blob of the set is there.
-    pub fn is_complete(&self) -> bool {
-        self.blobs.len() == self.count as usize
-    }
-
     /// Returns the storage time of the newest blob.
     pub fn newest(&self) -> Timestamp {
         self.blobs
@@ -223,37 +219,25 @@ fn group<K: Ord>(
 /// Divides the blobs of the same epochs into sets, complete ones in the order in which they become
 /// complete.
 fn index_sets(blobs: Vec<BlobMetadata>) -> IndexSets {
+    let names: Vec<BlobId> = blobs.iter().map(|blob| blob.id.clone()).collect();
+    let mut by_name: HashMap<BlobId, BlobMetadata> = blobs
+        .into_iter()
+        .map(|blob| (blob.id.clone(), blob))
+        .collect();
     let mut sets = IndexSets::default();
-    let mut open: Vec<(String, IndexSet)> = Vec::new();
-    for blob in blobs {
-        let Some((name, count)) =
-            set_member(blob.id.as_str()).map(|member| (member.set.to_owned(), member.count))
-        else {
-            sets.complete.push(IndexSet {
-                blobs: vec![blob],
-                count: 1,
-            });
-            continue;
+    for group in group_sets(&names) {
+        let members = group.members.iter();
+        let blobs = members.filter_map(|name| by_name.remove(name)).collect();
+        let set = IndexSet {
+            blobs,
+            count: group.count,
         };
-        let at = open
-            .iter()
-            .position(|(open_name, _)| *open_name == name)
-            .unwrap_or_else(|| {
-                open.push((
-                    name,
-                    IndexSet {
-                        blobs: Vec::new(),
-                        count,
-                    },
-                ));
-                open.len() - 1
-            });
-        open[at].1.blobs.push(blob);
-        if open[at].1.is_complete() {
-            sets.complete.push(open.swap_remove(at).1);
+        if group.complete {
+            sets.complete.push(set);
+        } else {
+            sets.incomplete.push(set);
         }
     }
-    sets.incomplete = open.into_iter().map(|(_, set)| set).collect();
     sets
 }
 
@@ -291,7 +275,6 @@ fn longest_chain(ranges: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kopia::blob_id::BlobId;
 
     fn blob(name: &str) -> BlobMetadata {
         BlobMetadata {
