@@ -219,6 +219,7 @@ pub(super) fn check_owner(
     let recorded = params.map(|params| params.owner).unwrap_or_default();
     options.owner.check(&recorded)
 }
+
 pub(super) fn task(name: &'static str, what: String, watch: &Stopwatch) -> TaskReport {
     TaskReport {
         task: name,

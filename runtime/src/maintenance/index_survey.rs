@@ -23,7 +23,7 @@ use super::strategy::{
 /// Blobs of an epoch that are looked at to estimate its bytes.
 const SAMPLED_BLOBS: u64 = 32;
 
-/// Scratch for each stored byte of index: records, rows and names, 2.6 times measured.
+/// Scratch for each stored byte of index: records, rows and names, 2.4 times measured.
 const SCRATCH_FACTOR: u64 = 3;
 
 /// The plan, with what it was made from.

@@ -38,7 +38,7 @@ impl Rescue {
     /// Returns whether no earlier rescue has merged this epoch; what came since is found by the
     /// proof.
     pub fn needs_merge(&self) -> bool {
-        self.merged.is_empty() && self.work.blobs > 1
+        self.merged.is_empty()
     }
 }
 

@@ -83,7 +83,7 @@ impl IndexImage {
         &self,
         take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
     ) -> Result<(), RepositoryError> {
-        let finished = self.shape.key_bytes + self.shape.entry_bytes;
+        let finished = self.shape.row_bytes();
         let end = u64::from(self.shape.entry_count) * self.row_bytes as u64;
         let mut rows =
             SequentialReader::new(Arc::clone(&self.rows), 0..end, ROWS_WINDOW_BYTES).drop_behind();

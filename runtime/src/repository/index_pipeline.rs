@@ -1,7 +1,7 @@
 //! The threads on both sides of the encoder: one feeds it with merged records, one takes its rows.
 //!
-//! Batches of half a level 2 cache go from thread to thread; used ones come back. A thread whose
-//! neighbour is gone ends quietly: the neighbour tells why. Memory: see `index_writer.rs`.
+//! Batches of half a level 2 cache go from thread to thread; those of rows come back. A thread
+//! whose neighbour is gone ends quietly: the neighbour tells why. Memory: see `index_writer.rs`.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};

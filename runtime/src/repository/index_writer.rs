@@ -106,6 +106,8 @@ struct Encoder<'a> {
     /// Version 1 only: where the name of each value lies among the names, and how long it is.
     name_places: Option<(MappedU32, MappedU32)>,
     next_name_at: u32,
+    /// Width of the current shard's rows.
+    row_bytes: usize,
     batch: Vec<u8>,
     rows_out: SyncSender<Piece>,
     spare_in: Receiver<Vec<u8>>,
@@ -133,6 +135,7 @@ impl<'a> Encoder<'a> {
             next_value: 0,
             name_places: None,
             next_name_at: 0,
+            row_bytes: 1,
             batch: Vec::with_capacity(BATCH_BYTES),
             rows_out,
             spare_in,
@@ -190,6 +193,7 @@ impl<'a> Encoder<'a> {
             format_count: tables.1,
             entry_bytes: entry_bytes(version, formats, packs, self.longest),
         };
+        self.row_bytes = guess.row_bytes();
         let mut hasher = Box::new(self.repository.crypto.hash.hasher());
         hasher.update(&guess.header());
         self.send(Piece::Begin(Arc::clone(&rows), hasher))?;
@@ -279,7 +283,7 @@ impl<'a> Encoder<'a> {
     fn send_batch(&mut self) -> Result<(), RepositoryError> {
         self.workspace
             .progress
-            .advance((self.batch.len() / self.layout.key_bytes.max(1) / 2) as u64);
+            .advance((self.batch.len() / self.row_bytes) as u64);
         let next = self
             .spare_in
             .try_recv()
@@ -306,7 +310,7 @@ impl<'a> Encoder<'a> {
             ..shard.guess
         };
         let guessed = shape == shard.guess && version != 1;
-        let row_bytes = shard.guess.key_bytes + shard.guess.entry_bytes;
+        let row_bytes = shard.guess.row_bytes();
         let (rows, formats) = (shard.rows, shard.formats);
         let image = IndexImage {
             shape,
