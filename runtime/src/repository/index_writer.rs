@@ -20,14 +20,14 @@ use crate::spill::{MappedU32, ScratchFile, SequentialWriter, SortMemory, SortSha
 
 use super::index_image::IndexImage;
 use super::index_load::{FORMATS_MAX, Loaded};
-use super::index_pipeline::{BATCH_BYTES, Batches, Piece, feed_records, write_rows};
+use super::index_pipeline::{BATCH_BYTES, Piece, feed_records, write_rows};
 use super::pack_names::{PackTable, SLOT_BYTES, name_of};
 use super::record::RecordLayout;
-use super::winners::{Records, Winners};
+use super::winners::BatchWinners;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Batches on the way between two threads.
-const BATCHES: usize = 4;
+const BATCHES: usize = 2;
 
 /// Index blobs that one merge may make: with shards of at least 100,000 entries more than anybody
 /// has.
@@ -54,12 +54,12 @@ pub fn write_indexes(
     let (rows_out, rows_in) = sync_channel(BATCHES);
     let (spare_out, spare_in) = sync_channel(2 * BATCHES);
     let (records_out, records_in) = sync_channel(BATCHES);
+    let (used_out, used_in) = sync_channel(2 * BATCHES);
     let merge = loaded.records.merge()?;
     let layout = loaded.layout;
     std::thread::scope(|scope| {
-        let merging = scope.spawn(move || feed_records(merge, layout, &records_out));
+        let merging = scope.spawn(move || feed_records(merge, layout, &records_out, &used_in));
         let writing = scope.spawn(move || write_rows(&rows_in, &spare_out));
-        let records = Batches::new(records_in, layout, &loaded.packs);
         let mut encoder = Encoder::new(
             repository,
             workspace,
@@ -68,7 +68,7 @@ pub fn write_indexes(
             rows_out,
             spare_in,
         );
-        let encoded = encoder.run(records);
+        let encoded = encoder.run(&records_in, &used_out);
         let finished = std::mem::take(&mut encoder.finished);
         drop(encoder);
         let merged = merging.join().unwrap_or(Err(RepositoryError::Interrupted));
@@ -143,27 +143,48 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    fn run(&mut self, records: impl Records) -> Result<(), RepositoryError> {
-        let mut winners = Winners::new(records, self.layout);
-        let mut shard: Option<Shard> = None;
-        while let Some(record) = winners.next(self.packs)? {
-            let target = self.layout.target(record);
-            let full = shard
-                .as_ref()
-                .is_some_and(|open| open.target != target || open.entries >= self.shard_entries);
-            if full && let Some(done) = shard.take() {
-                self.end_shard(done)?;
+    fn run(
+        &mut self,
+        incoming: &Receiver<Vec<u8>>,
+        used: &SyncSender<Vec<u8>>,
+    ) -> Result<(), RepositoryError> {
+        let (layout, packs) = (self.layout, self.packs);
+        let mut winners = BatchWinners::new(layout);
+        let mut shard = None;
+        while let Ok(mut batch) = incoming.recv() {
+            // Numbers of packs are as good as random: without this, half the time is waiting for
+            // them.
+            for record in batch.chunks_exact(layout.record_bytes()) {
+                packs.prefetch(layout.pack(record));
             }
-            let open = match &mut shard {
-                Some(open) => open,
-                none => none.insert(self.begin_shard(target)?),
-            };
-            self.encode(open, record)?;
+            winners.of_batch(&batch, packs, |record| self.add(&mut shard, record))?;
+            batch.clear();
+            let _ = used.try_send(batch);
+        }
+        if let Some(record) = winners.last() {
+            self.add(&mut shard, &record)?;
         }
         match shard {
             Some(done) => self.end_shard(done),
             None => Ok(()),
         }
+    }
+
+    /// Adds a winner to the open shard; begins the next one where that is full or another target's.
+    #[inline]
+    fn add(&mut self, shard: &mut Option<Shard>, record: &[u8]) -> Result<(), RepositoryError> {
+        let target = self.layout.target(record);
+        let full = shard
+            .as_ref()
+            .is_some_and(|open| open.target != target || open.entries >= self.shard_entries);
+        if full && let Some(done) = shard.take() {
+            self.end_shard(done)?;
+        }
+        let open = match shard {
+            Some(open) => open,
+            none => none.insert(self.begin_shard(target)?),
+        };
+        self.encode(open, record)
     }
 
     fn version(&self) -> u8 {
