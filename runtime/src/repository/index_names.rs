@@ -10,6 +10,7 @@
 //! ([`OPEN_SETS_MAX`]). Invariant: a set of which blobs are missing is noted in its epoch's row.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::ops::ControlFlow;
 
 use crate::kopia::FormatError;
@@ -32,12 +33,30 @@ const RECORD_BYTES: usize = 128;
 const OPEN_SETS_MAX: usize = 10_000;
 
 /// What is known of an epoch's uncompacted blobs without reading them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UncompactedRow {
     /// Number of blobs.
     pub blobs: u64,
-    /// Sets of which not all blobs are there.
-    pub incomplete_sets: Vec<String>,
+    /// Sets of which not all blobs are there, by name.
+    pub incomplete_sets: Vec<IncompleteSet>,
+}
+
+/// A set of which not all blobs are there: a writer at work or a crashed one, or damage.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IncompleteSet {
+    /// The part of the names that its blobs share.
+    pub set: String,
+    /// Blobs that are there.
+    pub seen: u32,
+    /// Blobs that it must have.
+    pub count: u32,
+}
+
+impl fmt::Display for IncompleteSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { set, seen, count } = self;
+        write!(f, "{set}: {seen} of {count} blobs")
+    }
 }
 
 /// All `xn` blobs.
@@ -185,12 +204,43 @@ impl Rows {
     fn finish(mut self) -> BTreeMap<u64, UncompactedRow> {
         for ((epoch, set), (count, seen)) in self.open {
             let row = self.epochs.entry(epoch).or_default();
-            row.incomplete_sets
-                .push(format!("{set}: {seen} of {count} blobs"));
+            row.incomplete_sets.push(IncompleteSet { set, seen, count });
         }
         for row in self.epochs.values_mut() {
             row.incomplete_sets.sort();
         }
         self.epochs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_with_gaps_is_noted_in_its_epoch() {
+        let mut rows = Rows::default();
+        for (epoch, name) in [
+            (3, "xn3_a-s1-c2"),
+            (3, "xn3_b-s2-c3"),
+            (3, "xn3_c-s1-c2"),
+            (3, "xn3_d-s2-c3"),
+            (3, "xn3_e-s3-c1"),
+            (3, "xn3_f"),
+            (4, "xn4_a-s1-c2"),
+        ] {
+            rows.add(epoch, name).unwrap();
+        }
+        let rows = rows.finish();
+        let open = |epoch| &rows[&epoch].incomplete_sets[..];
+        let set = |set: &str, seen, count| IncompleteSet {
+            set: set.to_owned(),
+            seen,
+            count,
+        };
+        assert_eq!(open(3), [set("s2", 2, 3)]);
+        assert_eq!(open(3)[0].to_string(), "s2: 2 of 3 blobs");
+        assert_eq!(open(4), [set("s1", 1, 2)]);
+        assert_eq!((rows[&3].blobs, rows[&4].blobs), (6, 1));
     }
 }
