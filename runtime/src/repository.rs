@@ -29,7 +29,6 @@ pub mod pack_names;
 pub mod record;
 pub mod sealing;
 pub mod set_comparison;
-pub mod status;
 pub mod storage_time;
 pub mod system_contents;
 pub mod uncompacted_writer;

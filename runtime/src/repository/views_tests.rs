@@ -11,7 +11,6 @@ use super::contents::each_content;
 use super::index_generator::{GeneratorOptions, GeneratorTarget, generate};
 use super::inspect::{InspectBlobs, InspectOptions, inspect};
 use super::listing::{IndexBlobState, list_index_blobs};
-use super::status::status;
 use super::verify::{VerifyOptions, VerifyReport, verify_index, verify_index_with};
 use super::{Repository, RepositoryError, Workspace};
 use crate::blob::{LocalOptions, LocalStore, MemoryStore, PutOptions, Storage};
@@ -284,8 +283,6 @@ fn damaged_and_refused_blobs_are_all_found() {
         ["malformed", "tag-mismatch"].contains(&code),
         "views stop at the first"
     );
-    let status = status(&world.repository, &world.workspace).unwrap();
-    assert!(status.owner.is_none() && status.owner_problem.is_some());
 }
 
 /// Goal: a blob larger than the buffer reads as a small one; method: a buffer smaller than any
@@ -435,10 +432,6 @@ fn measure_a_million_entries() {
         report.findings_total.to_string()
     });
     measure("verify", &mut || world.verify().findings_total.to_string());
-    measure("status", &mut || {
-        let status = status(repository, workspace).unwrap();
-        status.epochs.unwrap().uncompacted.blobs.to_string()
-    });
     measure("inspect", &mut || {
         world
             .inspected(&InspectOptions {

@@ -1,9 +1,9 @@
 //! `careen status`: what a repository is, how its index stands, and what is due.
 //!
-//! Decides nothing; what is due follows Kopia's rules, the plan of a run follows the strategy's.
-//! The owner lies in a manifest, which costs one read of the whole index; where damage keeps us
+//! Writes nothing. What is due is decided where a run decides it ([`super::index_due`]); only the
+//! ranges that a run joins are its strategy's. The owner lies in a manifest, which costs one read of the whole index; where damage keeps us
 //! from it, the rest is shown all the same. Memory: a load; one row an epoch
-//! ([`super::epochs::SETS_MAX`]). What is shown of lists that can grow is the newest [`SHOWN_MAX`]
+//! ([`SETS_MAX`]). What is shown of lists that can grow is the newest [`SHOWN_MAX`]
 //! and totals.
 
 mod text;
@@ -17,15 +17,17 @@ use crate::clock::Timestamp;
 use crate::kopia::blob_id::{UNCOMPACTED_PREFIX, uncompacted_epoch};
 use crate::kopia::format_blob::EpochParameters;
 
-use super::active_index::{ActiveIndex, IndexSource, load_active};
-use super::epoch_blobs::EpochBlobs;
-use super::epochs::{EpochState, IndexSets, SETS_MAX};
-use super::index_gaps::index_gaps;
-use super::index_load::Strictness;
-use super::index_names::UncompactedNames;
-use super::index_set_v0::IndexSetV0;
-use super::system_contents::maintenance_params;
-use super::{Repository, RepositoryError, Workspace};
+use crate::repository::active_index::{ActiveIndex, IndexSource, load_active};
+use crate::repository::epoch_blobs::EpochBlobs;
+use crate::repository::epochs::{EpochState, IndexSets, SETS_MAX};
+use crate::repository::index_gaps::index_gaps;
+use crate::repository::index_load::Strictness;
+use crate::repository::index_names::UncompactedNames;
+use crate::repository::index_set_v0::IndexSetV0;
+use crate::repository::system_contents::maintenance_params;
+use crate::repository::{Repository, RepositoryError, Workspace};
+
+use super::index_due::IndexDue;
 
 pub use work::WorkStatus;
 
@@ -289,6 +291,7 @@ fn epochs_status(
 ) -> Result<EpochsStatus, RepositoryError> {
     let rows = uncompacted_rows(repository)?;
     let parameters = repository.format.epochs.clone();
+    let due = IndexDue::find(state, &names.epochs, &rows, &parameters);
     let (_, read) = state.selection();
     let is_active = |epoch: &u64| read.binary_search(epoch).is_ok();
     let (mut all, mut active) = (Totals::default(), Totals::default());
@@ -326,7 +329,7 @@ fn epochs_status(
         uncompacted_epochs: rows.len(),
         newest_epochs: newest_epochs.collect(),
         watermark: state.watermark_seconds.map(Timestamp::from_seconds),
-        work: work::index_work(state, &rows, &parameters),
+        work: work::index_work(state, &names.epochs, &due, &parameters),
         parameters,
     })
 }
