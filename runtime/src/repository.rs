@@ -29,6 +29,7 @@ pub mod pack_names;
 pub mod record;
 pub mod sealing;
 pub mod set_comparison;
+mod sorted_listing;
 pub mod storage_time;
 pub mod system_contents;
 pub mod uncompacted_writer;
@@ -44,7 +45,7 @@ use std::sync::Arc;
 
 use crate::memory::MemoryPlan;
 use crate::progress::Progress;
-use crate::spill::{Scratch, SortMemory};
+use crate::spill::{Scratch, SortMemory, SortShape, Sorter};
 
 /// What a task works with besides the repository: disk, memory, and somebody who listens.
 #[derive(Clone)]
@@ -66,5 +67,15 @@ impl Workspace {
             run_read_bytes: self.memory.merge_read_bytes,
             runs_max: self.memory.merge_runs,
         }
+    }
+
+    /// Starts a sort of records without losers, for one thread.
+    fn sorter(&self, record_bytes: usize) -> Sorter {
+        let group = None;
+        let shape = SortShape {
+            record_bytes,
+            group,
+        };
+        Sorter::new(self.scratch.clone(), shape, self.sort_memory(1))
     }
 }

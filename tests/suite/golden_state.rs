@@ -92,12 +92,13 @@ fn contents(repository: &Repository, desk: &Desk) -> Result<Vec<ContentRow>, Rep
 }
 
 fn index_blobs(repository: &Repository) -> Vec<IndexBlobRow> {
-    let mut rows = Vec::new();
-    list_index_blobs(repository, &mut |row| {
+    let (mut rows, desk) = (Vec::new(), Desk::new());
+    list_index_blobs(repository, &desk.workspace, &mut |row| {
         rows.push(row.clone());
         true
     })
     .unwrap();
+    assert!(rows.is_sorted_by_key(|row| row.blob.clone()));
     rows
 }
 

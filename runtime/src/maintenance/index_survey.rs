@@ -48,7 +48,7 @@ impl Survey {
         let state = EpochState::load(&repository.storage)?;
         let uncompacted = UncompactedNames::scan(&repository.storage, workspace)?;
         check_nothing_vanished(&state, &uncompacted)?;
-        let open = open_blobs(repository, &state)?;
+        let open = open_blobs(repository, &state, &uncompacted)?;
         let parameters = &repository.format.epochs;
         let due = IndexDue::find(&state, &uncompacted.epochs, &open, parameters);
         let mut plan = plan_of(due, &state, &uncompacted, workspace, options);
@@ -144,8 +144,9 @@ fn plan_of(
 fn open_blobs(
     repository: &Repository,
     state: &EpochState,
+    uncompacted: &UncompactedNames,
 ) -> Result<BTreeMap<u64, EpochBlobs>, RepositoryError> {
-    let blobs = |epoch| Ok((epoch, EpochBlobs::list(repository, epoch)?));
+    let blobs = |epoch| Ok((epoch, EpochBlobs::look_up(repository, uncompacted, epoch)?));
     open_epochs(state).map(blobs).collect()
 }
 

@@ -23,7 +23,7 @@ use super::{RepositoryError, Workspace};
 use crate::blob::{ScannedBlob, Storage};
 
 /// Longest name of an index blob, in bytes; Kopia's have at most 110.
-const NAME_BYTES_MAX: usize = 115;
+pub(super) const NAME_BYTES_MAX: usize = 115;
 
 /// Epoch 4, locality 8, length 1, name.
 const RECORD_BYTES: usize = 128;
@@ -152,12 +152,16 @@ fn prefix(epoch: u64) -> Result<[u8; 4], RepositoryError> {
     Ok(epoch.to_be_bytes())
 }
 
-fn encode(epoch: u64, locality: u64, name: &str) -> Result<[u8; RECORD_BYTES], RepositoryError> {
-    if name.len() > NAME_BYTES_MAX {
-        return Err(
-            FormatError::malformed(name, "a name of an index blob that is too long").into(),
-        );
+/// Refuses a name that no index blob of Kopia's has.
+pub(super) fn check_name_length(name: &str) -> Result<(), RepositoryError> {
+    if name.len() <= NAME_BYTES_MAX {
+        return Ok(());
     }
+    Err(FormatError::malformed(name, "a name of an index blob that is too long").into())
+}
+
+fn encode(epoch: u64, locality: u64, name: &str) -> Result<[u8; RECORD_BYTES], RepositoryError> {
+    check_name_length(name)?;
     let mut record = [0; RECORD_BYTES];
     record[..4].copy_from_slice(&prefix(epoch)?);
     record[4..12].copy_from_slice(&locality.to_be_bytes());

@@ -1,8 +1,8 @@
 //! Shows the entries of index blobs as they are, losers and winners alike.
 //!
 //! For people who look into a repository, and for comparing what two clients wrote. Blobs come in
-//! the order of their IDs, entries in the order of theirs. Memory: one blob. Mirrors `kopia index
-//! inspect`.
+//! the order of their IDs, entries in the order of theirs. Memory: one blob, and the listing. Mirrors
+//! `kopia index inspect`.
 
 use std::fmt;
 
@@ -118,7 +118,7 @@ pub fn inspect(
         InspectBlobs::All => true,
         InspectBlobs::Active => false,
     };
-    each_index_blob(repository, &mut |row| {
+    each_index_blob(repository, workspace, &mut |row| {
         let shown = match row.state {
             IndexBlobState::Active => true,
             IndexBlobState::Ignored => false,
