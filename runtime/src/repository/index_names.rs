@@ -6,8 +6,9 @@
 //! order of their inodes instead of their names is five times faster on a disk whose cache is
 //! small.
 //!
-//! Memory: a sort buffer, one row an epoch, and the sets of several blobs that are being counted
-//! ([`OPEN_SETS_MAX`]). Invariant: a set of which blobs are missing is noted in its epoch's row.
+//! Memory: a small sort buffer ([`crate::memory::MemoryPlan::names_bytes`]), one row an epoch, and
+//! the sets of several blobs that are being counted ([`OPEN_SETS_MAX`]). Invariant: a set of which
+//! blobs are missing is noted in its epoch's row.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -16,7 +17,7 @@ use std::ops::ControlFlow;
 use crate::kopia::FormatError;
 use crate::kopia::blob_id::{BlobId, set_member, uncompacted_epoch};
 use crate::spill::Merge;
-use crate::spill::{Runs, SortShape, Sorter};
+use crate::spill::{Runs, SortMemory, SortShape, Sorter};
 
 use super::epochs::SETS_MAX;
 use super::{RepositoryError, Workspace};
@@ -69,12 +70,7 @@ pub struct UncompactedNames {
 impl UncompactedNames {
     /// Scans the store once. Names that do not parse are not ours.
     pub fn scan(storage: &Storage, workspace: &Workspace) -> Result<Self, RepositoryError> {
-        let shape = SortShape {
-            record_bytes: RECORD_BYTES,
-            group: None,
-        };
-        let memory = workspace.sort_memory(1);
-        let sorter = Sorter::new(workspace.scratch.clone(), shape, memory);
+        let sorter = sorter(workspace);
         let mut buffer = sorter.buffer();
         let mut rows = Rows::default();
         let mut outcome = Ok(());
@@ -104,12 +100,7 @@ impl UncompactedNames {
 
     /// Returns no names: for a repository without epochs.
     pub fn none(workspace: &Workspace) -> Result<Self, RepositoryError> {
-        let shape = SortShape {
-            record_bytes: RECORD_BYTES,
-            group: None,
-        };
-        let memory = workspace.sort_memory(1);
-        let sorter = Sorter::new(workspace.scratch.clone(), shape, memory);
+        let sorter = sorter(workspace);
         Ok(Self {
             runs: sorter.finish()?,
             epochs: BTreeMap::new(),
@@ -128,6 +119,21 @@ impl UncompactedNames {
     pub fn blobs(&self, epoch: u64) -> u64 {
         self.epochs.get(&epoch).map_or(0, |row| row.blobs)
     }
+}
+
+/// Starts the sort. What it leaves is held beside a load or a merge, so it is small.
+fn sorter(workspace: &Workspace) -> Sorter {
+    let shape = SortShape {
+        record_bytes: RECORD_BYTES,
+        group: None,
+    };
+    let plan = &workspace.memory;
+    let memory = SortMemory {
+        buffer_bytes: plan.names_bytes,
+        runs_max: plan.names_bytes / plan.merge_read_bytes,
+        ..workspace.sort_memory(1)
+    };
+    Sorter::new(workspace.scratch.clone(), shape, memory)
 }
 
 /// A stream of blob names.
