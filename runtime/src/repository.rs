@@ -69,6 +69,21 @@ impl Workspace {
         }
     }
 
+    /// Does `work` as a step that is told: its name, the unit that is counted, and how many there
+    /// are.
+    pub fn step<T>(
+        &self,
+        name: &str,
+        unit: &str,
+        total: Option<u64>,
+        work: impl FnOnce() -> T,
+    ) -> T {
+        self.progress.begin(name, unit, total);
+        let outcome = work();
+        self.progress.end();
+        outcome
+    }
+
     /// Starts a sort of records without losers, for one thread.
     fn sorter(&self, record_bytes: usize) -> Sorter {
         let group = None;

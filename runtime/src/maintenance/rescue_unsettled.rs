@@ -169,19 +169,11 @@ fn missing_in_merged(
             blobs: InputBlobs::Named(&rescue.merged),
         },
     ];
-    workspace.progress.begin(
-        "prove that nothing is lost",
-        "blobs",
-        Some(rescue.work.blobs),
-    );
-    let loaded = load(
-        repository,
-        workspace,
-        names,
-        &inputs,
-        Strictness::ForReading,
-    )?;
-    workspace.progress.end();
+    let total = Some(rescue.work.blobs);
+    let loaded = workspace.step("prove that nothing is lost", "blobs", total, || {
+        let strictness = Strictness::ForReading;
+        load(repository, workspace, names, &inputs, strictness)
+    })?;
     let mut missing = 0;
     compare_sets(&loaded, &mut |group| {
         if let Some(entry) = group.of(0) {
