@@ -12,12 +12,14 @@ pub mod compact_epochs;
 pub mod delete;
 pub mod delete_superseded_epoch_indexes;
 mod error;
+mod index_due;
 pub mod index_maintenance;
 pub mod index_plan;
 pub mod index_repair;
 mod index_survey;
 pub mod owner;
 pub mod rescue_unsettled;
+pub mod status;
 pub mod strategy;
 
 pub use error::MaintenanceError;

@@ -72,12 +72,18 @@ pub struct MemoryPlan {
     pub sort_buffer_bytes: usize,
     /// Load: one index blob in flight of each worker, plus as much again for ECC.
     pub blob_bytes: usize,
+    /// Load: one sort buffer of system contents (manifests) of each worker; there are few.
+    pub system_buffer_bytes: usize,
+    /// Load and merge: names of uncompacted index blobs, as a sort buffer, kept in memory, or in
+    /// the read buffers of their runs. A rescue has two sets of them, before and after.
+    pub names_bytes: usize,
     /// Merge: runs open at once.
     pub merge_runs: usize,
     /// Merge: read buffer of one open run and what the kernel reads ahead of it. With 32 KiB, a
     /// merge of 20 million entries in 64 MiB took a tenth longer than with 128.
     pub merge_read_bytes: usize,
-    /// Merge: batches of winners between the merging and the encoding thread, and output buffers.
+    /// Merge: batches of winners between the merging and the encoding thread, and output buffers. The
+    /// pack names of a finished shard are sorted in as much again.
     pub pipeline_bytes: usize,
     /// Seal: pieces of an index shard on their way from scratch to the store.
     pub seal_bytes: usize,
@@ -110,6 +116,8 @@ impl MemoryPlan {
             plugin_bytes: 8 * MIB,
             sort_buffer_bytes,
             blob_bytes,
+            system_buffer_bytes: 512 * 1024,
+            names_bytes: (useful / 32).clamp(MIB, 2 * MIB),
             merge_runs,
             merge_read_bytes,
             pipeline_bytes,
@@ -122,27 +130,54 @@ impl MemoryPlan {
         Ok(plan)
     }
 
-    /// Returns the phases with the bytes that each holds, the process included.
-    pub fn phases(&self) -> [(&'static str, usize); 5] {
-        let load = WORKERS * (self.sort_buffer_bytes + 2 * self.blob_bytes);
-        let merge = self.merge_runs * self.merge_read_bytes + self.pipeline_bytes;
+    /// Returns the phases with what each holds besides the process itself, in bytes.
+    pub fn phases(&self) -> [(&'static str, Vec<(&'static str, usize)>); 5] {
+        let Self {
+            sort_buffer_bytes,
+            blob_bytes,
+            system_buffer_bytes,
+            names_bytes,
+            ..
+        } = *self;
+        let load = vec![
+            ("sort buffers", WORKERS * sort_buffer_bytes),
+            ("index blobs", WORKERS * 2 * blob_bytes),
+            ("system contents", WORKERS * system_buffer_bytes),
+            ("names", 2 * names_bytes),
+        ];
+        let merge = vec![
+            ("runs", self.merge_runs * self.merge_read_bytes),
+            ("batches", self.pipeline_bytes),
+            ("pack names", self.pipeline_bytes),
+            ("names", names_bytes),
+        ];
+        let seal = vec![
+            ("pieces", WORKERS * self.seal_bytes),
+            ("names", names_bytes),
+        ];
         [
-            ("unlock", PROCESS_BYTES + self.unlock_bytes),
-            ("strategy", PROCESS_BYTES + self.plugin_bytes),
-            ("load and sort", PROCESS_BYTES + load),
-            ("merge and encode", PROCESS_BYTES + merge),
-            ("seal and write", PROCESS_BYTES + self.seal_bytes * WORKERS),
+            ("unlock", vec![("key table", self.unlock_bytes)]),
+            (
+                "strategy",
+                vec![("plugin", self.plugin_bytes), ("names", names_bytes)],
+            ),
+            ("load and sort", load),
+            ("merge and encode", merge),
+            ("seal and write", seal),
         ]
     }
 
-    /// Returns the largest phase, in bytes.
+    /// Returns the largest phase, the process included, in bytes.
     pub fn peak_bytes(&self) -> usize {
-        self.phases()
-            .iter()
-            .map(|(_, bytes)| *bytes)
-            .max()
-            .unwrap_or(0)
+        let phases = self.phases();
+        let phases = phases.iter().map(|(_, parts)| phase_bytes(parts));
+        phases.max().unwrap_or(0)
     }
+}
+
+/// Returns what a phase holds, the process included.
+fn phase_bytes(parts: &[(&'static str, usize)]) -> usize {
+    PROCESS_BYTES + parts.iter().map(|(_, bytes)| bytes).sum::<usize>()
 }
 
 impl fmt::Display for MemoryPlan {
@@ -152,8 +187,15 @@ impl fmt::Display for MemoryPlan {
             "memory plan for a limit of {} MiB:",
             self.limit_bytes / MIB
         )?;
-        for (phase, bytes) in self.phases() {
-            writeln!(f, "  {phase:<18} {:>4} MiB", bytes.div_ceil(MIB))?;
+        for (phase, parts) in self.phases() {
+            let bytes = phase_bytes(&parts);
+            let process = PROCESS_BYTES / MIB;
+            let total = bytes.div_ceil(MIB);
+            write!(f, "  {phase:<18} {total:>4} MiB: process {process}")?;
+            for (part, bytes) in parts {
+                write!(f, ", {part} {:.1}", bytes as f64 / MIB as f64)?;
+            }
+            writeln!(f)?;
         }
         write!(
             f,

@@ -7,7 +7,7 @@ use super::arguments::{StatusArguments, VerifyArguments};
 use super::error::{CliError, Exit};
 use super::output::Kind;
 use super::workspace::workspace;
-use crate::repository::status::status as status_of;
+use crate::maintenance::status::status as status_of;
 use crate::repository::verify::{VerifyOptions, verify_index_with};
 
 /// Shows the state of a repository.

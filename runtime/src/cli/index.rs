@@ -29,7 +29,7 @@ fn list(console: &Console, arguments: &ListArguments) -> Result<Exit, CliError> 
     let target = console.target("index list", &arguments.repository)?;
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
-    listing::list_index_blobs(&repository, &mut |row| {
+    listing::list_index_blobs(&repository, &workspace, &mut |row| {
         console.output.both(Kind::Row, "row", row);
         !console.output.is_closed()
     })?;

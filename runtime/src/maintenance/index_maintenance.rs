@@ -91,8 +91,7 @@ impl Survey {
         self.join(repository, workspace, &mut report)?;
         if !self.plan.markers.is_empty() || !self.plan.watermarks.is_empty() {
             let watch = Stopwatch::start();
-            let (markers, watermarks) =
-                cleanup_epoch_markers(repository, &self.state, self.plan.cut)?;
+            let (markers, watermarks) = cleanup_epoch_markers(repository, &self.plan)?;
             let what = format!("deleted {markers} markers and {watermarks} watermarks");
             let mut done = task(Task::CleanupEpochMarkers.name(), what, &watch);
             done.deleted = (markers + watermarks) as u64;

@@ -76,12 +76,10 @@ impl ActiveIndex {
         target: Option<u8>,
         strictness: Strictness,
     ) -> Result<Loaded, RepositoryError> {
-        let progress = &workspace.progress;
-        progress.begin("read the index", "index blobs", None);
         let (names, inputs) = (&self.uncompacted, self.inputs(target));
-        let loaded = load(repository, workspace, names, &inputs, strictness);
-        progress.end();
-        loaded
+        workspace.step("read the index", "index blobs", None, || {
+            load(repository, workspace, names, &inputs, strictness)
+        })
     }
 
     /// Returns up to which second tombstones are as if absent; never without epochs.

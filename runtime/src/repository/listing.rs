@@ -1,8 +1,8 @@
 //! Lists the index blobs of a repository, used and unused, with what each of them is.
 //!
-//! The rows come in the order of blob IDs, straight from the store's listings: however many there
-//! are, one page is held, besides the state of the epochs ([`super::epochs`]) or of the compaction
-//! logs. Mirrors `kopia index list --superseded`, which leaves out incomplete sets and what nobody
+//! The rows come in the order of blob IDs, from a sort ([`super::sorted_listing`]): however many
+//! there are, its buffers are held, besides the state of the epochs ([`super::epochs`]) or of the
+//! compaction logs. Mirrors `kopia index list --superseded`, which leaves out incomplete sets and what nobody
 //! reads.
 
 use std::fmt;
@@ -18,7 +18,8 @@ use crate::kopia::blob_id::{
 
 use super::epochs::{EpochState, IndexSet, IndexSets};
 use super::index_set_v0::IndexSetV0;
-use super::{Repository, RepositoryError};
+use super::sorted_listing::SortedListing;
+use super::{Repository, RepositoryError, Workspace};
 
 /// What an index blob is to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -86,14 +87,16 @@ impl fmt::Display for IndexBlobRow {
 /// Shows every index blob to `visit` in the order of blob IDs, until it returns false.
 pub fn list_index_blobs(
     repository: &Repository,
+    workspace: &Workspace,
     visit: &mut dyn FnMut(&IndexBlobRow) -> bool,
 ) -> Result<(), RepositoryError> {
-    each_index_blob(repository, &mut |row| Ok(visit(&row)))
+    each_index_blob(repository, workspace, &mut |row| Ok(visit(&row)))
 }
 
 /// Shows every index blob to `visit`, until it returns false or an error.
 pub(super) fn each_index_blob(
     repository: &Repository,
+    workspace: &Workspace,
     visit: &mut dyn FnMut(IndexBlobRow) -> Result<bool, RepositoryError>,
 ) -> Result<(), RepositoryError> {
     let used = if repository.format.epochs.enabled {
@@ -108,34 +111,14 @@ pub(super) fn each_index_blob(
         COMPACTED_EPOCH_PREFIX,
     ];
     for prefix in prefixes {
-        let mut stopped = false;
-        let shown = repository.storage.for_each(prefix, |blob| {
-            if visit(used.row(blob)).map_err(Stop::Error)? {
-                Ok(())
-            } else {
-                stopped = true;
-                Err(Stop::Wanted)
+        let mut blobs = SortedListing::new(repository, workspace, prefix)?;
+        while let Some(blob) = blobs.next_blob()? {
+            if !visit(used.row(blob))? {
+                return Ok(());
             }
-        });
-        match shown {
-            Err(Stop::Error(error)) => return Err(error),
-            Err(Stop::Wanted) | Ok(()) if stopped => return Ok(()),
-            Err(Stop::Wanted) | Ok(()) => {}
         }
     }
     Ok(())
-}
-
-/// Why a listing ends early.
-enum Stop {
-    Wanted,
-    Error(RepositoryError),
-}
-
-impl From<crate::blob::BlobError> for Stop {
-    fn from(error: crate::blob::BlobError) -> Self {
-        Self::Error(error.into())
-    }
 }
 
 /// What readers use.
