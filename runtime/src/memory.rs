@@ -108,16 +108,17 @@ impl MemoryPlan {
             .saturating_sub(2 * blob_bytes + MIB)
             .clamp(2 * MIB, 16 * MIB);
         let merge_read_bytes = 128 * 1024;
-        let pipeline_bytes = 2 * MIB;
+        let pipeline_bytes = 3 * MIB;
+        let names_bytes = (useful / 32).clamp(MIB, 2 * MIB);
         let merge_runs = ((buffers - pipeline_bytes) / merge_read_bytes).min(192);
         let plan = Self {
             limit_bytes,
-            unlock_bytes: key_table_bytes(handed),
+            unlock_bytes: key_table_bytes(handed - names_bytes),
             plugin_bytes: 8 * MIB,
             sort_buffer_bytes,
             blob_bytes,
             system_buffer_bytes: 512 * 1024,
-            names_bytes: (useful / 32).clamp(MIB, 2 * MIB),
+            names_bytes,
             merge_runs,
             merge_read_bytes,
             pipeline_bytes,
@@ -156,7 +157,10 @@ impl MemoryPlan {
             ("names", names_bytes),
         ];
         [
-            ("unlock", vec![("key table", self.unlock_bytes)]),
+            (
+                "unlock",
+                vec![("key table", self.unlock_bytes), ("names", names_bytes)],
+            ),
             (
                 "strategy",
                 vec![("plugin", self.plugin_bytes), ("names", names_bytes)],

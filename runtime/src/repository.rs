@@ -14,6 +14,7 @@ mod index_feed;
 pub mod index_gaps;
 pub mod index_generator;
 pub mod index_image;
+pub mod index_listing;
 pub mod index_load;
 pub mod index_names;
 mod index_pipeline;

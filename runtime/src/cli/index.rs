@@ -63,7 +63,7 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
         target.refuse_read_only()?;
     }
     let workspace = workspace(console)?;
-    let repository = target.open(&workspace.memory, &console.surroundings)?;
+    let (repository, listing) = target.open_listed(&workspace, &console.surroundings)?;
     let mut splitting = strategy::splitting(&arguments.plugins, &workspace.memory)?;
     if arguments.dry_run {
         let plan = index_maintenance::plan(&repository, &workspace, &mut *splitting, &options)?;
@@ -73,6 +73,7 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
     let report = index_maintenance::run(
         &repository,
         &workspace,
+        listing,
         &mut *splitting,
         &options,
         &mut |plan| {

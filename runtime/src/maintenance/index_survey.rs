@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::repository::epoch_blobs::EpochBlobs;
 use crate::repository::epochs::EpochState;
 use crate::repository::index_gaps::check_nothing_vanished;
+use crate::repository::index_listing::IndexListing;
 use crate::repository::index_names::UncompactedNames;
 use crate::repository::{Repository, RepositoryError, Workspace};
 
@@ -35,18 +36,22 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// Looks around and makes the plan.
+    /// Looks around, unless somebody just has, and makes the plan.
     pub(super) fn make(
         repository: &Repository,
         workspace: &Workspace,
+        listing: Option<IndexListing>,
         strategy: &mut dyn Splitting,
         options: &Options,
     ) -> Result<Self, MaintenanceError> {
         if !repository.format.epochs.enabled {
             return Err(MaintenanceError::IndexManagerV0);
         }
-        let state = EpochState::load(&repository.storage)?;
-        let uncompacted = UncompactedNames::scan(&repository.storage, workspace)?;
+        let listing = match listing {
+            Some(listing) => listing,
+            None => IndexListing::take(&repository.storage, workspace)?,
+        };
+        let IndexListing { state, uncompacted } = listing;
         check_nothing_vanished(&state, &uncompacted)?;
         let open = open_blobs(repository, &state, &uncompacted)?;
         let parameters = &repository.format.epochs;

@@ -6,6 +6,7 @@
 //! `ListActiveIndexBlobs` of Kopia's two managers in `repo/content/indexblob`.
 
 use super::epochs::EpochState;
+use super::index_listing::IndexListing;
 use super::index_load::{Input, InputBlobs, Loaded, Strictness, load};
 use super::index_names::UncompactedNames;
 use super::index_set_v0::IndexSetV0;
@@ -35,9 +36,11 @@ impl ActiveIndex {
     /// Lists the repository's index blobs.
     pub fn find(repository: &Repository, workspace: &Workspace) -> Result<Self, RepositoryError> {
         if repository.format.epochs.enabled {
+            let IndexListing { state, uncompacted } =
+                IndexListing::take(&repository.storage, workspace)?;
             return Ok(Self {
-                source: IndexSource::Epochs(EpochState::load(&repository.storage)?),
-                uncompacted: UncompactedNames::scan(&repository.storage, workspace)?,
+                source: IndexSource::Epochs(state),
+                uncompacted,
             });
         }
         Ok(Self {
