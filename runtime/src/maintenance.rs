@@ -18,6 +18,7 @@ pub mod index_repair;
 mod index_survey;
 pub mod owner;
 pub mod rescue_unsettled;
+pub mod safety;
 pub mod strategy;
 
 pub use error::MaintenanceError;
