@@ -23,6 +23,7 @@ mod index_tasks;
 pub mod interlocks;
 pub mod lease;
 pub mod local_lock;
+pub mod maintenance_status;
 pub mod owner;
 pub mod rescue_unsettled;
 pub mod run;
