@@ -72,7 +72,6 @@ pub fn run(
     on_event: &mut dyn FnMut(&Event<'_>),
 ) -> Result<RunReport, MaintenanceError> {
     let prepared = Prepared::make(repository, workspace, options)?;
-    on_event(&Event::Planned(&prepared.plan));
     let owner = prepared.identity?;
     let plan = prepared.plan;
     if let Some(lease) = plan.cycle.lease.clone()
@@ -88,6 +87,7 @@ pub fn run(
         let tasks = names(&plan.not_yet);
         return Err(MaintenanceError::NotYet { tasks });
     }
+    on_event(&Event::Planned(&plan));
     let _lock = options.config.as_deref().map(LocalLock::take).transpose()?;
     let began = repository.clock.now();
     let (watch, anchor) = Watch::begin(repository, Arc::clone(&options.stop))?;

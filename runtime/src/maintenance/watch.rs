@@ -226,7 +226,8 @@ impl Watch {
     }
 
     /// Gives the lease back after an end without success: the cycle is due as before. A schedule
-    /// that is not ours any more stays as it is, and so does the lease where nothing may be written.
+    /// that is not ours any more stays as it is, and so does the lease where nothing may be
+    /// written.
     pub fn release(&self) {
         let mut state = self.state();
         if !matches!(state.verdict, None | Some(Verdict::Stopped)) {

@@ -1,4 +1,7 @@
 //! Where real Kopia's maintenance is recorded, ours records the same: tasks, outcomes, statistics.
+//!
+//! The golden descriptions hold what Kopia 0.23.1 wrote into the schedule at `now`; ours runs at the
+//! same moment.
 
 use careen::maintenance::cycle_plan::Mode;
 use careen::maintenance::safety::Safety;
