@@ -81,6 +81,8 @@ pub struct MemoryPlan {
     pub pipeline_bytes: usize,
     /// Seal: pieces of an index shard on their way from scratch to the store.
     pub seal_bytes: usize,
+    /// Read packs: one buffer of contents; each worker has two, and each of its reads is a GET.
+    pub pack_read_bytes: usize,
 }
 
 impl MemoryPlan {
@@ -114,6 +116,7 @@ impl MemoryPlan {
             merge_read_bytes,
             pipeline_bytes,
             seal_bytes: 2 * MIB,
+            pack_read_bytes: if limit_bytes < 64 * MIB { MIB } else { 2 * MIB },
         };
         assert!(
             plan.peak_bytes() <= useful * PLANNED_PERCENT / 100,

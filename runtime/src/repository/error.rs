@@ -81,6 +81,24 @@ pub enum RepositoryError {
         /// The content ID.
         content: String,
     },
+    /// A pack that the index names is not there.
+    #[error("pack {pack} is not there; content {content} lies in it")]
+    MissingPack {
+        /// The pack blob.
+        pack: String,
+        /// A content that lies in it.
+        content: String,
+    },
+    /// A pack ends before a content that lies in it does.
+    #[error("pack {pack} has {pack_bytes} bytes; content {content} ends behind them")]
+    ShortPack {
+        /// The pack blob.
+        pack: String,
+        /// The content.
+        content: String,
+        /// Bytes of the pack.
+        pack_bytes: u64,
+    },
     /// The storage's clock and ours are too far apart to judge ages.
     #[error("the storage's clock says {storage}, ours {local}: more than 5 minutes apart")]
     ClockSkew {
@@ -115,6 +133,8 @@ impl RepositoryError {
             Self::IncompleteIndex { .. } => "incomplete-index",
             Self::Vanished { .. } => "index-blob-vanished",
             Self::NoContent { .. } => "content-not-found",
+            Self::MissingPack { .. } => "missing-pack",
+            Self::ShortPack { .. } => "short-pack",
             Self::ClockSkew { .. } => "clock-skew",
             Self::TooSlow { .. } => "index-write-too-slow",
             Self::Interrupted => "interrupted",

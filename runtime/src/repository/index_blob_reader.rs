@@ -17,7 +17,8 @@ use crate::kopia::index_blob::{
 };
 use crate::spill::{ScratchFile, SequentialReader};
 
-use super::open_large::{WINDOW_BYTES, Window, open_into_scratch};
+use super::open_large::{WINDOW_BYTES, Window};
+use super::sealed_pieces::open_into_scratch;
 use super::{Repository, RepositoryError, Workspace};
 
 /// One entry of one blob.

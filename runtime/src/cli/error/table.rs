@@ -40,6 +40,9 @@ const RETRY: &str = "\
 const DAMAGED: &str = "\
     Nothing was changed. `careen verify --index` shows all that is damaged, `kopia index \
      inspect --all` Kopia's view; restore the blob from a copy of the storage if there is one.";
+const LOST_PACK: &str = "\
+    Nothing was deleted. `careen verify --index` names every content that is lost with it; restore \
+     the pack blob from a copy of the storage, or back the files up again.";
 const NEWER: &str = "\
     The repository is from a newer Kopia; use a newer careen.";
 const MORE_MEMORY: &str =
@@ -249,6 +252,8 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         "Another maintainer deletes index blobs at the same time: stop it, then run again.",
     ),
     row("content-not-found", Exit::SafetyStop, DAMAGED),
+    row("missing-pack", Exit::SafetyStop, LOST_PACK),
+    row("short-pack", Exit::SafetyStop, LOST_PACK),
     row("interrupted", Exit::SafetyStop, REPORT),
     // maintenance, strategies
     row(
