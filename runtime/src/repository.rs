@@ -5,6 +5,7 @@
 
 pub mod active_index;
 pub mod content_reader;
+pub mod content_table;
 pub mod contents;
 pub mod epoch_blobs;
 pub mod epochs;
