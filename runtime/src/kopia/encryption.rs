@@ -151,6 +151,12 @@ impl Opener {
         self.aead.decrypt(piece);
     }
 
+    /// Takes in the next piece of ciphertext and leaves it as it is; instead of
+    /// [`Opener::decrypt`] for all of an item.
+    pub fn authenticate(&mut self, piece: &[u8]) {
+        self.aead.authenticate(piece);
+    }
+
     /// Checks the tag, in constant time. On failure everything decrypted must be thrown away.
     pub fn finish(self, tag: &[u8; TAG_BYTES]) -> Result<(), FormatError> {
         if self.aead.verify(tag) {

@@ -41,6 +41,9 @@ pub enum RepositoryError {
         /// When it was taken.
         since: Timestamp,
     },
+    /// The format blob is not the one that the repository was opened with.
+    #[error("the repository's format was changed while the task ran")]
+    FormatChanged,
     /// More of something than its named maximum.
     #[error("more than {maximum} {what}")]
     TooMany {
@@ -128,6 +131,7 @@ impl RepositoryError {
             Self::NoRepository { .. } => "no-repository",
             Self::CorruptFormat { .. } => "corrupt-format",
             Self::UpgradeLock { .. } => "upgrade-lock",
+            Self::FormatChanged => "format-changed",
             Self::TooMany { .. } => "too-many",
             Self::RefusedEntry { .. } => "refused-entry",
             Self::IncompleteIndex { .. } => "incomplete-index",

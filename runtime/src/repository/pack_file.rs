@@ -131,11 +131,6 @@ impl OpenPack {
         })
     }
 
-    /// Returns the bytes so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.layout.bytes()
-    }
-
     /// Returns whether the pack is to be closed.
     pub(super) fn is_full(&self, pack_bytes_max: u64) -> bool {
         self.layout.is_full(pack_bytes_max)
@@ -198,7 +193,12 @@ impl OpenPack {
         let index = LocalIndex::new(repository, &name, entry_count, &formats, longest);
         index.shape.check(name.as_str().len() as u64)?;
         let plain = Arc::new(workspace.scratch.create_file("local-index")?);
-        let digest = index.write(repository, sorter.finish()?.into_merge(false)?, records, &plain)?;
+        let digest = index.write(
+            repository,
+            sorter.finish()?.into_merge(false)?,
+            records,
+            &plain,
+        )?;
         let padding: [u8; 4096] = repository.random();
         writer.write(padding.get(..layout.padding_bytes()).unwrap_or_default())?;
         let index_at = writer.position();

@@ -17,7 +17,7 @@ use super::sealing::{FileSource, put_options};
 use super::{Repository, RepositoryError};
 
 /// Packs on their way at the same time: a store far away is not held back by one connection.
-pub const PUTS_AT_ONCE: usize = 2;
+const PUTS_AT_ONCE: usize = 2;
 
 /// A pack to put.
 struct Job {

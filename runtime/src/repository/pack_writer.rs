@@ -275,7 +275,9 @@ impl Flush {
                 let name = pack_name(prefix, repository.random(), &self.session.id);
                 let number = self.packs.len() as u32; // at most FLUSH_PACKS_MAX + 1
                 self.packs.push(name.clone());
-                none.insert(OpenPack::begin(repository, workspace, name, number, replica)?)
+                none.insert(OpenPack::begin(
+                    repository, workspace, name, number, replica,
+                )?)
             }
         })
     }

@@ -49,29 +49,73 @@ pub fn open_content_into_scratch(
     pack: &BlobId,
     range: Range<u64>,
 ) -> Result<Arc<ScratchFile>, RepositoryError> {
-    let name = format!("content {content} in pack {pack}");
+    let name = content_name(content, pack);
     let item = SealedItem {
         name: &name,
         blob: pack,
         range,
     };
-    open_item(repository, workspace, &item, content.iv()).map_err(|error| match error {
-        RepositoryError::Blob(error) if error.is_not_found() => missing(pack, content.key(), None),
-        other => other,
-    })
+    let opened = open_item(repository, workspace, &item, content.iv());
+    opened.map_err(|error| named(error, content, pack))
 }
 
-fn open_item(
+/// Copies the sealed bytes of a content of any size, ECC decoded, into a file of scratch and
+/// verifies its tag.
+///
+/// # Errors
+/// As [`open_content_into_scratch`].
+pub(super) fn copy_sealed_into_scratch(
+    repository: &Repository,
+    workspace: &Workspace,
+    content: &ContentId,
+    pack: &BlobId,
+    range: Range<u64>,
+) -> Result<Arc<ScratchFile>, RepositoryError> {
+    let name = content_name(content, pack);
+    let item = SealedItem {
+        name: &name,
+        blob: pack,
+        range,
+    };
+    let copy = Arc::new(workspace.scratch.create_file("large-content")?);
+    let iv = content.iv();
+    let copied = each_piece(
+        repository,
+        workspace,
+        &item,
+        iv,
+        Form::Sealed,
+        &mut |piece| {
+            copy.append(piece)?;
+            Ok(())
+        },
+    );
+    copied.map_err(|error| named(error, content, pack))?;
+    Ok(copy)
+}
+
+/// Names a content for messages.
+pub(super) fn content_name(content: &ContentId, pack: &BlobId) -> String {
+    format!("content {content} in pack {pack}")
+}
+
+fn named(error: RepositoryError, content: &ContentId, pack: &BlobId) -> RepositoryError {
+    match error {
+        RepositoryError::Blob(error) if error.is_not_found() => missing(pack, content.key(), None),
+        other => other,
+    }
+}
+
+/// Opens an item into a file of scratch and verifies its tag.
+pub(super) fn open_item(
     repository: &Repository,
     workspace: &Workspace,
     item: &SealedItem<'_>,
     iv: &[u8],
 ) -> Result<Arc<ScratchFile>, RepositoryError> {
     let plain = Arc::new(workspace.scratch.create_file("large-item")?);
-    let mut written = 0;
-    each_plain_piece(repository, workspace, item, iv, &mut |piece| {
-        plain.write_all_at(piece, written)?;
-        written += piece.len() as u64;
+    each_piece(repository, workspace, item, iv, Form::Open, &mut |piece| {
+        plain.append(piece)?;
         Ok(())
     })?;
     Ok(plain)
@@ -87,13 +131,23 @@ pub(super) struct SealedItem<'a> {
     pub(super) range: Range<u64>,
 }
 
-/// Calls `take` with the plaintext, piece after piece; it counts only when this returns without an
+/// What is wanted of an item.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Its plaintext.
+    Open,
+    /// Its sealed bytes.
+    Sealed,
+}
+
+/// Calls `take` with what is wanted, piece after piece; it counts only when this returns without an
 /// error, since only then the tag has been verified.
-pub(super) fn each_plain_piece(
+fn each_piece(
     repository: &Repository,
     workspace: &Workspace,
     item: &SealedItem<'_>,
     iv: &[u8],
+    form: Form,
     take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
 ) -> Result<(), RepositoryError> {
     let mut pieces = SealedPieces::new(repository, item)?;
@@ -104,15 +158,24 @@ pub(super) fn each_plain_piece(
     let text_bytes = sealed_bytes - OVERHEAD_BYTES as u64;
     let mut piece = Vec::new();
     let nonce: [u8; NONCE_BYTES] = pieces.take_array(&mut piece)?;
+    if form == Form::Sealed {
+        take(&nonce)?;
+    }
     let mut opener: Opener = repository.crypto.encryption.opener(iv, &nonce);
     let (mut taken, piece_bytes) = (0, workspace.memory.blob_bytes as u64 / 2);
     while taken < text_bytes {
         pieces.take((text_bytes - taken).min(piece_bytes) as usize, &mut piece)?;
-        opener.decrypt(&mut piece);
+        match form {
+            Form::Open => opener.decrypt(&mut piece),
+            Form::Sealed => opener.authenticate(&piece),
+        }
         take(&piece)?;
         taken += piece.len() as u64;
     }
     let tag: [u8; TAG_BYTES] = pieces.take_array(&mut piece)?;
+    if form == Form::Sealed {
+        take(&tag)?;
+    }
     opener.finish(&tag).map_err(|_| FormatError::Tag {
         what: item.name.to_owned(),
     })?;

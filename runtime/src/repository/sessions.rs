@@ -107,7 +107,9 @@ impl Sessions {
     pub fn load(repository: &Repository) -> Result<Self, RepositoryError> {
         let mut sessions = Self::default();
         let storage = &repository.storage;
-        storage.for_each(SESSION_PREFIX, |blob| sessions.take_in(repository, &blob.id))?;
+        storage.for_each(SESSION_PREFIX, |blob| {
+            sessions.take_in(repository, &blob.id)
+        })?;
         Ok(sessions)
     }
 
