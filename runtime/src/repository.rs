@@ -34,6 +34,10 @@ pub mod pack_names;
 pub mod pack_order;
 mod pack_puts;
 pub mod pack_reader;
+#[cfg(test)]
+mod pack_tests;
+#[cfg(test)]
+pub(crate) mod pack_world;
 pub mod pack_writer;
 pub mod record;
 pub mod schedule_store;
