@@ -8,6 +8,7 @@
 pub mod advance_deletion_watermark;
 pub mod advance_epoch;
 pub mod cleanup_epoch_markers;
+pub mod cleanup_logs;
 pub mod compact_epochs;
 pub mod cycle_plan;
 pub mod cycle_task;
@@ -18,13 +19,18 @@ pub mod index_maintenance;
 pub mod index_plan;
 pub mod index_repair;
 mod index_survey;
+mod index_tasks;
 pub mod interlocks;
 pub mod lease;
 pub mod local_lock;
 pub mod owner;
 pub mod rescue_unsettled;
+pub mod run;
+pub mod run_plan;
+pub mod run_report;
 pub mod safety;
 pub mod strategy;
+mod task_stats;
 pub mod watch;
 
 pub use error::MaintenanceError;

@@ -44,7 +44,8 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn wants(&self, task: CycleTask) -> bool {
+    /// Returns whether a task is wanted.
+    pub(super) fn wants(&self, task: CycleTask) -> bool {
         self.tasks.is_empty() || self.tasks.contains(&task)
     }
 }
@@ -137,7 +138,7 @@ impl CyclePlan {
         let mut history = History::of(facts.schedule);
         for task in cycle.tasks(facts.has_epochs).iter().copied() {
             let row = if wanted.wants(task) {
-                let gate = gate(task, cycle, &history, wanted, facts);
+                let gate = gate(task, cycle, &history, wanted, facts.params, facts.now);
                 if gate.is_open() && task == CycleTask::FullDropDeletedContent {
                     self.drop_before = safe_drop_time(&history, &wanted.safety, facts.now).ok();
                 }
@@ -213,9 +214,10 @@ pub(super) fn gate(
     cycle: Cycle,
     history: &History,
     wanted: &Wanted,
-    facts: &Circumstances<'_>,
+    params: &MaintenanceParams,
+    now: Timestamp,
 ) -> Gate {
-    let (safety, now) = (&wanted.safety, facts.now);
+    let safety = &wanted.safety;
     match task {
         CycleTask::FullRewriteContents => full_rewrite(history, safety),
         CycleTask::QuickRewriteContents => quick_rewrite(history, safety),
@@ -235,7 +237,7 @@ pub(super) fn gate(
         CycleTask::FullDeleteBlobs | CycleTask::QuickDeleteBlobs => {
             pack_deletion(history, safety, now)
         }
-        CycleTask::ExtendBlobRetentionTime if !facts.params.extend_object_locks => {
+        CycleTask::ExtendBlobRetentionTime if !params.extend_object_locks => {
             Gate::off("the maintenance parameters do not ask for it")
         }
         _ => Gate::open(format!("every {cycle} cycle has it")),

@@ -105,6 +105,11 @@ impl CycleTask {
                 | CleanupLogs
         )
     }
+
+    /// Returns whether the task copies contents into new packs, so that old ones are left over.
+    pub fn rewrites(self) -> bool {
+        matches!(self, FullRewriteContents | QuickRewriteContents)
+    }
 }
 
 impl fmt::Display for CycleTask {

@@ -24,7 +24,7 @@ use super::rescue_unsettled::finish_rescue;
 use super::strategy::Splitting;
 
 /// Fresh listings after which a vanished blob is an error.
-const ATTEMPTS_MAX: u32 = 10;
+pub(super) const ATTEMPTS_MAX: u32 = 10;
 
 /// Makes the plan. Writes nothing.
 pub fn plan(

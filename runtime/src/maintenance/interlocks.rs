@@ -3,7 +3,9 @@
 //! A rewrite orphans packs that clients with an older index still read, so packs are deleted only
 //! some time after it, and rewritten again only after that deletion. Deleted contents are forgotten
 //! only after two GC runs that lie far enough apart. Pure rules over the history; only runs that
-//! succeeded count. Memory: three times for each run of six tasks, at most 50 runs each. Mirrors
+//! succeeded count, but for one rule that is stricter than Kopia's: a rewrite that failed may have
+//! orphaned packs as well, so it holds back their deletion too. Memory: two times for each run, at
+//! most 50 runs a task. Mirrors
 //! `shouldFullRewriteContents`, `nextPackDeleteTime` and `findSafeDropTime` of Kopia's
 //! `repo/maintenance/maintenance_run.go`.
 
@@ -37,6 +39,8 @@ pub struct PastRun {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     runs: BTreeMap<CycleTask, Vec<PastRun>>,
+    /// End of the last rewrite that failed.
+    failed_rewrite: Option<Timestamp>,
 }
 
 impl History {
@@ -152,7 +156,7 @@ fn rewrite(history: &History, safety: &Safety, rewrites: &[CycleTask]) -> Gate {
 
 /// Tells whether packs may be deleted.
 pub fn pack_deletion(history: &History, safety: &Safety, now: Timestamp) -> Gate {
-    let Some(rewritten) = history.last_end(&REWRITES) else {
+    let Some(rewritten) = history.last_end(&REWRITES).max(history.failed_rewrite) else {
         return Gate::open("contents were never rewritten");
     };
     let delay = safety.min_rewrite_to_orphan_deletion_delay;
@@ -274,6 +278,15 @@ mod tests {
         assert!(because.contains("for 1 h clients"), "{because}");
         assert!(pack_deletion(&runs, &Safety::full(), due).is_open());
         assert!(pack_deletion(&History::default(), &Safety::full(), at(0)).is_open());
+        let failed = History {
+            failed_rewrite: Some(at(5)),
+            ..runs.clone()
+        };
+        assert!(!pack_deletion(&failed, &Safety::full(), due).is_open());
+        assert!(
+            full_rewrite(&failed, &Safety::full()).is_open()
+                == full_rewrite(&runs, &Safety::full()).is_open()
+        );
         assert!(!had_recent_full_rewrite(&runs));
         assert!(had_recent_full_rewrite(&History::default()));
     }

@@ -30,6 +30,9 @@ pub struct Lease {
     pub until: Timestamp,
     /// Which run: random digits.
     pub run: String,
+    /// The task at work, where it matters that it was interrupted: a rewrite of contents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
 }
 
 impl Lease {
@@ -78,6 +81,7 @@ mod tests {
         let lease = Lease {
             until: at(1_800),
             run: "ab".to_owned(),
+            task: None,
         };
         lease.put(&mut schedule, (at(90_000), UNSET));
         let mut schedule = Schedule::parse(&schedule.to_json()).unwrap();

@@ -24,6 +24,7 @@ use crate::repository::{Repository, RepositoryError};
 
 use super::MaintenanceError;
 use super::cycle_task::{Cycle, CycleTask};
+use super::interlocks::History;
 use super::lease::{LEASE, Lease, RENEW_AFTER};
 
 /// Tells a run from outside that it should end soon.
@@ -41,12 +42,23 @@ pub struct Watch {
     state: Mutex<State>,
 }
 
+/// From where a run starts.
+#[derive(Clone, Debug)]
+pub struct Anchor {
+    /// The storage's time of the schedule blob: ages of blobs are measured from here.
+    pub start: Timestamp,
+    /// What the schedule records.
+    pub history: History,
+}
+
 struct State {
     /// The schedule as we left it.
     mark: ScheduleMark,
     /// Times of full and quick cycles before the run.
     before: (Timestamp, Timestamp),
     run: String,
+    /// The rewrite that is at work.
+    task: Option<CycleTask>,
     format: FormatWatch,
     /// Why the run must end.
     verdict: Option<Verdict>,
@@ -81,25 +93,26 @@ impl Verdict {
 }
 
 impl Watch {
-    /// Takes the lease. Returns the watch, and the storage's time of the schedule blob: the anchor
-    /// of the run.
+    /// Takes the lease. Returns the watch, and from where the run starts.
     ///
     /// # Errors
     /// Another run's lease; clocks that are too far apart (the lease is taken back).
     pub fn begin(
         repository: &Repository,
         stop: StopFlag,
-    ) -> Result<(Arc<Self>, Timestamp), MaintenanceError> {
+    ) -> Result<(Arc<Self>, Anchor), MaintenanceError> {
         let format = FormatWatch::start(repository)?;
         format.look(repository)?;
         let (mut schedule, _) = read_schedule(repository)?;
         let now = repository.clock.now();
-        refuse_other_run(&schedule, now)?;
+        bury_crashed_run(&mut schedule, now)?;
+        let history = History::of(&schedule);
         let before = (schedule.next_full, schedule.next_quick);
         let run = hex::encode(repository.random::<8>());
         let lease = Lease {
             until: now.plus(LEASE),
             run: run.clone(),
+            task: None,
         };
         lease.put(&mut schedule, before);
         let watch = Arc::new(Self {
@@ -111,12 +124,13 @@ impl Watch {
                 mark: write_schedule(repository, &schedule)?,
                 before,
                 run,
+                task: None,
                 format,
                 verdict: None,
             }),
         });
         match schedule_time(repository) {
-            Ok(start) => Ok((watch, start)),
+            Ok(start) => Ok((watch, Anchor { start, history })),
             Err(error) => {
                 watch.release();
                 Err(error.into())
@@ -156,9 +170,36 @@ impl Watch {
         }
     }
 
+    /// Says that a task begins: that it is still ours to do, and for a rewrite, so that a crash in
+    /// it is known: packs that it left over are not deleted at once.
+    pub fn enter(&self, task: CycleTask) -> Result<(), MaintenanceError> {
+        self.check_stop()?;
+        if task.rewrites() {
+            let mut state = self.state();
+            state.task = Some(task);
+            return self.rewrite(&mut state, |schedule, lease, before| {
+                lease.put(schedule, before);
+            });
+        }
+        match task.deletes() {
+            true => self.still_ours(),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns why a task failed, for the schedule.
+    pub fn text(&self, error: &MaintenanceError) -> String {
+        match &self.state().verdict {
+            Some(verdict) => verdict.error().to_string(),
+            None => error.to_string(),
+        }
+    }
+
     /// Records a run of a task, and renews the lease with it.
     pub fn report(&self, task: CycleTask, info: RunInfo) -> Result<(), MaintenanceError> {
-        self.rewrite(|schedule, lease, before| {
+        let mut state = self.state();
+        state.task = None;
+        self.rewrite(&mut state, |schedule, lease, before| {
             schedule.report_run(task.name(), info);
             lease.put(schedule, before);
         })
@@ -172,14 +213,15 @@ impl Watch {
         start: Timestamp,
         params: &MaintenanceParams,
     ) -> Result<(Timestamp, Timestamp), MaintenanceError> {
-        let mut next = self.state().before;
+        let mut state = self.state();
+        let mut next = state.before;
         if cycle == Some(Cycle::Full) {
             next.0 = start.plus(params.full.interval());
         }
         if cycle.is_some() {
             next.1 = start.plus(params.quick.interval());
         }
-        self.rewrite(|schedule, _, _| Lease::remove(schedule, next))?;
+        self.rewrite(&mut state, |schedule, _, _| Lease::remove(schedule, next))?;
         Ok(next)
     }
 
@@ -191,7 +233,7 @@ impl Watch {
             return;
         }
         let before = state.before;
-        let given_back = self.rewrite_with(&mut state, |schedule, _, _| {
+        let given_back = self.rewrite(&mut state, |schedule, _, _| {
             Lease::remove(schedule, before);
         });
         if let Err(error) = given_back {
@@ -201,14 +243,6 @@ impl Watch {
 
     /// Reads the schedule, checks that it is ours, changes and writes it.
     fn rewrite(
-        &self,
-        change: impl FnOnce(&mut Schedule, &Lease, (Timestamp, Timestamp)),
-    ) -> Result<(), MaintenanceError> {
-        let mut state = self.state();
-        self.rewrite_with(&mut state, change)
-    }
-
-    fn rewrite_with(
         &self,
         state: &mut State,
         change: impl FnOnce(&mut Schedule, &Lease, (Timestamp, Timestamp)),
@@ -222,6 +256,7 @@ impl Watch {
         let lease = Lease {
             until: now.plus(LEASE),
             run: state.run.clone(),
+            task: state.task.map(|task| task.name().to_owned()),
         };
         change(&mut schedule, &lease, state.before);
         state.mark = write_schedule(&self.repository, &schedule)?;
@@ -254,7 +289,7 @@ impl Watch {
             }
             looked => looked?,
         }
-        self.rewrite_with(state, |schedule, lease, before| lease.put(schedule, before))
+        self.rewrite(state, |schedule, lease, before| lease.put(schedule, before))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -296,17 +331,22 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// Refuses while another run of ours is at work.
-fn refuse_other_run(schedule: &Schedule, now: Timestamp) -> Result<(), MaintenanceError> {
-    match Lease::of(schedule) {
-        Some(lease) if now < lease.until => Err(MaintenanceError::Leased {
+/// Refuses while another run of ours is at work; records a rewrite that crashed.
+fn bury_crashed_run(schedule: &mut Schedule, now: Timestamp) -> Result<(), MaintenanceError> {
+    let Some(lease) = Lease::of(schedule) else {
+        return Ok(());
+    };
+    if now < lease.until {
+        return Err(MaintenanceError::Leased {
             run: lease.run,
             until: lease.until,
-        }),
-        Some(lease) => {
-            tracing::warn!(run = lease.run, until = %lease.until, "an earlier run has crashed");
-            Ok(())
-        }
-        None => Ok(()),
+        });
     }
+    tracing::warn!(run = lease.run, until = %lease.until, "an earlier run has crashed");
+    if let Some(task) = lease.task.as_deref().and_then(CycleTask::parse) {
+        let error = format!("run {} crashed", lease.run);
+        let end = lease.until;
+        schedule.report_run(task.name(), RunInfo::failed(end.minus(LEASE), end, error));
+    }
+    Ok(())
 }
