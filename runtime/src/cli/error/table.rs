@@ -341,6 +341,13 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         "Choose another --mode, or leave --task out.",
     ),
     row(
+        "unexplained-packs",
+        Exit::SafetyStop,
+        "Nothing was deleted. An index blob may be lost: restore it from a copy of the storage, or \
+         look with `kopia index recover`. If these packs may go, run with --accept-unexplained.",
+    ),
+    row("lost-compaction", Exit::SafetyStop, DAMAGED),
+    row(
         "watermark-backwards",
         Exit::SafetyStop,
         "The clock of this machine, or of the one that wrote the watermark, is wrong: correct it.",
