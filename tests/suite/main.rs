@@ -15,5 +15,6 @@ mod kill;
 mod kopia_oracle;
 mod memory_cgroup;
 mod merge_model;
+mod run_protocol;
 mod tidy;
 mod watermark;

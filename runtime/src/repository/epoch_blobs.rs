@@ -78,7 +78,7 @@ impl EpochBlobs {
 }
 
 /// Writes a duration in its largest whole unit, rounded down: `3 h`, `2 days`.
-pub(super) fn in_words(duration: Duration) -> String {
+pub fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs();
     // Two days and more in days: `25 h` tells more than `1 days`.
     for (unit, length, least) in [

@@ -41,6 +41,9 @@ pub enum RepositoryError {
         /// When it was taken.
         since: Timestamp,
     },
+    /// The format blob is not the one that the repository was opened with.
+    #[error("the repository's format was changed while the task ran")]
+    FormatChanged,
     /// More of something than its named maximum.
     #[error("more than {maximum} {what}")]
     TooMany {
@@ -81,6 +84,24 @@ pub enum RepositoryError {
         /// The content ID.
         content: String,
     },
+    /// A pack that the index names is not there.
+    #[error("pack {pack} is not there; content {content} lies in it")]
+    MissingPack {
+        /// The pack blob.
+        pack: String,
+        /// A content that lies in it.
+        content: String,
+    },
+    /// A pack ends before a content that lies in it does.
+    #[error("pack {pack} has {pack_bytes} bytes; content {content} ends behind them")]
+    ShortPack {
+        /// The pack blob.
+        pack: String,
+        /// The content.
+        content: String,
+        /// Bytes of the pack.
+        pack_bytes: u64,
+    },
     /// The storage's clock and ours are too far apart to judge ages.
     #[error("the storage's clock says {storage}, ours {local}: more than 5 minutes apart")]
     ClockSkew {
@@ -110,11 +131,14 @@ impl RepositoryError {
             Self::NoRepository { .. } => "no-repository",
             Self::CorruptFormat { .. } => "corrupt-format",
             Self::UpgradeLock { .. } => "upgrade-lock",
+            Self::FormatChanged => "format-changed",
             Self::TooMany { .. } => "too-many",
             Self::RefusedEntry { .. } => "refused-entry",
             Self::IncompleteIndex { .. } => "incomplete-index",
             Self::Vanished { .. } => "index-blob-vanished",
             Self::NoContent { .. } => "content-not-found",
+            Self::MissingPack { .. } => "missing-pack",
+            Self::ShortPack { .. } => "short-pack",
             Self::ClockSkew { .. } => "clock-skew",
             Self::TooSlow { .. } => "index-write-too-slow",
             Self::Interrupted => "interrupted",

@@ -15,9 +15,11 @@ use crate::kopia::index_blob::{
     ContentFormat, FORMAT_SLOT_BYTES, HEADER_BYTES_MAX, IndexBlob, IndexEntry, IndexLayout,
     KeyOrder, PACK_SLOT_BYTES, PackRef, in_blob,
 };
+use crate::kopia::sealed_blob::renamed;
 use crate::spill::{ScratchFile, SequentialReader};
 
-use super::open_large::{WINDOW_BYTES, Window, open_into_scratch};
+use super::open_large::{WINDOW_BYTES, Window};
+use super::sealed_pieces::{SealedItem, open_into_scratch, open_item};
 use super::{Repository, RepositoryError, Workspace};
 
 /// One entry of one blob.
@@ -82,6 +84,55 @@ impl<'a> IndexBlobReader<'a> {
         let plain = crypto.open_slice(name, sealed)?;
         let blob = IndexBlob::parse(plain, name)?;
         each_of_small(&blob, name, self.repository.key_bytes(), visit)
+    }
+
+    /// Shows every entry of a sealed index that is a part of a blob.
+    ///
+    /// # Errors
+    /// As [`IndexBlobReader::each_entry`].
+    pub(super) fn each_entry_of_part(
+        &mut self,
+        item: &SealedItem<'_>,
+        iv: &[u8],
+        visit: VisitEntry<'_>,
+    ) -> Result<(), RepositoryError> {
+        let length = usize::try_from(item.range.end - item.range.start).unwrap_or(usize::MAX);
+        if length > self.stored.len() {
+            let plain = open_item(self.repository, self.workspace, item, iv)?;
+            return self.each_of_large(&plain, item.name, visit);
+        }
+        let mut sealed = std::mem::take(&mut self.stored);
+        let outcome = self.each_of_sealed(item, iv, sealed.get_mut(..length), visit);
+        self.stored = sealed;
+        outcome
+    }
+
+    fn each_of_sealed(
+        &self,
+        item: &SealedItem<'_>,
+        iv: &[u8],
+        sealed: Option<&mut [u8]>,
+        visit: VisitEntry<'_>,
+    ) -> Result<(), RepositoryError> {
+        let (crypto, name) = (&self.repository.crypto, item.name);
+        let sealed = sealed.unwrap_or_default();
+        let storage = &self.repository.storage;
+        if storage.get(item.blob, item.range.start, sealed)? < sealed.len() {
+            return Err(FormatError::malformed(name, "cut short").into());
+        }
+        let mut decoded = Vec::new();
+        let sealed = match &crypto.ecc {
+            None => sealed,
+            Some(ecc) => {
+                let decode = ecc.decode(sealed, &mut decoded);
+                decode.map_err(|error| renamed(error, name))?;
+                &mut decoded
+            }
+        };
+        let plain = crypto.encryption.open(iv, sealed);
+        let plain = plain.map_err(|error| renamed(error, name))?;
+        let index = IndexBlob::parse(plain, name)?;
+        each_of_small(&index, name, self.key_bytes(), visit)
     }
 
     fn key_bytes(&self) -> usize {
