@@ -6,6 +6,7 @@
 pub mod active_index;
 pub mod content_check;
 pub mod content_reader;
+mod content_seek;
 pub mod content_table;
 pub mod contents;
 pub mod epoch_blobs;
@@ -39,6 +40,7 @@ mod pack_tests;
 #[cfg(test)]
 pub(crate) mod pack_world;
 pub mod pack_writer;
+mod read_ahead;
 pub mod record;
 pub mod schedule_store;
 pub mod sealed_pieces;

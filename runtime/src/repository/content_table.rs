@@ -161,7 +161,7 @@ impl ContentTable {
         let (mut first, mut end) = (0, self.contents);
         while first < end {
             let middle = first + (end - first) / 2;
-            self.read_row(middle, record)?;
+            self.read_rows(middle, record)?;
             if self.layout.key(record) < lower {
                 first = middle + 1;
             } else {
@@ -171,9 +171,10 @@ impl ContentTable {
         Ok(first)
     }
 
-    fn read_row(&self, row: u64, record: &mut [u8]) -> Result<(), RepositoryError> {
+    /// Fills `records` with those from number `row` on.
+    pub(super) fn read_rows(&self, row: u64, records: &mut [u8]) -> Result<(), RepositoryError> {
         let at = row * self.layout.record_bytes() as u64;
-        Ok(self.records.read_exact_at(record, at)?)
+        Ok(self.records.read_exact_at(records, at)?)
     }
 
     fn stream_rows(&self, first: u64, end: u64) -> ContentStream {

@@ -23,6 +23,7 @@ use crate::kopia::content_id::ContentId;
 use super::RepositoryError;
 use super::pack_names::PackTable;
 use super::pack_order::{PackOrder, Place};
+use super::read_ahead::{KeptRange, ReadAhead};
 use super::winners::Records;
 
 /// Bytes that are read although nobody wants them, rather than to make a GET more.
@@ -44,6 +45,10 @@ struct Stretch {
     end: u64,
     /// Where it begins in the buffer.
     start: usize,
+    /// Bytes of it that nobody asked for.
+    gap_bytes: u64,
+    /// Where it comes from, if not from the store.
+    kept: Option<KeptRange>,
 }
 
 /// Contents that were read together.
@@ -154,18 +159,25 @@ impl PackBatch {
     }
 
     /// Takes in a content if it fits.
-    fn add(&mut self, record: &[u8], place: &Place, pack: &BlobId) -> bool {
+    fn add(
+        &mut self,
+        record: &[u8],
+        place: &Place,
+        pack: &BlobId,
+        ahead: Option<&ReadAhead>,
+    ) -> bool {
         let (offset, end) = (u64::from(place.offset), place_end(place));
         let room = (self.bytes.len() - self.used) as u64;
         if let Some(last) = self.stretches.last_mut()
             && last.number == place.pack
-            && offset <= last.end + GAP_BYTES_MAX
+            && last.reaches(place, ahead)
         {
             let more = end.saturating_sub(last.end);
             if more > room {
                 return false;
             }
             let start = last.start + (offset - last.offset) as usize;
+            last.gap_bytes += offset.saturating_sub(last.end);
             last.end += more;
             self.used += more as usize;
             self.push(record, start);
@@ -181,6 +193,8 @@ impl PackBatch {
             offset,
             end,
             start,
+            gap_bytes: 0,
+            kept: ahead.and_then(|ahead| ahead.find(place)),
         });
         self.used += place.length as usize;
         self.push(record, start);
@@ -195,15 +209,21 @@ impl PackBatch {
             offset: u64::from(place.offset),
             end: place_end(place),
             start: 0,
+            gap_bytes: 0,
+            kept: None,
         });
         self.push(record, self.bytes.len()); // no bytes
     }
 
-    /// Reads the bytes: one GET a stretch.
+    /// Reads the bytes: one GET a stretch, but for those that were read ahead.
     ///
     /// # Errors
     /// A pack that is gone or too short, with the first content that is missing for it.
-    pub fn fetch(&mut self, storage: &Storage) -> Result<(), RepositoryError> {
+    fn fetch(
+        &mut self,
+        storage: &Storage,
+        ahead: Option<&ReadAhead>,
+    ) -> Result<(), RepositoryError> {
         if self.large {
             return Ok(());
         }
@@ -211,6 +231,11 @@ impl PackBatch {
             let stretch = &self.stretches[number];
             let length = (stretch.end - stretch.offset) as usize;
             let into = &mut self.bytes[stretch.start..stretch.start + length];
+            if let (Some(ahead), Some(kept)) = (ahead, &stretch.kept) {
+                let asked = (length as u64).saturating_sub(stretch.gap_bytes);
+                ahead.read(kept, stretch.offset, into, asked)?;
+                continue;
+            }
             let got = match storage.get(&stretch.pack, stretch.offset, into) {
                 Ok(got) => got,
                 Err(error) if error.is_not_found() => return Err(self.unreadable(number, None)),
@@ -219,6 +244,9 @@ impl PackBatch {
             if got < length {
                 let pack_bytes = self.stretches[number].offset + got as u64;
                 return Err(self.unreadable(number, Some(pack_bytes)));
+            }
+            if let Some(ahead) = ahead {
+                ahead.note(stretch.number, stretch.offset, into, stretch.gap_bytes)?;
             }
         }
         Ok(())
@@ -242,6 +270,23 @@ impl PackBatch {
             key.unwrap_or_default(),
             pack_bytes,
         )
+    }
+}
+
+impl Stretch {
+    /// Returns whether a content of the same pack, which does not begin before it, is read with it.
+    fn reaches(&self, place: &Place, ahead: Option<&ReadAhead>) -> bool {
+        let gap = u64::from(place.offset).saturating_sub(self.end);
+        let Some(ahead) = ahead else {
+            return gap <= GAP_BYTES_MAX;
+        };
+        match &self.kept {
+            Some(kept) => place_end(place) <= kept.end,
+            None => {
+                let bytes = self.end - self.offset;
+                ahead.bridges(gap, bytes, self.gap_bytes) && ahead.find(place).is_none()
+            }
+        }
     }
 }
 
@@ -271,6 +316,7 @@ pub struct PackReader<'a, R> {
     /// The record that did not fit into the last batch.
     waiting: Vec<u8>,
     pack: Option<(u32, BlobId)>,
+    ahead: Option<&'a ReadAhead>,
 }
 
 impl<'a, R: Records> PackReader<'a, R> {
@@ -282,6 +328,15 @@ impl<'a, R: Records> PackReader<'a, R> {
             packs,
             waiting: Vec::with_capacity(layout.record_bytes()),
             pack: None,
+            ahead: None,
+        }
+    }
+
+    /// Reads what lies between the contents along, for those who come back for it.
+    pub(super) fn reading_ahead(self, ahead: &'a ReadAhead) -> Self {
+        Self {
+            ahead: Some(ahead),
+            ..self
         }
     }
 
@@ -313,7 +368,9 @@ impl<'a, R: Records> PackReader<'a, R> {
                 }
                 break;
             }
-            if batch.len() == BATCH_CONTENTS_MAX || !batch.add(&self.waiting, &place, pack) {
+            if batch.len() == BATCH_CONTENTS_MAX
+                || !batch.add(&self.waiting, &place, pack, self.ahead)
+            {
                 break;
             }
             self.waiting.clear();
@@ -342,7 +399,7 @@ impl<'a, R: Records> PackReader<'a, R> {
         std::thread::scope(|scope| {
             let lanes: Vec<Lane> = workers
                 .into_iter()
-                .map(|worker| Lane::start(scope, storage, worker))
+                .map(|worker| Lane::start(scope, storage, self.ahead, worker))
                 .collect();
             let batches = lanes.len() * BATCHES_A_WORKER;
             let mut spare: Vec<PackBatch> = (0..batches)
@@ -380,6 +437,7 @@ impl Lane {
     fn start<'scope, W>(
         scope: &'scope std::thread::Scope<'scope, '_>,
         storage: &'scope Storage,
+        ahead: Option<&'scope ReadAhead>,
         mut worker: W,
     ) -> Self
     where
@@ -389,7 +447,9 @@ impl Lane {
         let (done, from) = sync_channel(BATCHES_A_WORKER);
         scope.spawn(move || {
             while let Ok(mut batch) = batches.recv() {
-                let worked = batch.fetch(storage).and_then(|()| worker(&mut batch));
+                let worked = batch
+                    .fetch(storage, ahead)
+                    .and_then(|()| worker(&mut batch));
                 let failed = worked.is_err();
                 if done.send(worked.map(|()| batch)).is_err() || failed {
                     return; // nobody takes any more
