@@ -25,6 +25,7 @@ mod index_tasks;
 pub mod interlocks;
 pub mod lease;
 pub mod local_lock;
+pub mod maintenance_status;
 pub mod orphan_packs;
 pub mod owner;
 pub mod pack_choice;

@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::{UNCOMPACTED_PREFIX, uncompacted_epoch};
 use crate::kopia::format_blob::EpochParameters;
+use crate::kopia::maintenance_params::MaintenanceParams;
 
 use super::active_index::{ActiveIndex, IndexSource, load_active};
 use super::epoch_blobs::EpochBlobs;
@@ -201,6 +202,14 @@ pub struct V0Status {
 
 /// Looks at the repository. Damage to the index is part of the answer, not an error.
 pub fn status(repository: &Repository, workspace: &Workspace) -> Result<Status, RepositoryError> {
+    Ok(status_and_params(repository, workspace)?.0)
+}
+
+/// The same, with the maintenance parameters where they can be read.
+pub fn status_and_params(
+    repository: &Repository,
+    workspace: &Workspace,
+) -> Result<(Status, Option<MaintenanceParams>), RepositoryError> {
     let format = &repository.format;
     let active = ActiveIndex::find(repository, workspace)?;
     let (epochs, v0) = match &active.source {
@@ -212,13 +221,18 @@ pub fn status(repository: &Repository, workspace: &Workspace) -> Result<Status, 
     };
     let is_whole = epochs.as_ref().is_none_or(|epochs| epochs.gaps.total == 0)
         && v0.as_ref().is_none_or(|v0| v0.lost_compactions == 0);
-    let (owner, owner_problem) = match owner(repository, workspace, &active) {
-        Ok(None) if !is_whole => (None, Some("index blobs are gone".to_owned())),
-        Ok(owner) => (owner, None),
+    let (params, owner_problem) = match params(repository, workspace, &active) {
+        Ok(params) => (params, None),
         Err(error @ RepositoryError::Spill(_)) => return Err(error),
         Err(error) => (None, Some(error.to_string())),
     };
-    Ok(Status {
+    let owner = params.as_ref().map(|params| params.owner.clone());
+    let owner = owner.filter(|owner| !owner.is_empty());
+    let owner_problem = match &owner {
+        None if !is_whole && owner_problem.is_none() => Some("index blobs are gone".to_owned()),
+        _ => owner_problem,
+    };
+    let status = Status {
         location: repository.storage.location(),
         unique_id: hex::encode(&format.unique_id),
         format: FormatStatus {
@@ -245,14 +259,15 @@ pub fn status(repository: &Repository, workspace: &Workspace) -> Result<Status, 
             .collect(),
         epochs,
         v0,
-    })
+    };
+    Ok((status, params))
 }
 
-fn owner(
+fn params(
     repository: &Repository,
     workspace: &Workspace,
     active: &ActiveIndex,
-) -> Result<Option<String>, RepositoryError> {
+) -> Result<Option<MaintenanceParams>, RepositoryError> {
     let strictness = Strictness::ForReading;
     let loaded = match active.load(repository, workspace, None, strictness) {
         Err(RepositoryError::Vanished { .. }) => {
@@ -260,9 +275,7 @@ fn owner(
         }
         loaded => loaded?,
     };
-    let params = maintenance_params(repository, &loaded)?;
-    let owner = params.map(|params| params.owner);
-    Ok(owner.filter(|owner| !owner.is_empty()))
+    maintenance_params(repository, &loaded)
 }
 
 fn v0_status(set: &IndexSetV0) -> V0Status {

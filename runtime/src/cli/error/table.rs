@@ -107,6 +107,7 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         Exit::Configuration,
         "CAREEN_NOW must be an RFC 3339 time, such as 2026-01-02T03:04:05Z.",
     ),
+    row("signals", Exit::SafetyStop, REPORT),
     row(
         "demo-directory",
         Exit::Configuration,
