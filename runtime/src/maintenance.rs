@@ -8,12 +8,15 @@
 pub mod advance_deletion_watermark;
 pub mod advance_epoch;
 pub mod cleanup_epoch_markers;
+pub mod cleanup_indexes_v0;
 pub mod compact_epochs;
+pub mod compact_indexes_v0;
 pub mod delete;
 pub mod delete_superseded_epoch_indexes;
 mod error;
 pub mod index_maintenance;
 pub mod index_plan;
+pub mod index_plan_v0;
 pub mod index_repair;
 mod index_survey;
 pub mod owner;
