@@ -8,8 +8,10 @@
 pub mod advance_deletion_watermark;
 pub mod advance_epoch;
 pub mod cleanup_epoch_markers;
+pub mod cleanup_indexes_v0;
 pub mod cleanup_logs;
 pub mod compact_epochs;
+pub mod compact_indexes_v0;
 pub mod cycle_plan;
 pub mod cycle_task;
 pub mod delete;
@@ -19,6 +21,7 @@ mod error;
 pub mod explain_packs;
 pub mod index_maintenance;
 pub mod index_plan;
+pub mod index_plan_v0;
 pub mod index_repair;
 mod index_survey;
 mod index_tasks;

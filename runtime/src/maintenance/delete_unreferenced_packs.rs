@@ -254,12 +254,6 @@ fn check_index(
             check_nothing_vanished(state, &active.uncompacted)?;
             check_sets(repository, workspace, state, &active.uncompacted)
         }
-        IndexSource::V0(set) => match set.lost.first() {
-            None => Ok(()),
-            Some(lost) => Err(MaintenanceError::LostCompaction {
-                log: lost.log.to_string(),
-                output: lost.output.to_string(),
-            }),
-        },
+        IndexSource::V0(set) => Ok(set.check_nothing_lost()?),
     }
 }

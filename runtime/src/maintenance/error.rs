@@ -104,14 +104,6 @@ pub enum MaintenanceError {
         /// The first of them, with reasons.
         examples: String,
     },
-    /// A compaction without epochs whose result is gone, and not all its inputs are there.
-    #[error("compaction log {log}: its output {output} is gone, and inputs of it as well")]
-    LostCompaction {
-        /// The compaction log.
-        log: String,
-        /// The first missing output.
-        output: String,
-    },
     /// The watermark may only move forward.
     #[error("the deletion watermark is at second {current} and cannot move back to {wanted}")]
     WatermarkBackwards {
@@ -141,7 +133,6 @@ impl MaintenanceError {
             Self::NotYet { .. } => "not-yet",
             Self::NotInCycle { .. } => "not-in-cycle",
             Self::UnexplainedPacks { .. } => "unexplained-packs",
-            Self::LostCompaction { .. } => "lost-compaction",
             Self::WatermarkBackwards { .. } => "watermark-backwards",
         }
     }

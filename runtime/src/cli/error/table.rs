@@ -248,6 +248,12 @@ pub(in crate::cli) const TABLE: &[Row] = &[
          storage is still at work.",
     ),
     row(
+        "lost-compaction",
+        Exit::SafetyStop,
+        "Index blobs are missing: compacting now would lose entries for good. Restore the output \
+         or the inputs from a copy of the storage; `kopia index recover` finds entries in packs.",
+    ),
+    row(
         "index-blob-vanished",
         Exit::Storage,
         "Another maintainer deletes index blobs at the same time: stop it, then run again.",
@@ -272,8 +278,8 @@ pub(in crate::cli) const TABLE: &[Row] = &[
     row(
         "index-manager-v0",
         Exit::Configuration,
-        "The repository is from before epochs. `kopia repository upgrade` brings it to the \
-         index that careen maintains.",
+        "The repository is from before epochs, where no two index sets can differ: there is \
+         nothing to repair. `careen verify --index` shows what is wrong.",
     ),
     row(
         "unequal-index-sets",
@@ -347,7 +353,6 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         "Nothing was deleted. An index blob may be lost: restore it from a copy of the storage, or \
          look with `kopia index recover`. If these packs may go, run with --accept-unexplained.",
     ),
-    row("lost-compaction", Exit::SafetyStop, DAMAGED),
     row(
         "watermark-backwards",
         Exit::SafetyStop,
