@@ -19,6 +19,7 @@ pub mod delete_superseded_epoch_indexes;
 pub mod delete_unreferenced_packs;
 mod error;
 pub mod explain_packs;
+pub mod extend_blob_retention;
 pub mod index_maintenance;
 pub mod index_plan;
 pub mod index_plan_v0;
@@ -32,6 +33,7 @@ pub mod maintenance_status;
 pub mod orphan_packs;
 pub mod owner;
 pub mod pack_choice;
+mod pack_tasks;
 #[cfg(test)]
 mod pack_tests;
 pub mod rescue_unsettled;

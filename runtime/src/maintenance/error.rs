@@ -104,6 +104,14 @@ pub enum MaintenanceError {
         /// The first of them, with reasons.
         examples: String,
     },
+    /// Object locks that could not be extended.
+    #[error("{count} object locks are not extended, the first for this reason: {first}")]
+    RetentionNotExtended {
+        /// How many.
+        count: u64,
+        /// Why the first was not.
+        first: BlobError,
+    },
     /// The watermark may only move forward.
     #[error("the deletion watermark is at second {current} and cannot move back to {wanted}")]
     WatermarkBackwards {
@@ -133,6 +141,7 @@ impl MaintenanceError {
             Self::NotYet { .. } => "not-yet",
             Self::NotInCycle { .. } => "not-in-cycle",
             Self::UnexplainedPacks { .. } => "unexplained-packs",
+            Self::RetentionNotExtended { .. } => "retention-not-extended",
             Self::WatermarkBackwards { .. } => "watermark-backwards",
         }
     }

@@ -190,6 +190,11 @@ fn is_there(task: CycleTask, has_epochs: bool) -> bool {
         | CycleTask::GenerateEpochRangeIndex
         | CycleTask::CleanupEpochMarkers
         | CycleTask::DeleteSupersededEpochIndexes
+        | CycleTask::FullRewriteContents
+        | CycleTask::QuickRewriteContents
+        | CycleTask::FullDeleteBlobs
+        | CycleTask::QuickDeleteBlobs
+        | CycleTask::ExtendBlobRetentionTime
         | CycleTask::CleanupLogs => true,
         CycleTask::FullDropDeletedContent => has_epochs,
         _ => false,

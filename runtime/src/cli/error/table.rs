@@ -347,6 +347,7 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         Exit::Configuration,
         "Choose another --mode, or leave --task out.",
     ),
+    row("retention-not-extended", Exit::Storage, RETRY),
     row(
         "unexplained-packs",
         Exit::SafetyStop,
