@@ -129,6 +129,22 @@ impl PackBatch {
             .unwrap_or_default()
     }
 
+    /// Returns content `number` without its bytes, and those, to be opened in place.
+    pub(super) fn content_mut(&mut self, number: usize) -> (BatchContent<'_>, &mut [u8]) {
+        let (stretch, start) = self.places[number];
+        let width = self.layout.record_bytes();
+        let record = &self.records[number * width..(number + 1) * width];
+        let length = self.layout.place(record).length as usize;
+        let start = start as usize;
+        let content = BatchContent {
+            pack: &self.stretches[stretch as usize].pack,
+            record,
+            bytes: &[],
+        };
+        let bytes = self.bytes.get_mut(start..start + length);
+        (content, bytes.unwrap_or_default())
+    }
+
     fn clear(&mut self) {
         self.used = 0;
         self.stretches.clear();

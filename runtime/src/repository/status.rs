@@ -260,7 +260,7 @@ fn owner(
         }
         loaded => loaded?,
     };
-    let params = maintenance_params(repository, &loaded)?;
+    let params = maintenance_params(repository, workspace, &loaded)?;
     let owner = params.map(|params| params.owner);
     Ok(owner.filter(|owner| !owner.is_empty()))
 }
