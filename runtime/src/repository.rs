@@ -23,6 +23,7 @@ pub mod index_names;
 mod index_pipeline;
 pub mod index_set_v0;
 pub mod index_writer;
+pub mod index_writer_v0;
 pub mod inspect;
 pub mod listing;
 mod load_worker;

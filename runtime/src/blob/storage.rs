@@ -237,6 +237,11 @@ impl Storage {
         self.wait(self.shared.store.delete(id))
     }
 
+    /// Tells whether operations have to wait for somebody else, so that several at once are faster.
+    pub fn waits(&self) -> bool {
+        self.shared.waits
+    }
+
     /// Returns where the blobs are, for messages; no secrets.
     pub fn location(&self) -> String {
         self.shared.store.location()

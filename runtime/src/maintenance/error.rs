@@ -94,6 +94,16 @@ pub enum MaintenanceError {
         /// The tasks that it has.
         known: String,
     },
+    /// Packs that nobody uses hold contents that no index knows: an index blob may be lost.
+    #[error("{unexplained} of {listed} packs are in no index and not explained ({examples})")]
+    UnexplainedPacks {
+        /// How many.
+        unexplained: u64,
+        /// Of how many packs.
+        listed: u64,
+        /// The first of them, with reasons.
+        examples: String,
+    },
     /// The watermark may only move forward.
     #[error("the deletion watermark is at second {current} and cannot move back to {wanted}")]
     WatermarkBackwards {
@@ -122,6 +132,7 @@ impl MaintenanceError {
             Self::LockFile { .. } => "lock-file",
             Self::NotYet { .. } => "not-yet",
             Self::NotInCycle { .. } => "not-in-cycle",
+            Self::UnexplainedPacks { .. } => "unexplained-packs",
             Self::WatermarkBackwards { .. } => "watermark-backwards",
         }
     }

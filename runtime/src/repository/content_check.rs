@@ -73,7 +73,7 @@ impl<'a> ContentCheck<'a> {
 }
 
 /// Does the same for a content that does not fit into memory: returns its stored bytes, verified
-/// and repaired, in a file of scratch.
+/// and repaired, in a file of scratch, and whether they were repaired.
 ///
 /// # Errors
 /// As [`ContentCheck::check`], and a pack that is gone or too short.
@@ -83,17 +83,17 @@ pub fn check_large(
     key: &[u8],
     pack: &BlobId,
     range: Range<u64>,
-) -> Result<Arc<ScratchFile>, RepositoryError> {
+) -> Result<(Arc<ScratchFile>, bool), RepositoryError> {
     let id = ContentId::from_key(key)?;
     let stored_bytes = range.end - range.start;
-    let sealed = copy_sealed_into_scratch(repository, workspace, &id, pack, range)?;
+    let (sealed, damaged) = copy_sealed_into_scratch(repository, workspace, &id, pack, range)?;
     let Some(ecc) = &repository.crypto.ecc else {
-        return Ok(sealed);
+        return Ok((sealed, false));
     };
     let encoded = add_parity(workspace, ecc, &sealed)?;
     if encoded.len() != stored_bytes {
         let reason = "its length is not that of its error correction";
         return Err(FormatError::malformed(content_name(&id, pack), reason).into());
     }
-    Ok(encoded)
+    Ok((encoded, damaged))
 }

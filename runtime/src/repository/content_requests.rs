@@ -235,29 +235,27 @@ impl<'a> ContentOpener<'a> {
     ) -> Result<(), RepositoryError> {
         let large = batch.large();
         for number in 0..batch.len() {
-            let (content, stored) = batch.content_mut(number);
-            let [l0, l1, l2, l3, format, tag] = layout
-                .extra(content.record)
-                .try_into()
-                .map_err(|_| RepositoryError::Interrupted)?;
-            let formats = self.formats;
-            let requested = Requested {
-                key: layout.key(content.record),
-                pack: content.pack,
-                tag,
-                place: layout.place(content.record),
-                original_length: u32::from_be_bytes([l0, l1, l2, l3]),
-                format: formats
-                    .get(usize::from(format))
-                    .copied()
-                    .unwrap_or_default(),
-            };
-            let body = Body {
-                opener: &mut *self,
-                content: &requested,
-                stored: (!large).then_some(stored),
-            };
-            worker.take(&requested, body)?;
+            batch.with_bytes(number, |record, pack, stored| {
+                let [l0, l1, l2, l3, format, tag] = layout
+                    .extra(record)
+                    .try_into()
+                    .map_err(|_| RepositoryError::Interrupted)?;
+                let format = self.formats.get(usize::from(format)).copied();
+                let requested = Requested {
+                    key: layout.key(record),
+                    pack,
+                    tag,
+                    place: layout.place(record),
+                    original_length: u32::from_be_bytes([l0, l1, l2, l3]),
+                    format: format.unwrap_or_default(),
+                };
+                let body = Body {
+                    opener: &mut *self,
+                    content: &requested,
+                    stored: (!large).then_some(stored),
+                };
+                worker.take(&requested, body)
+            })?;
             self.workspace.progress.advance(1);
         }
         Ok(())

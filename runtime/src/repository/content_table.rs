@@ -7,7 +7,7 @@
 //! as often as wanted.
 //!
 //! Memory: a load, then a merge; afterwards [`READ_BYTES`] for each open stream. Scratch: one record
-//! for each content. Invariant: keys ascend strictly. Mirrors `listContents` of Kopia's
+//! for each content, one key for each that was dropped. Invariant: keys ascend strictly. Mirrors `listContents` of Kopia's
 //! `repo/content/committed_content_index.go`.
 
 use std::sync::Arc;
@@ -43,6 +43,7 @@ pub struct ContentTable {
     pub longest_length: u32,
     records: Arc<ScratchFile>,
     contents: u64,
+    dropped: Arc<ScratchFile>,
 }
 
 impl ContentTable {
@@ -68,15 +69,16 @@ impl ContentTable {
         let progress = &workspace.progress;
         let total = loaded.records.records();
         progress.begin("merge the index", "entries", Some(total));
-        let (records, contents) = write_winners(workspace, &loaded, watermark_seconds)?;
+        let written = write_winners(workspace, &loaded, watermark_seconds)?;
         progress.end();
         Ok(Self {
             packs: loaded.packs,
             formats: loaded.formats,
             layout: loaded.layout,
             longest_length: loaded.stats.longest_length,
-            records,
-            contents,
+            records: written.records,
+            contents: written.contents,
+            dropped: written.dropped,
         })
     }
 
@@ -113,6 +115,17 @@ impl ContentTable {
     pub fn pack_name(&self, record: &[u8]) -> Result<String, RepositoryError> {
         let name = self.packs.name(self.layout.pack(record))?;
         Ok(String::from_utf8_lossy(&name).into_owned())
+    }
+
+    /// Streams the keys of the contents whose tombstones readers do not see any more, in their
+    /// order: what was dropped, and is no loss.
+    pub fn dropped_keys(&self) -> ContentStream {
+        let bytes = self.layout.key_bytes;
+        let (file, buffer_bytes) = (Arc::clone(&self.dropped), READ_BYTES / bytes * bytes);
+        ContentStream {
+            reader: SequentialReader::new(file, 0..self.dropped.len(), buffer_bytes),
+            record_bytes: bytes,
+        }
     }
 
     /// Streams all records in the order of keys.
@@ -208,17 +221,26 @@ impl Records for ContentStream {
     }
 }
 
-/// Merges in one thread, chooses winners and writes them in another. Returns the run and its
-/// records.
+/// What was written of a load.
+struct Written {
+    records: Arc<ScratchFile>,
+    contents: u64,
+    /// Keys of contents that are as if absent.
+    dropped: Arc<ScratchFile>,
+}
+
+/// Merges in one thread, chooses winners and writes them in another.
 fn write_winners(
     workspace: &Workspace,
     loaded: &Loaded,
     watermark_seconds: Option<i64>,
-) -> Result<(Arc<ScratchFile>, u64), RepositoryError> {
+) -> Result<Written, RepositoryError> {
     let (layout, packs) = (loaded.layout, &loaded.packs);
     let bytes = layout.record_bytes();
-    let file = Arc::new(workspace.scratch.create_file("content-table")?);
-    let mut writer = SequentialWriter::new(Arc::clone(&file), READ_BYTES);
+    let file = |purpose| workspace.scratch.create_file(purpose).map(Arc::new);
+    let (records, dropped) = (file("content-table")?, file("dropped-keys")?);
+    let mut writer = SequentialWriter::new(Arc::clone(&records), READ_BYTES);
+    let mut dropped_writer = SequentialWriter::new(Arc::clone(&dropped), READ_BYTES);
     let merge = loaded.records.merge()?;
     let (batches_out, batches_in) = sync_channel(BATCHES);
     let mut contents = 0u64;
@@ -229,6 +251,7 @@ fn write_winners(
             while let Some(record) = winners.next(packs)? {
                 let mut fields = layout.fields(record);
                 if is_dropped(&fields, watermark_seconds) {
+                    dropped_writer.write(layout.key(record))?;
                     continue;
                 }
                 fields.pack = packs.canonical(fields.pack);
@@ -246,5 +269,10 @@ fn write_winners(
         merged.and(written)
     })?;
     writer.finish()?;
-    Ok((file, contents))
+    dropped_writer.finish()?;
+    Ok(Written {
+        records,
+        contents,
+        dropped,
+    })
 }

@@ -70,6 +70,16 @@ pub enum RepositoryError {
         /// What is missing.
         reason: String,
     },
+    /// The result of a compaction is gone, and so are inputs of it.
+    #[error("compaction log {log}: its output {output} is gone and so are {inputs} of its inputs")]
+    LostCompaction {
+        /// The compaction log.
+        log: String,
+        /// The output.
+        output: String,
+        /// How many inputs.
+        inputs: u64,
+    },
     /// A listed blob is gone again and again: somebody deletes faster than we read.
     #[error("index blob {blob} was listed and is gone after {attempts} listings")]
     Vanished {
@@ -135,6 +145,7 @@ impl RepositoryError {
             Self::TooMany { .. } => "too-many",
             Self::RefusedEntry { .. } => "refused-entry",
             Self::IncompleteIndex { .. } => "incomplete-index",
+            Self::LostCompaction { .. } => "lost-compaction",
             Self::Vanished { .. } => "index-blob-vanished",
             Self::NoContent { .. } => "content-not-found",
             Self::MissingPack { .. } => "missing-pack",

@@ -86,13 +86,15 @@ impl<'a> IndexBlobReader<'a> {
         each_of_small(&blob, name, self.repository.key_bytes(), visit)
     }
 
-    /// Shows every entry of a sealed index that is a part of a blob.
+    /// Shows every entry of a sealed index that is a part of a blob. `known` has its bytes, where
+    /// they were read already.
     ///
     /// # Errors
     /// As [`IndexBlobReader::each_entry`].
     pub(super) fn each_entry_of_part(
         &mut self,
         item: &SealedItem<'_>,
+        known: Option<&[u8]>,
         iv: &[u8],
         visit: VisitEntry<'_>,
     ) -> Result<(), RepositoryError> {
@@ -101,25 +103,17 @@ impl<'a> IndexBlobReader<'a> {
             let plain = open_item(self.repository, self.workspace, item, iv)?;
             return self.each_of_large(&plain, item.name, visit);
         }
-        let mut sealed = std::mem::take(&mut self.stored);
-        let outcome = self.each_of_sealed(item, iv, sealed.get_mut(..length), visit);
-        self.stored = sealed;
-        outcome
-    }
-
-    fn each_of_sealed(
-        &self,
-        item: &SealedItem<'_>,
-        iv: &[u8],
-        sealed: Option<&mut [u8]>,
-        visit: VisitEntry<'_>,
-    ) -> Result<(), RepositoryError> {
-        let (crypto, name) = (&self.repository.crypto, item.name);
-        let sealed = sealed.unwrap_or_default();
-        let storage = &self.repository.storage;
-        if storage.get(item.blob, item.range.start, sealed)? < sealed.len() {
-            return Err(FormatError::malformed(name, "cut short").into());
+        let sealed = &mut self.stored[..length];
+        match known {
+            Some(known) if known.len() == length => sealed.copy_from_slice(known),
+            _ => {
+                let start = item.range.start;
+                if self.repository.storage.get(item.blob, start, sealed)? < length {
+                    return Err(FormatError::malformed(item.name, "cut short").into());
+                }
+            }
         }
+        let (crypto, name) = (&self.repository.crypto, item.name);
         let mut decoded = Vec::new();
         let sealed = match &crypto.ecc {
             None => sealed,
@@ -132,7 +126,7 @@ impl<'a> IndexBlobReader<'a> {
         let plain = crypto.encryption.open(iv, sealed);
         let plain = plain.map_err(|error| renamed(error, name))?;
         let index = IndexBlob::parse(plain, name)?;
-        each_of_small(&index, name, self.key_bytes(), visit)
+        each_of_small(&index, name, self.repository.key_bytes(), visit)
     }
 
     fn key_bytes(&self) -> usize {

@@ -1,6 +1,6 @@
 //! Reads the local index of a pack: what was in it when it was written, without any other index.
 //!
-//! The end of a pack tells where its local index lies; two small GETs find and read it. The
+//! The end of a pack tells where its local index lies; one or two small GETs find and read it. The
 //! postamble's checksum proves nothing, only the tag of the local index does. A pack without one
 //! that can be read is not an error here: who wants to delete it has to know that it is not
 //! explained.
@@ -77,6 +77,14 @@ impl<'a> LocalIndexReader<'a> {
                 "it has no postamble".to_owned(),
             ));
         };
+        // A small one lies in the tail.
+        let known = range
+            .start
+            .checked_sub(pack_bytes - tail_bytes)
+            .and_then(|start| {
+                let start = usize::try_from(start).ok()?;
+                tail.get(start..start + usize::try_from(range.end - range.start).ok()?)
+            });
         let name = format!("local index of pack {pack}");
         let item = SealedItem {
             name: &name,
@@ -84,12 +92,14 @@ impl<'a> LocalIndexReader<'a> {
             range,
         };
         let mut stopped = None;
-        let read = self.blobs.each_entry_of_part(&item, &iv, &mut |entry| {
-            if let Err(error) = visit(entry.key) {
-                stopped = Some(error);
-            }
-            Ok(stopped.is_none())
-        });
+        let read = self
+            .blobs
+            .each_entry_of_part(&item, known, &iv, &mut |entry| {
+                if let Err(error) = visit(entry.key) {
+                    stopped = Some(error);
+                }
+                Ok(stopped.is_none())
+            });
         match (stopped, read) {
             (Some(error), _) => Err(error),
             (None, Ok(())) => Ok(LocalIndexFound::Read),

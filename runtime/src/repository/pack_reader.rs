@@ -129,20 +129,19 @@ impl PackBatch {
             .unwrap_or_default()
     }
 
-    /// Returns content `number` without its bytes, and those, to be opened in place.
-    pub(super) fn content_mut(&mut self, number: usize) -> (BatchContent<'_>, &mut [u8]) {
+    /// Calls `work` with record, pack and bytes of content `number`, the bytes to be changed.
+    pub fn with_bytes<T>(
+        &mut self,
+        number: usize,
+        work: impl FnOnce(&[u8], &BlobId, &mut [u8]) -> T,
+    ) -> T {
         let (stretch, start) = self.places[number];
         let width = self.layout.record_bytes();
         let record = &self.records[number * width..(number + 1) * width];
-        let length = self.layout.place(record).length as usize;
-        let start = start as usize;
-        let content = BatchContent {
-            pack: &self.stretches[stretch as usize].pack,
-            record,
-            bytes: &[],
-        };
+        let (start, length) = (start as usize, self.layout.place(record).length as usize);
         let bytes = self.bytes.get_mut(start..start + length);
-        (content, bytes.unwrap_or_default())
+        let pack = &self.stretches[stretch as usize].pack;
+        work(record, pack, bytes.unwrap_or_default())
     }
 
     fn clear(&mut self) {

@@ -4,17 +4,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::active_index::ActiveIndex;
+use super::content_table::ContentTable;
 use super::contents::each_content;
 use super::pack_writer::{NewContent, PackWriter, PackWriterStats, Sealed};
 use super::{Repository, RepositoryError, Workspace};
 use crate::blob::{BlobStore, MemoryStore, PutOptions, Storage};
-use crate::clock::{ManualClock, SeededRandomness, Timestamp};
-use crate::kopia::blob_id::{BlobId, REPOSITORY};
+use crate::clock::{Clock, ManualClock, SeededRandomness, Timestamp};
+use crate::kopia::blob_id::{BlobId, REPOSITORY, session_id};
 use crate::kopia::content_id::ContentId;
 use crate::kopia::ecc::Ecc;
 use crate::kopia::encryption::Encryption;
 use crate::kopia::format_blob::{BlobConfig, FormatBlob, NewRepository, RANDOM_BYTES};
 use crate::kopia::index_blob::ContentFormat;
+use crate::kopia::index_builder::{EntryFields, IndexBuilder, NewEntry};
 use crate::memory::{MIB, MemoryPlan};
 use crate::progress::Silent;
 use crate::spill::{Scratch, ScratchOptions};
@@ -180,6 +183,57 @@ impl World {
             writer.append(&content, Sealed::Bytes(&stored))?;
         }
         writer.finish()
+    }
+
+    /// Writes an index blob with tombstones of contents, where they are.
+    pub(crate) fn tombstones(&self, ids: &[String], seconds: i64) {
+        let rows = self.contents();
+        let version = self.repository.format.index_version;
+        let mut builder = IndexBuilder::new(version, self.repository.key_bytes());
+        for id in ids {
+            let row = &rows[id];
+            let entry = NewEntry {
+                fields: EntryFields {
+                    timestamp_seconds: seconds.max(row.seconds + 1),
+                    deleted: true,
+                    pack_offset: row.offset,
+                    packed_length: row.length,
+                    original_length: row.original_length,
+                },
+                pack_name: row.pack.as_bytes(),
+                format: FORMAT,
+            };
+            let key = ContentId::parse(id).unwrap();
+            builder.add(key.key(), entry).unwrap();
+        }
+        if builder.is_empty() {
+            return;
+        }
+        let (plain, nonce) = (builder.build(None).unwrap(), self.repository.random());
+        let prefix = if self.repository.format.epochs.enabled {
+            "xn0_"
+        } else {
+            "n"
+        };
+        let (crypto, mut sealed) = (&self.repository.crypto, Vec::new());
+        let session = session_id(self.repository.random(), NOW);
+        let name = crypto.seal(prefix, Some(&session), &plain, nonce, &mut sealed);
+        self.put(&name, &sealed);
+    }
+
+    /// Reads the whole index.
+    pub(crate) fn table(&self) -> Result<(ActiveIndex, ContentTable), RepositoryError> {
+        let active = ActiveIndex::find(&self.repository, &self.workspace)?;
+        let table = ContentTable::load(&self.repository, &self.workspace, &active)?;
+        Ok((active, table))
+    }
+
+    /// Changes one byte of a content where it is stored.
+    pub(crate) fn damage(&self, row: &Row) {
+        let pack = BlobId::new(row.pack.clone());
+        let mut bytes = self.store.bytes(&pack).unwrap().to_vec();
+        bytes[(row.offset + row.length / 2) as usize] ^= 1;
+        self.store.insert(pack, bytes, self.clock.now());
     }
 
     /// Returns all contents as readers see them.

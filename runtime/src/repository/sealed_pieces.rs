@@ -60,7 +60,7 @@ pub fn open_content_into_scratch(
 }
 
 /// Copies the sealed bytes of a content of any size, ECC decoded, into a file of scratch and
-/// verifies its tag.
+/// verifies its tag. Returns also whether ECC found damage.
 ///
 /// # Errors
 /// As [`open_content_into_scratch`].
@@ -70,7 +70,7 @@ pub(super) fn copy_sealed_into_scratch(
     content: &ContentId,
     pack: &BlobId,
     range: Range<u64>,
-) -> Result<Arc<ScratchFile>, RepositoryError> {
+) -> Result<(Arc<ScratchFile>, bool), RepositoryError> {
     let name = content_name(content, pack);
     let item = SealedItem {
         name: &name,
@@ -90,8 +90,8 @@ pub(super) fn copy_sealed_into_scratch(
             Ok(())
         },
     );
-    copied.map_err(|error| named(error, content, pack))?;
-    Ok(copy)
+    let damaged = copied.map_err(|error| named(error, content, pack))?;
+    Ok((copy, damaged))
 }
 
 /// Names a content for messages.
@@ -141,7 +141,7 @@ enum Form {
 }
 
 /// Calls `take` with what is wanted, piece after piece; it counts only when this returns without an
-/// error, since only then the tag has been verified.
+/// error, since only then the tag has been verified. Returns whether ECC found damage.
 fn each_piece(
     repository: &Repository,
     workspace: &Workspace,
@@ -149,7 +149,7 @@ fn each_piece(
     iv: &[u8],
     form: Form,
     take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
-) -> Result<(), RepositoryError> {
+) -> Result<bool, RepositoryError> {
     let mut pieces = SealedPieces::new(repository, item)?;
     let sealed_bytes = pieces.sealed_bytes;
     if sealed_bytes < OVERHEAD_BYTES as u64 {
@@ -179,7 +179,7 @@ fn each_piece(
     opener.finish(&tag).map_err(|_| FormatError::Tag {
         what: item.name.to_owned(),
     })?;
-    Ok(())
+    Ok(pieces.damaged)
 }
 
 /// The sealed bytes of an item in order: from the store as they are, or with ECC decoded block by
@@ -192,6 +192,8 @@ struct SealedPieces<'a> {
     at: u64,
     block: u64,
     left_over: Vec<u8>,
+    /// Whether any block so far had a damaged shard.
+    damaged: bool,
 }
 
 impl<'a> SealedPieces<'a> {
@@ -212,6 +214,7 @@ impl<'a> SealedPieces<'a> {
             at: 0,
             block: 0,
             left_over: Vec::new(),
+            damaged: false,
         };
         if pieces.decoder.is_some() {
             pieces.decode_block()?;
@@ -261,7 +264,7 @@ impl<'a> SealedPieces<'a> {
         let mut data = vec![0; (ranges.data.end - ranges.data.start) as usize];
         self.read(ranges.parity.start, &mut parity)?;
         self.read(ranges.data.start, &mut data)?;
-        decoder
+        self.damaged |= decoder
             .decode_block(self.block, &parity, &data, &mut self.left_over)
             .map_err(|error| renamed(error, self.item.name))?;
         self.block += 1;

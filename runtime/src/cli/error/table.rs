@@ -107,6 +107,7 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         Exit::Configuration,
         "CAREEN_NOW must be an RFC 3339 time, such as 2026-01-02T03:04:05Z.",
     ),
+    row("signals", Exit::SafetyStop, REPORT),
     row(
         "demo-directory",
         Exit::Configuration,
@@ -247,6 +248,12 @@ pub(in crate::cli) const TABLE: &[Row] = &[
          storage is still at work.",
     ),
     row(
+        "lost-compaction",
+        Exit::SafetyStop,
+        "Index blobs are missing: compacting now would lose entries for good. Restore the output \
+         or the inputs from a copy of the storage; `kopia index recover` finds entries in packs.",
+    ),
+    row(
         "index-blob-vanished",
         Exit::Storage,
         "Another maintainer deletes index blobs at the same time: stop it, then run again.",
@@ -271,8 +278,8 @@ pub(in crate::cli) const TABLE: &[Row] = &[
     row(
         "index-manager-v0",
         Exit::Configuration,
-        "The repository is from before epochs. `kopia repository upgrade` brings it to the \
-         index that careen maintains.",
+        "The repository is from before epochs, where no two index sets can differ: there is \
+         nothing to repair. `careen verify --index` shows what is wrong.",
     ),
     row(
         "unequal-index-sets",
@@ -339,6 +346,12 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         "not-in-cycle",
         Exit::Configuration,
         "Choose another --mode, or leave --task out.",
+    ),
+    row(
+        "unexplained-packs",
+        Exit::SafetyStop,
+        "Nothing was deleted. An index blob may be lost: restore it from a copy of the storage, or \
+         look with `kopia index recover`. If these packs may go, run with --accept-unexplained.",
     ),
     row(
         "watermark-backwards",
