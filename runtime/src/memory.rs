@@ -81,7 +81,20 @@ pub struct MemoryPlan {
     pub pipeline_bytes: usize,
     /// Seal: pieces of an index shard on their way from scratch to the store.
     pub seal_bytes: usize,
+    /// Mark: one buffer of directories as stored. Each worker has two, and one each for what ECC
+    /// decodes, for what is decompressed, and inside the decompressor.
+    pub read_window_bytes: usize,
+    /// Mark: one sort buffer of content IDs in use, of each worker.
+    pub mark_buffer_bytes: usize,
+    /// Read packs: one buffer of contents; each worker has two, and each of its reads is a GET.
+    pub pack_read_bytes: usize,
 }
+
+/// Mark: what finding the directories of a level takes, and opening one large content.
+const MARK_OTHER_BYTES: usize = 7 * MIB;
+
+/// Mark: sort buffer of directories to be read, of each worker.
+pub const NEXT_LEVEL_BYTES: usize = MIB / 2;
 
 impl MemoryPlan {
     /// Plans for `limit_bytes`, or says how much is needed.
@@ -104,6 +117,8 @@ impl MemoryPlan {
         let merge_read_bytes = 128 * 1024;
         let pipeline_bytes = 2 * MIB;
         let merge_runs = ((buffers - pipeline_bytes) / merge_read_bytes).min(192);
+        let read_window_bytes = (limit_bytes / 64).clamp(MIB / 2, 2 * MIB);
+        let mark_fixed = WORKERS * (5 * read_window_bytes + NEXT_LEVEL_BYTES) + MARK_OTHER_BYTES;
         let plan = Self {
             limit_bytes,
             unlock_bytes: key_table_bytes(handed),
@@ -114,6 +129,9 @@ impl MemoryPlan {
             merge_read_bytes,
             pipeline_bytes,
             seal_bytes: 2 * MIB,
+            read_window_bytes,
+            mark_buffer_bytes: (buffers.saturating_sub(mark_fixed) / WORKERS).clamp(MIB, 16 * MIB),
+            pack_read_bytes: if limit_bytes < 64 * MIB { MIB } else { 2 * MIB },
         };
         assert!(
             plan.peak_bytes() <= useful * PLANNED_PERCENT / 100,
@@ -123,8 +141,9 @@ impl MemoryPlan {
     }
 
     /// Returns the phases with the bytes that each holds, the process included.
-    pub fn phases(&self) -> [(&'static str, usize); 5] {
+    pub fn phases(&self) -> [(&'static str, usize); 6] {
         let load = WORKERS * (self.sort_buffer_bytes + 2 * self.blob_bytes);
+        let worker = 5 * self.read_window_bytes + NEXT_LEVEL_BYTES + self.mark_buffer_bytes;
         let merge = self.merge_runs * self.merge_read_bytes + self.pipeline_bytes;
         [
             ("unlock", PROCESS_BYTES + self.unlock_bytes),
@@ -132,6 +151,7 @@ impl MemoryPlan {
             ("load and sort", PROCESS_BYTES + load),
             ("merge and encode", PROCESS_BYTES + merge),
             ("seal and write", PROCESS_BYTES + self.seal_bytes * WORKERS),
+            ("mark", PROCESS_BYTES + WORKERS * worker + MARK_OTHER_BYTES),
         ]
     }
 

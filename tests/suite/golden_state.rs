@@ -93,7 +93,8 @@ fn contents(repository: &Repository, desk: &Desk) -> Result<Vec<ContentRow>, Rep
 
 fn index_blobs(repository: &Repository) -> Vec<IndexBlobRow> {
     let mut rows = Vec::new();
-    list_index_blobs(repository, &mut |row| {
+    let desk = Desk::new();
+    list_index_blobs(repository, &desk.workspace, &mut |row| {
         rows.push(row.clone());
         true
     })

@@ -16,5 +16,6 @@ mod kopia_oracle;
 mod memory_cgroup;
 mod merge_model;
 mod run_protocol;
+mod snapshot_gc;
 mod tidy;
 mod watermark;

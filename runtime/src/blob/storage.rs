@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{
     BlobError, BlobMetadata, BlobSource, BlobStore, BytesSource, Guard, LIST_PAGE_MAX, PutOptions,
-    ScannedBlob,
+    Retention, ScannedBlob,
 };
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
@@ -235,6 +235,18 @@ impl Storage {
         self.ask()?;
         add(&self.shared.counts.deletes, 1);
         self.wait(self.shared.store.delete(id))
+    }
+
+    /// Locks a blob that is there until the retention's moment, if that is later than its lock.
+    pub fn extend_retention(&self, id: &BlobId, to: &Retention) -> Result<(), BlobError> {
+        self.ask()?;
+        add(&self.shared.counts.puts, 1);
+        self.wait(self.shared.store.extend_retention(id, to))
+    }
+
+    /// Tells whether operations have to wait for somebody else, so that several at once are faster.
+    pub fn waits(&self) -> bool {
+        self.shared.waits
     }
 
     /// Returns where the blobs are, for messages; no secrets.

@@ -242,7 +242,7 @@ pub(super) enum IndexCommand {
 const COMPACT_HELP: &str = "\
 Kopia's own tasks, in Kopia's order, with Kopia's safety times. Interrupt it whenever you like:
 nothing is lost, and the next run goes on. An index set replaces its inputs only after it was
-read back complete.
+read back complete. A repository from before epochs has one task, index-compaction.
 
 Examples:
   careen index compact /backup --dry-run

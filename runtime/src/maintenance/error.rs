@@ -94,6 +94,24 @@ pub enum MaintenanceError {
         /// The tasks that it has.
         known: String,
     },
+    /// Packs that nobody uses hold contents that no index knows: an index blob may be lost.
+    #[error("{unexplained} of {listed} packs are in no index and not explained ({examples})")]
+    UnexplainedPacks {
+        /// How many.
+        unexplained: u64,
+        /// Of how many packs.
+        listed: u64,
+        /// The first of them, with reasons.
+        examples: String,
+    },
+    /// Object locks that could not be extended.
+    #[error("{count} object locks are not extended, the first for this reason: {first}")]
+    RetentionNotExtended {
+        /// How many.
+        count: u64,
+        /// Why the first was not.
+        first: BlobError,
+    },
     /// The watermark may only move forward.
     #[error("the deletion watermark is at second {current} and cannot move back to {wanted}")]
     WatermarkBackwards {
@@ -122,6 +140,8 @@ impl MaintenanceError {
             Self::LockFile { .. } => "lock-file",
             Self::NotYet { .. } => "not-yet",
             Self::NotInCycle { .. } => "not-in-cycle",
+            Self::UnexplainedPacks { .. } => "unexplained-packs",
+            Self::RetentionNotExtended { .. } => "retention-not-extended",
             Self::WatermarkBackwards { .. } => "watermark-backwards",
         }
     }

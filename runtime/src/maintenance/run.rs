@@ -25,6 +25,7 @@ use super::index_tasks::{Done, IndexTasks};
 use super::interlocks::{Gate, History, safe_drop_time};
 use super::local_lock::LocalLock;
 use super::owner::Identity;
+use super::pack_tasks::PackTasks;
 use super::run_plan::{Prepared, RunPlan, index_tasks_of, names};
 use super::run_report::{RunReport, TaskRun};
 use super::strategy::Splitting;
@@ -97,7 +98,11 @@ pub fn run(
         unsettled: false,
         owner: options.owner.clone(),
     };
+    let still_ours = || watch.still_ours();
+    let stopped = || options.stop.load(std::sync::atomic::Ordering::SeqCst);
+    let pack_run = (options.wanted.safety, owner.clone(), anchor.start);
     let mut work = Work {
+        packs: PackTasks::new(&watched, workspace, pack_run, &still_ours, &stopped),
         watch: &watch,
         repository: &watched,
         workspace,
@@ -130,6 +135,7 @@ struct Work<'a> {
     cycle: Cycle,
     history: History,
     index: IndexTasks<'a>,
+    packs: PackTasks<'a>,
     report: RunReport,
 }
 
@@ -171,6 +177,10 @@ impl Work<'_> {
 
     /// Does a task.
     fn task(&mut self, task: CycleTask) -> Result<Done, MaintenanceError> {
+        if let Some(done) = self.packs.run(task) {
+            return done;
+        }
+        self.packs.forget();
         match task {
             CycleTask::CompactSingleEpoch
             | CycleTask::AdvanceEpoch

@@ -69,7 +69,7 @@ impl Prepared {
         }
         drop(schedule);
         let (_, loaded) = load_active(repository, workspace, None, Strictness::ForReading)?;
-        let params = maintenance_params(repository, &loaded)?.unwrap_or_default();
+        let params = maintenance_params(repository, workspace, &loaded)?.unwrap_or_default();
         drop(loaded);
         let identity = options.owner.check(&params.owner);
         // Read again: a large index takes its time.
@@ -190,6 +190,11 @@ fn is_there(task: CycleTask, has_epochs: bool) -> bool {
         | CycleTask::GenerateEpochRangeIndex
         | CycleTask::CleanupEpochMarkers
         | CycleTask::DeleteSupersededEpochIndexes
+        | CycleTask::FullRewriteContents
+        | CycleTask::QuickRewriteContents
+        | CycleTask::FullDeleteBlobs
+        | CycleTask::QuickDeleteBlobs
+        | CycleTask::ExtendBlobRetentionTime
         | CycleTask::CleanupLogs => true,
         CycleTask::FullDropDeletedContent => has_epochs,
         _ => false,

@@ -10,6 +10,9 @@ use crate::clock::Timestamp;
 use crate::kopia::schedule::Extra;
 
 use super::cleanup_logs::LogsCleaned;
+use super::delete_unreferenced_packs::DeleteUnreferencedPacksStats;
+use super::extend_blob_retention::ExtendBlobRetentionStats;
+use super::rewrite_contents::RewriteContentsStats;
 
 /// `compactSingleEpochStats`: the blobs of all epochs that were compacted, and the last of them.
 pub(super) fn compact_single_epoch(done: Option<(u64, u64, u64)>) -> Extra {
@@ -75,6 +78,25 @@ pub(super) fn cleanup_logs(cleaned: &LogsCleaned) -> Extra {
         "retainedBlobSize": cleaned.retained_bytes,
     });
     extra("cleanupLogsStats", Some(data))
+}
+
+/// `rewriteContentsStats`.
+pub(super) fn rewrite_contents(stats: &RewriteContentsStats) -> Extra {
+    extra("rewriteContentsStats", Some(value(stats)))
+}
+
+/// `deleteUnreferencedPacksStats`.
+pub(super) fn delete_unreferenced_packs(stats: &DeleteUnreferencedPacksStats) -> Extra {
+    extra("deleteUnreferencedPacksStats", Some(value(stats)))
+}
+
+/// `extendBlobRetentionStats`.
+pub(super) fn extend_blob_retention(stats: Option<&ExtendBlobRetentionStats>) -> Extra {
+    extra("extendBlobRetentionStats", stats.map(value))
+}
+
+fn value<T: serde::Serialize>(stats: T) -> Value {
+    serde_json::to_value(stats).expect("numbers and texts are JSON")
 }
 
 fn extra(kind: &str, data: Option<Value>) -> Extra {

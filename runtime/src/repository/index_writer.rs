@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use crate::clock::Timestamp;
 use crate::kopia::hashing::Digest;
 use crate::kopia::index_blob::{ContentFormat, ENTRY_V1_BYTES};
 use crate::kopia::index_builder::{EntryFields, IndexShape, encode_entry, encode_entry_v1};
@@ -43,6 +44,18 @@ pub struct FinishedIndex {
     pub digest: Digest,
 }
 
+/// What index blobs are to be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexOutput {
+    /// Most entries of one blob.
+    pub shard_entries: u64,
+    /// Tombstones from before this moment are left out; only right where the inputs are the whole
+    /// index.
+    pub drop_deleted_before: Option<Timestamp>,
+    /// Whether blobs get a random tail, so that equal entries never make equal names.
+    pub random_tails: bool,
+}
+
 /// Merges everything that was loaded into index blobs of at most `shard_entries` entries, target by
 /// target.
 pub fn write_indexes(
@@ -50,6 +63,21 @@ pub fn write_indexes(
     workspace: &Workspace,
     loaded: &Loaded,
     shard_entries: u64,
+) -> Result<Vec<FinishedIndex>, RepositoryError> {
+    let output = IndexOutput {
+        shard_entries,
+        drop_deleted_before: None,
+        random_tails: false,
+    };
+    write_indexes_as(repository, workspace, loaded, &output)
+}
+
+/// Merges everything that was loaded into index blobs as `output` says, target by target.
+pub fn write_indexes_as(
+    repository: &Repository,
+    workspace: &Workspace,
+    loaded: &Loaded,
+    output: &IndexOutput,
 ) -> Result<Vec<FinishedIndex>, RepositoryError> {
     let (rows_out, rows_in) = sync_channel(BATCHES);
     let (spare_out, spare_in) = sync_channel(2 * BATCHES);
@@ -60,14 +88,7 @@ pub fn write_indexes(
         let merging = scope.spawn(move || feed_records(merge, layout, &records_out));
         let writing = scope.spawn(move || write_rows(&rows_in, &spare_out));
         let records = Batches::new(records_in, layout, &loaded.packs);
-        let mut encoder = Encoder::new(
-            repository,
-            workspace,
-            loaded,
-            shard_entries,
-            rows_out,
-            spare_in,
-        );
+        let mut encoder = Encoder::new(repository, workspace, loaded, *output, rows_out, spare_in);
         let encoded = encoder.run(records);
         let finished = std::mem::take(&mut encoder.finished);
         drop(encoder);
@@ -101,7 +122,7 @@ struct Encoder<'a> {
     formats: &'a [ContentFormat],
     target_entries: &'a [u64; 256],
     longest: u32,
-    shard_entries: u64,
+    output: IndexOutput,
     next_value: u32,
     /// Version 1 only: where the name of each value lies among the names, and how long it is.
     name_places: Option<(MappedU32, MappedU32)>,
@@ -119,7 +140,7 @@ impl<'a> Encoder<'a> {
         repository: &'a Repository,
         workspace: &'a Workspace,
         loaded: &'a Loaded,
-        shard_entries: u64,
+        output: IndexOutput,
         rows_out: SyncSender<Piece>,
         spare_in: Receiver<Vec<u8>>,
     ) -> Self {
@@ -131,7 +152,7 @@ impl<'a> Encoder<'a> {
             formats: &loaded.formats,
             target_entries: &loaded.stats.target_entries,
             longest: loaded.stats.longest_length,
-            shard_entries,
+            output,
             next_value: 0,
             name_places: None,
             next_name_at: 0,
@@ -147,10 +168,13 @@ impl<'a> Encoder<'a> {
         let mut winners = Winners::new(records, self.layout);
         let mut shard: Option<Shard> = None;
         while let Some(record) = winners.next(self.packs)? {
+            if self.is_dropped(record) {
+                continue;
+            }
             let target = self.layout.target(record);
-            let full = shard
-                .as_ref()
-                .is_some_and(|open| open.target != target || open.entries >= self.shard_entries);
+            let full = shard.as_ref().is_some_and(|open| {
+                open.target != target || open.entries >= self.output.shard_entries
+            });
             if full && let Some(done) = shard.take() {
                 self.end_shard(done)?;
             }
@@ -164,6 +188,15 @@ impl<'a> Encoder<'a> {
             Some(done) => self.end_shard(done),
             None => Ok(()),
         }
+    }
+
+    /// Returns whether a winner is a tombstone that nobody needs any more.
+    #[inline]
+    fn is_dropped(&self, record: &[u8]) -> bool {
+        self.output.drop_deleted_before.is_some_and(|before| {
+            let fields = self.layout.fields(record);
+            fields.deleted && Timestamp::from_seconds(fields.timestamp_seconds) < before
+        })
     }
 
     fn version(&self) -> u8 {
@@ -319,6 +352,7 @@ impl<'a> Encoder<'a> {
             names,
             name_bytes,
             formats,
+            tail: self.output.random_tails.then(|| self.repository.random()),
         };
         let digest = if guessed {
             image.digest_tail(*hasher)?

@@ -132,7 +132,7 @@ pub fn inspect(
         InspectBlobs::All => true,
         InspectBlobs::Active => false,
     };
-    each_index_blob(repository, &mut |row| {
+    each_index_blob(repository, workspace, &mut |row| {
         let shown = match row.state {
             IndexBlobState::Active => true,
             IndexBlobState::Ignored => false,

@@ -7,6 +7,7 @@
 //! and totals.
 
 mod text;
+mod v0_work;
 mod work;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use super::epochs::{EpochState, IndexSets, SETS_MAX};
 use super::index_gaps::index_gaps;
 use super::index_load::Strictness;
 use super::index_names::UncompactedNames;
-use super::index_set_v0::IndexSetV0;
+use super::index_set_v0::{BlobTotals, IndexSetV0};
 use super::system_contents::maintenance_params;
 use super::{Repository, RepositoryError, Workspace};
 
@@ -198,6 +199,10 @@ pub struct V0Status {
     pub logs: usize,
     /// Compactions whose entries are gone.
     pub lost_compactions: usize,
+    /// Compaction logs and cleanup entries that cannot be read: no client can open the repository.
+    pub damaged_notes: SetList,
+    /// What is due, and why or why not.
+    pub work: Vec<WorkStatus>,
 }
 
 /// Looks at the repository. Damage to the index is part of the answer, not an error.
@@ -211,13 +216,13 @@ pub fn status_and_params(
     workspace: &Workspace,
 ) -> Result<(Status, Option<MaintenanceParams>), RepositoryError> {
     let format = &repository.format;
-    let active = ActiveIndex::find(repository, workspace)?;
+    let active = ActiveIndex::find_damaged(repository, workspace)?;
     let (epochs, v0) = match &active.source {
         IndexSource::Epochs(state) => {
             let names = &active.uncompacted;
             (Some(epochs_status(repository, state, names)?), None)
         }
-        IndexSource::V0(set) => (None, Some(v0_status(set))),
+        IndexSource::V0(set) => (None, Some(v0_status(repository, workspace, set)?)),
     };
     let is_whole = epochs.as_ref().is_none_or(|epochs| epochs.gaps.total == 0)
         && v0.as_ref().is_none_or(|v0| v0.lost_compactions == 0);
@@ -275,24 +280,30 @@ fn params(
         }
         loaded => loaded?,
     };
-    maintenance_params(repository, &loaded)
+    maintenance_params(repository, workspace, &loaded)
 }
 
-fn v0_status(set: &IndexSetV0) -> V0Status {
-    let mut status = V0Status {
-        active: Totals::default(),
-        superseded: Totals::default(),
-        logs: set.logs,
-        lost_compactions: set.lost.len(),
+fn v0_status(
+    repository: &Repository,
+    workspace: &Workspace,
+    set: &IndexSetV0,
+) -> Result<V0Status, RepositoryError> {
+    let totals = |totals: BlobTotals| Totals {
+        blobs: totals.blobs,
+        bytes: totals.bytes,
     };
-    for blob in &set.blobs {
-        let totals = match set.is_active(&blob.id) {
-            true => &mut status.active,
-            false => &mut status.superseded,
-        };
-        totals.add(1, blob.length);
+    let mut damaged_notes = SetList::default();
+    for note in &set.damaged {
+        damaged_notes.add(note.reason.clone());
     }
-    status
+    Ok(V0Status {
+        active: totals(set.active),
+        superseded: totals(set.superseded),
+        logs: set.logs.len(),
+        lost_compactions: set.lost().count(),
+        damaged_notes,
+        work: v0_work::v0_work(repository, workspace, set)?,
+    })
 }
 
 fn epochs_status(

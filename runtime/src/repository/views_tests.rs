@@ -358,7 +358,7 @@ fn views_end_when_nobody_looks() {
         &mut |_| once(1),
     )
     .unwrap();
-    list_index_blobs(repository, &mut |row| {
+    list_index_blobs(repository, workspace, &mut |row| {
         assert_eq!(row.state, IndexBlobState::Active);
         once(2)
     })

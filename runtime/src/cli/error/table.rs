@@ -40,6 +40,9 @@ const RETRY: &str = "\
 const DAMAGED: &str = "\
     Nothing was changed. `careen verify --index` shows all that is damaged, `kopia index \
      inspect --all` Kopia's view; restore the blob from a copy of the storage if there is one.";
+const LOST_PACK: &str = "\
+    Nothing was deleted. `careen verify --index` names every content that is lost with it; restore \
+     the pack blob from a copy of the storage, or back the files up again.";
 const NEWER: &str = "\
     The repository is from a newer Kopia; use a newer careen.";
 const MORE_MEMORY: &str =
@@ -245,11 +248,19 @@ pub(in crate::cli) const TABLE: &[Row] = &[
          storage is still at work.",
     ),
     row(
+        "lost-compaction",
+        Exit::SafetyStop,
+        "Index blobs are missing: compacting now would lose entries for good. Restore the output \
+         or the inputs from a copy of the storage; `kopia index recover` finds entries in packs.",
+    ),
+    row(
         "index-blob-vanished",
         Exit::Storage,
         "Another maintainer deletes index blobs at the same time: stop it, then run again.",
     ),
     row("content-not-found", Exit::SafetyStop, DAMAGED),
+    row("missing-pack", Exit::SafetyStop, LOST_PACK),
+    row("short-pack", Exit::SafetyStop, LOST_PACK),
     row("interrupted", Exit::SafetyStop, REPORT),
     // maintenance, strategies
     row(
@@ -267,8 +278,8 @@ pub(in crate::cli) const TABLE: &[Row] = &[
     row(
         "index-manager-v0",
         Exit::Configuration,
-        "The repository is from before epochs. `kopia repository upgrade` brings it to the \
-         index that careen maintains.",
+        "The repository is from before epochs, where no two index sets can differ: there is \
+         nothing to repair. `careen verify --index` shows what is wrong.",
     ),
     row(
         "unequal-index-sets",
@@ -335,6 +346,13 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         "not-in-cycle",
         Exit::Configuration,
         "Choose another --mode, or leave --task out.",
+    ),
+    row("retention-not-extended", Exit::Storage, RETRY),
+    row(
+        "unexplained-packs",
+        Exit::SafetyStop,
+        "Nothing was deleted. An index blob may be lost: restore it from a copy of the storage, or \
+         look with `kopia index recover`. If these packs may go, run with --accept-unexplained.",
     ),
     row(
         "watermark-backwards",
