@@ -77,10 +77,7 @@ impl Prepared {
         let cycle = decide(repository, options, &params, &schedule);
         let has_epochs = repository.format.epochs.enabled;
         check_names(&cycle, options, has_epochs)?;
-        let not_yet = cycle
-            .running()
-            .filter(|task| !is_there(*task, has_epochs))
-            .collect();
+        let not_yet = cycle.running().filter(|task| !is_there(*task)).collect();
         let plan = RunPlan {
             owner: Some(params.owner.clone()),
             owner_problem: identity.as_ref().err().map(ToString::to_string),
@@ -183,22 +180,8 @@ pub(super) fn index_tasks_of(plan: &CyclePlan) -> Vec<index_plan::Task> {
 }
 
 /// Returns whether this version has a task.
-fn is_there(task: CycleTask, has_epochs: bool) -> bool {
-    match task {
-        CycleTask::CompactSingleEpoch
-        | CycleTask::AdvanceEpoch
-        | CycleTask::GenerateEpochRangeIndex
-        | CycleTask::CleanupEpochMarkers
-        | CycleTask::DeleteSupersededEpochIndexes
-        | CycleTask::FullRewriteContents
-        | CycleTask::QuickRewriteContents
-        | CycleTask::FullDeleteBlobs
-        | CycleTask::QuickDeleteBlobs
-        | CycleTask::ExtendBlobRetentionTime
-        | CycleTask::CleanupLogs => true,
-        CycleTask::FullDropDeletedContent => has_epochs,
-        _ => false,
-    }
+fn is_there(task: CycleTask) -> bool {
+    task != CycleTask::SnapshotGc
 }
 
 /// Writes a list of tasks.

@@ -11,6 +11,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::blob::{BlobError, Guard};
 use crate::clock::Timestamp;
@@ -26,6 +27,10 @@ use super::MaintenanceError;
 use super::cycle_task::{Cycle, CycleTask};
 use super::interlocks::History;
 use super::lease::{LEASE, Lease, RENEW_AFTER};
+
+/// How long a rewrite may take to write the index of what it has copied: the signal's sender
+/// usually waits half a minute.
+const FINISH_TIME: Duration = Duration::from_secs(10);
 
 /// Tells a run from outside that it should end soon.
 pub type StopFlag = Arc<AtomicBool>;
@@ -59,6 +64,8 @@ struct State {
     run: String,
     /// The rewrite that is at work.
     task: Option<CycleTask>,
+    /// Until when a rewrite may write its index, once the run was told to end.
+    stop_until: Option<Timestamp>,
     format: FormatWatch,
     /// Why the run must end.
     verdict: Option<Verdict>,
@@ -125,6 +132,7 @@ impl Watch {
                 before,
                 run,
                 task: None,
+                stop_until: None,
                 format,
                 verdict: None,
             }),
@@ -297,6 +305,22 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells whether the run was told to end and has to, now. A rewrite looks at the flag itself
+    /// and writes the index of what it has copied, for which it gets some time.
+    fn must_stop(&self) -> bool {
+        if !self.stop.load(Ordering::SeqCst) {
+            return false;
+        }
+        let now = self.repository.clock.now();
+        let mut state = self.state();
+        let until = *state.stop_until.get_or_insert(now.plus(FINISH_TIME));
+        if state.task.is_some() && now < until {
+            return false;
+        }
+        self.halt(&mut state, Verdict::Stopped);
+        true
+    }
+
     fn is_time(&self) -> bool {
         self.repository.clock.now().nanos() >= self.next_look.load(Ordering::SeqCst)
     }
@@ -304,7 +328,7 @@ impl Watch {
 
 impl Guard for Watch {
     fn allow(&self) -> Result<(), BlobError> {
-        if self.halted.load(Ordering::SeqCst) || self.check_stop().is_err() {
+        if self.halted.load(Ordering::SeqCst) || self.must_stop() {
             return Err(BlobError::Halted);
         }
         if !self.is_time() {

@@ -1,7 +1,7 @@
 //! Where real Kopia's maintenance is recorded, ours records the same: tasks, outcomes, statistics.
 //!
-//! The golden descriptions hold what Kopia 0.23.1 wrote into the schedule at `now`; ours runs at the
-//! same moment.
+//! The golden descriptions hold what Kopia 0.23.1 wrote into the schedule at `now`; ours runs at
+//! the same moment.
 
 use careen::maintenance::cycle_plan::Mode;
 use careen::maintenance::safety::Safety;
@@ -15,9 +15,6 @@ fn quick_cycles_are_recorded_as_kopias() {
     for name in NAMES {
         let golden = Golden::open(name);
         let repository = open(golden.path(), golden.password(), golden.now()).unwrap();
-        if !repository.format.epochs.enabled {
-            continue;
-        }
         let before = schedule(&repository);
         let options = cycle(Mode::Quick, Safety::full(), golden.maintenance_owner());
         let report = Bench::new()
@@ -26,7 +23,8 @@ fn quick_cycles_are_recorded_as_kopias() {
         let after = schedule(&repository);
         let told = &golden.what_kopia_does("quick")["tasks"];
         assert_eq!(&new_runs(&before, &after), told, "{name}");
-        assert_eq!(report.tasks.len(), 2, "{name}");
+        let tasks = told.as_object().unwrap().len();
+        assert_eq!(report.tasks.len(), tasks, "{name}");
         assert_eq!(after.next_full, before.next_full, "{name}");
         let hour = golden.now().plus(std::time::Duration::from_secs(3_600));
         assert_eq!(
@@ -36,5 +34,5 @@ fn quick_cycles_are_recorded_as_kopias() {
         assert!(after.unknown.is_empty(), "{name}: the lease is given back");
         compared += 1;
     }
-    assert_eq!(compared, 11);
+    assert_eq!(compared, NAMES.len());
 }
