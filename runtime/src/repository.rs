@@ -28,6 +28,7 @@ pub mod inspect;
 pub mod listing;
 mod load_worker;
 mod mark_worker;
+pub mod new_entries;
 pub mod new_repository;
 mod object_streams;
 pub mod open;
