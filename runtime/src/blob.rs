@@ -8,6 +8,7 @@
 //! Memory: a listing holds one page, a put one piece of its source. Mirrors Kopia's `repo/blob`.
 
 mod error;
+mod guard;
 mod local;
 mod memory;
 mod retry;
@@ -20,6 +21,7 @@ mod store;
 mod contract;
 
 pub use error::BlobError;
+pub use guard::Guard;
 pub use local::{LocalOptions, LocalStore};
 pub use memory::{MemorySnapshot, MemoryStore};
 pub use retry::{RetryPolicy, RetryingStore};

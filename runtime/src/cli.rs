@@ -15,6 +15,8 @@ mod kopia_config;
 mod logs;
 mod output;
 mod password;
+mod run;
+mod signals;
 mod strategy;
 mod surroundings;
 mod target;
@@ -104,6 +106,8 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
     };
     let result = match &arguments.command {
         Command::Demo(arguments) => demo::run(&console, arguments),
+        Command::Run(arguments) => run::run(&console, arguments),
+        Command::Plan(arguments) => run::plan(&console, arguments),
         Command::Index(command) => index::run(&console, command),
         Command::Status(arguments) => check::status(&console, arguments),
         Command::Verify(arguments) => check::verify(&console, arguments),

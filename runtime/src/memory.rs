@@ -87,7 +87,20 @@ pub struct MemoryPlan {
     pub pipeline_bytes: usize,
     /// Seal: pieces of an index shard on their way from scratch to the store.
     pub seal_bytes: usize,
+    /// Mark: one buffer of directories as stored. Each worker has two, and one each for what ECC
+    /// decodes, for what is decompressed, and inside the decompressor.
+    pub read_window_bytes: usize,
+    /// Mark: one sort buffer of content IDs in use, of each worker.
+    pub mark_buffer_bytes: usize,
+    /// Read packs: one buffer of contents; each worker has two, and each of its reads is a GET.
+    pub pack_read_bytes: usize,
 }
+
+/// Mark: what finding the directories of a level takes, and opening one large content.
+const MARK_OTHER_BYTES: usize = 7 * MIB;
+
+/// Mark: sort buffer of directories to be read, of each worker.
+pub const NEXT_LEVEL_BYTES: usize = MIB / 2;
 
 impl MemoryPlan {
     /// Plans for `limit_bytes`, or says how much is needed.
@@ -111,6 +124,8 @@ impl MemoryPlan {
         let pipeline_bytes = 3 * MIB;
         let names_bytes = (useful / 32).clamp(MIB, 2 * MIB);
         let merge_runs = ((buffers - pipeline_bytes) / merge_read_bytes).min(192);
+        let read_window_bytes = (limit_bytes / 64).clamp(MIB / 2, 2 * MIB);
+        let mark_fixed = WORKERS * (5 * read_window_bytes + NEXT_LEVEL_BYTES) + MARK_OTHER_BYTES;
         let plan = Self {
             limit_bytes,
             unlock_bytes: key_table_bytes(handed - names_bytes),
@@ -123,6 +138,9 @@ impl MemoryPlan {
             merge_read_bytes,
             pipeline_bytes,
             seal_bytes: 2 * MIB,
+            read_window_bytes,
+            mark_buffer_bytes: (buffers.saturating_sub(mark_fixed) / WORKERS).clamp(MIB, 16 * MIB),
+            pack_read_bytes: if limit_bytes < 64 * MIB { MIB } else { 2 * MIB },
         };
         assert!(
             plan.peak_bytes() <= useful * PLANNED_PERCENT / 100,
@@ -132,7 +150,7 @@ impl MemoryPlan {
     }
 
     /// Returns the phases with what each holds besides the process itself, in bytes.
-    pub fn phases(&self) -> [(&'static str, Vec<(&'static str, usize)>); 5] {
+    pub fn phases(&self) -> [(&'static str, Vec<(&'static str, usize)>); 6] {
         let Self {
             sort_buffer_bytes,
             blob_bytes,
@@ -156,6 +174,12 @@ impl MemoryPlan {
             ("pieces", WORKERS * self.seal_bytes),
             ("names", names_bytes),
         ];
+        let mark = vec![
+            ("read windows", WORKERS * 5 * self.read_window_bytes),
+            ("next level", WORKERS * NEXT_LEVEL_BYTES),
+            ("sort buffers", WORKERS * self.mark_buffer_bytes),
+            ("other", MARK_OTHER_BYTES),
+        ];
         [
             (
                 "unlock",
@@ -168,6 +192,7 @@ impl MemoryPlan {
             ("load and sort", load),
             ("merge and encode", merge),
             ("seal and write", seal),
+            ("mark", mark),
         ]
     }
 

@@ -4,11 +4,15 @@
 //! deleted and when is the maintenance floor's. All calls block; only the blob floor below awaits.
 
 pub mod active_index;
-pub mod content_reader;
+pub mod content_check;
+mod content_requests;
+mod content_seek;
+pub mod content_table;
 pub mod contents;
 pub mod epoch_blobs;
 pub mod epochs;
 mod error;
+pub mod format_watch;
 mod index_blob_reader;
 mod index_feed;
 pub mod index_gaps;
@@ -20,20 +24,40 @@ pub mod index_names;
 mod index_pipeline;
 pub mod index_set_v0;
 pub mod index_writer;
+pub mod index_writer_v0;
 pub mod inspect;
 pub mod listing;
 mod load_worker;
+mod mark_worker;
+pub mod new_entries;
 pub mod new_repository;
+mod object_streams;
 pub mod open;
 mod open_large;
+mod pack_file;
+pub mod pack_local_index;
 pub mod pack_names;
+pub mod pack_order;
+mod pack_puts;
+pub mod pack_reader;
+#[cfg(test)]
+mod pack_tests;
+#[cfg(test)]
+pub(crate) mod pack_world;
+pub mod pack_writer;
+mod read_ahead;
 pub mod record;
+pub mod schedule_store;
+pub mod sealed_pieces;
 pub mod sealing;
+pub mod sessions;
 pub mod set_comparison;
+pub mod snapshots;
 mod sorted_listing;
 pub mod storage_time;
 pub mod system_contents;
 pub mod uncompacted_writer;
+pub mod used_contents;
 pub mod verify;
 #[cfg(test)]
 mod views_tests;

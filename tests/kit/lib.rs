@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub mod cgroup;
 pub mod checker;
 pub mod contents;
+pub mod cycle;
 pub mod data_dir;
 pub mod golden;
 pub mod index_work;

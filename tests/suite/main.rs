@@ -15,5 +15,7 @@ mod kill;
 mod kopia_oracle;
 mod memory_cgroup;
 mod merge_model;
+mod run_protocol;
+mod snapshot_gc;
 mod tidy;
 mod watermark;

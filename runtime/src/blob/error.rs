@@ -111,6 +111,9 @@ pub enum BlobError {
         /// The blob or prefix.
         id: String,
     },
+    /// The run was told to end; who told it knows why.
+    #[error("the run was told to end")]
+    Halted,
     /// The blob is longer than the caller wants to hold.
     #[error("blob {id} is longer than {max_bytes} bytes")]
     TooLarge {
@@ -137,6 +140,7 @@ impl BlobError {
             Self::Unsupported { .. } => "storage-unsupported",
             Self::Transient { .. } => "storage-transient",
             Self::Crashed { .. } => "storage-crashed",
+            Self::Halted => "halted",
             Self::TooLarge { .. } => "blob-too-large",
         }
     }

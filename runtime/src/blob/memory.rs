@@ -232,6 +232,21 @@ impl BlobStore for MemoryStore {
         Ok(())
     }
 
+    async fn extend_retention(&self, id: &BlobId, to: &Retention) -> Result<(), BlobError> {
+        check_name(id)?;
+        let mut state = self.lock();
+        let stored = state.blobs.get_mut(id);
+        let stored = stored.ok_or_else(|| BlobError::not_found(id))?;
+        if stored
+            .retention
+            .as_ref()
+            .is_none_or(|now| now.until < to.until)
+        {
+            stored.retention = Some(to.clone());
+        }
+        Ok(())
+    }
+
     fn location(&self) -> String {
         "memory".to_owned()
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions};
+use super::{BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, Retention};
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
 
@@ -139,6 +139,10 @@ impl<S: BlobStore> BlobStore for RetryingStore<S> {
 
     async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
         retry!(self, self.store.delete(id))
+    }
+
+    async fn extend_retention(&self, id: &BlobId, to: &Retention) -> Result<(), BlobError> {
+        retry!(self, self.store.extend_retention(id, to))
     }
 
     fn location(&self) -> String {

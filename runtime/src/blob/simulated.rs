@@ -15,7 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::store::check_limit;
-use super::{BlobError, BlobMetadata, BlobSource, BlobStore, MemoryStore, PutOptions};
+use super::{BlobError, BlobMetadata, BlobSource, BlobStore, MemoryStore, PutOptions, Retention};
 use crate::clock::{ManualClock, SeededRandomness, Timestamp};
 use crate::kopia::blob_id::BlobId;
 
@@ -211,6 +211,11 @@ impl BlobStore for SimulatedStore {
                 Err(error)
             }
         }
+    }
+
+    async fn extend_retention(&self, id: &BlobId, to: &Retention) -> Result<(), BlobError> {
+        self.begin_read("extend retention", id.as_str())?;
+        self.inner.extend_retention(id, to).await
     }
 
     fn location(&self) -> String {

@@ -17,8 +17,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    BlobError, BlobMetadata, BlobSource, BlobStore, BytesSource, LIST_PAGE_MAX, PutOptions,
-    ScannedBlob,
+    BlobError, BlobMetadata, BlobSource, BlobStore, BytesSource, Guard, LIST_PAGE_MAX, PutOptions,
+    Retention, ScannedBlob,
 };
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
@@ -64,6 +64,7 @@ struct Shared {
 #[derive(Clone)]
 pub struct Storage {
     shared: Arc<Shared>,
+    guard: Option<Arc<dyn Guard>>,
 }
 
 impl fmt::Debug for Storage {
@@ -83,11 +84,21 @@ impl Storage {
         };
         Self {
             shared: Arc::new(shared),
+            guard: None,
+        }
+    }
+
+    /// Returns the same storage with `guard` asked before every operation.
+    pub fn guarded(&self, guard: Arc<dyn Guard>) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            guard: Some(guard),
         }
     }
 
     /// Fills `into` with the bytes from `offset` on, as far as the blob reaches; returns how many.
     pub fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
+        self.ask()?;
         add(&self.shared.counts.gets, 1);
         let count = self.wait(self.shared.store.get(id, offset, into))?;
         add(&self.shared.counts.bytes_read, count as u64);
@@ -124,6 +135,7 @@ impl Storage {
 
     /// Returns length and timestamp of a blob.
     pub fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
+        self.ask()?;
         add(&self.shared.counts.gets, 1);
         self.wait(self.shared.store.metadata(id))
     }
@@ -135,6 +147,7 @@ impl Storage {
         after: Option<&BlobId>,
         limit: usize,
     ) -> Result<Vec<BlobMetadata>, BlobError> {
+        self.ask()?;
         add(&self.shared.counts.lists, 1);
         self.wait(self.shared.store.list(prefix, after, limit))
     }
@@ -171,6 +184,7 @@ impl Storage {
         mut visit: impl FnMut(ScannedBlob<'_>) -> ControlFlow<()> + Send,
     ) -> Result<(), BlobError> {
         if !self.shared.waits {
+            self.ask()?;
             add(&self.shared.counts.lists, 1);
             return self.wait(self.shared.store.scan(prefix, &mut visit));
         }
@@ -198,6 +212,7 @@ impl Storage {
         source: &mut dyn BlobSource,
         options: &PutOptions,
     ) -> Result<Timestamp, BlobError> {
+        self.ask()?;
         add(&self.shared.counts.puts, 1);
         let length = source.len();
         let timestamp = self.wait(self.shared.store.put(id, source, options))?;
@@ -217,8 +232,21 @@ impl Storage {
 
     /// Deletes a blob; one that is not there is fine.
     pub fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
+        self.ask()?;
         add(&self.shared.counts.deletes, 1);
         self.wait(self.shared.store.delete(id))
+    }
+
+    /// Locks a blob that is there until the retention's moment, if that is later than its lock.
+    pub fn extend_retention(&self, id: &BlobId, to: &Retention) -> Result<(), BlobError> {
+        self.ask()?;
+        add(&self.shared.counts.puts, 1);
+        self.wait(self.shared.store.extend_retention(id, to))
+    }
+
+    /// Tells whether operations have to wait for somebody else, so that several at once are faster.
+    pub fn waits(&self) -> bool {
+        self.shared.waits
     }
 
     /// Returns where the blobs are, for messages; no secrets.
@@ -236,6 +264,14 @@ impl Storage {
             deletes: counts.deletes.load(Ordering::Relaxed),
             bytes_read: counts.bytes_read.load(Ordering::Relaxed),
             bytes_written: counts.bytes_written.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Asks the guard, if there is one.
+    fn ask(&self) -> Result<(), BlobError> {
+        match &self.guard {
+            Some(guard) => guard.allow(),
+            None => Ok(()),
         }
     }
 

@@ -122,6 +122,17 @@ pub trait BlobStore: Send + Sync + Debug {
     /// Deletes a blob; one that is not there is fine.
     async fn delete(&self, id: &BlobId) -> Result<(), BlobError>;
 
+    /// Locks a blob that is there until the retention's moment, if that is later than its lock.
+    ///
+    /// Errors: `NotFound`; `Unsupported` from a store that cannot lock.
+    async fn extend_retention(&self, id: &BlobId, _: &Retention) -> Result<(), BlobError> {
+        Err(BlobError::Unsupported {
+            operation: "extend retention",
+            id: id.to_string(),
+            what: "object locks",
+        })
+    }
+
     /// Returns where it is, for messages; no secrets.
     fn location(&self) -> String;
 
@@ -173,6 +184,10 @@ impl<S: BlobStore + ?Sized> BlobStore for Arc<S> {
 
     async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
         (**self).delete(id).await
+    }
+
+    async fn extend_retention(&self, id: &BlobId, to: &Retention) -> Result<(), BlobError> {
+        (**self).extend_retention(id, to).await
     }
 
     fn location(&self) -> String {

@@ -32,8 +32,8 @@ const AFTER_HELP: &str = "\
 Start here:
   careen demo                                   see it work on a repository made for it
   careen status /backup                         look at a repository; changes nothing
-  careen index compact /backup --dry-run        what would be done, why, in how much memory
-  careen index compact /backup --memory 64MiB   do it
+  careen plan /backup                           what is due, what would be done, and why
+  careen run /backup --memory 64MiB             do it
 
 The repository is a directory (/backup, file:///backup) or Kopia's own config file (--config).
 The password is taken from --password-file, from KOPIA_PASSWORD or, with --config, from the
@@ -126,6 +126,11 @@ pub(super) enum OutputForm {
 pub(super) enum Command {
     /// Make a repository on the local disk and careen it in 64 MiB: the point in a minute
     Demo(DemoArguments),
+    /// Maintain the repository: what is due by Kopia's schedule, or a cycle that is named
+    #[command(after_help = RUN_HELP)]
+    Run(RunArguments),
+    /// Show what a run would do, task by task, and why; changes nothing (same as run --dry-run)
+    Plan(CycleArguments),
     /// Look at, compact or repair the index
     #[command(subcommand)]
     Index(IndexCommand),
@@ -142,6 +147,88 @@ pub(super) struct RepositoryArgument {
     #[arg(value_name = "REPOSITORY")]
     pub(super) repository: Option<String>,
 }
+
+/// Which cycle of maintenance, and how.
+#[derive(Debug, Args)]
+pub(super) struct CycleArguments {
+    /// Which repository.
+    #[command(flatten)]
+    pub(super) repository: RepositoryArgument,
+    /// Which cycle
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    pub(super) mode: CycleMode,
+    /// Kopia's safety margins, such as 24 h before an unused pack is deleted
+    ///
+    /// They protect clients that write snapshots meanwhile. Turn them off only for a repository
+    /// that nobody else uses now.
+    #[arg(long, value_name = "MARGINS", value_enum, default_value_t)]
+    pub(super) safety: SafetyMargins,
+    /// Only this task, may be repeated: a name as in Kopia's schedule, such as cleanup-logs
+    ///
+    /// The schedule's next times stay as they are, since the cycle is not whole.
+    #[arg(long = "task", value_name = "NAME")]
+    pub(super) tasks: Vec<String>,
+    /// Use this strategy instead of the built-in one: splitting=FILE or splitting=FILE@blake3:HEX
+    ///
+    /// With a digest the file is refused unless it has exactly this content.
+    #[arg(long = "plugin", value_name = "STRATEGY=FILE")]
+    pub(super) plugins: Vec<String>,
+}
+
+/// Which cycle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum CycleMode {
+    /// Full or quick, whichever the schedule says is due; nothing if none is
+    #[default]
+    Auto,
+    /// What keeps the index small; hourly by default
+    Quick,
+    /// Everything; daily by default
+    Full,
+}
+
+/// Kopia's `--safety`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum SafetyMargins {
+    /// Safe beside any number of clients
+    #[default]
+    Full,
+    /// Only where nobody else uses the repository
+    None,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    /// Which cycle, and how.
+    #[command(flatten)]
+    pub(super) cycle: CycleArguments,
+    /// Print the plan with its reasons and the memory plan, and stop
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Delete unused packs even if it is not known why nothing uses them
+    ///
+    /// Without it such packs are kept and named, and many of them stop the run: an index blob may
+    /// be lost, and these packs are then all that is left of some backup.
+    #[arg(long)]
+    pub(super) accept_unexplained: bool,
+}
+
+const RUN_HELP: &str = "\
+Kopia's own protocol: its owner, its schedule, its tasks in its order, with its safety times. Each
+task is recorded in the schedule as it ended, so that `kopia maintenance info` shows it. Run it as
+often as you like, from a timer: with --mode auto it does nothing until something is due.
+
+One maintainer at a time: while a run is at work, the schedule says that nothing is due for half
+an hour, renewed as long as it lives. So if it is killed, the next one can begin half an hour later
+at most. SIGTERM ends it within seconds; nothing is lost, what is due stays due, exit code 10.
+
+Examples:
+  careen run /backup --dry-run
+  careen run --config ~/.config/kopia/repository.config --memory 64MiB
+  KOPIA_PASSWORD=... careen run /velero/kopia/namespace --owner default@default
+  careen run /backup --mode quick
+  careen run /backup --task cleanup-logs";
 
 /// `careen index …`
 #[derive(Debug, Subcommand)]
@@ -161,7 +248,7 @@ pub(super) enum IndexCommand {
 const COMPACT_HELP: &str = "\
 Kopia's own tasks, in Kopia's order, with Kopia's safety times. Interrupt it whenever you like:
 nothing is lost, and the next run goes on. An index set replaces its inputs only after it was
-read back complete.
+read back complete. A repository from before epochs has one task, index-compaction.
 
 Examples:
   careen index compact /backup --dry-run

@@ -2,21 +2,55 @@
 //!
 //! What they found goes out as one report; something wrong in an index is a safety stop (exit 60).
 
+use std::fmt;
+
+use serde::Serialize;
+
 use super::Console;
 use super::arguments::{StatusArguments, VerifyArguments};
 use super::error::{CliError, Exit};
 use super::output::Kind;
 use super::workspace::workspace;
-use crate::maintenance::status::status as status_of;
+use crate::maintenance::maintenance_status::{MaintenanceStatus, maintenance_status};
+use crate::maintenance::status::{Status, status_and_params};
 use crate::repository::verify::{VerifyOptions, verify_index_with};
+
+/// What the repository is, and how its maintenance stands.
+#[derive(Serialize)]
+struct WholeStatus {
+    #[serde(flatten)]
+    status: Status,
+    maintenance: Option<MaintenanceStatus>,
+    /// Why that could not be read.
+    maintenance_problem: Option<String>,
+}
+
+impl fmt::Display for WholeStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.status)?;
+        match (&self.maintenance, &self.maintenance_problem) {
+            (Some(maintenance), _) => maintenance.fmt(f),
+            (None, problem) => {
+                let problem = problem.as_deref().unwrap_or_default();
+                write!(f, "maintenance  the schedule cannot be read: {problem}")
+            }
+        }
+    }
+}
 
 /// Shows the state of a repository.
 pub(super) fn status(console: &Console, arguments: &StatusArguments) -> Result<Exit, CliError> {
     let target = console.target("status", &arguments.repository)?;
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
-    let status = status_of(&repository, &workspace)?;
-    console.output.both(Kind::Report, "report", &status);
+    let (status, params) = status_and_params(&repository, &workspace)?;
+    let maintenance = maintenance_status(&repository, params.as_ref());
+    let whole = WholeStatus {
+        status,
+        maintenance_problem: maintenance.as_ref().err().map(ToString::to_string),
+        maintenance: maintenance.ok(),
+    };
+    console.output.both(Kind::Report, "report", &whole);
     Ok(Exit::Done)
 }
 

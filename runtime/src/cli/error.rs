@@ -97,6 +97,9 @@ pub(super) enum CliError {
     /// The time of the suites cannot be read.
     #[error("CAREEN_NOW is not a time: {0:?}")]
     ClockSetting(String),
+    /// The system does not let us hear signals.
+    #[error("signals cannot be handled: {0}")]
+    Signals(String),
     /// The demo's directory is in use.
     #[error("{}: {reason}", path.display())]
     DemoDirectory {
@@ -148,6 +151,7 @@ impl CliError {
             #[cfg(not(feature = "plugins"))]
             Self::PluginsMissing => "plugins-missing",
             Self::ClockSetting(_) => "clock-setting",
+            Self::Signals(_) => "signals",
             Self::DemoDirectory { .. } => "demo-directory",
             Self::DemoRun { .. } => "demo-run",
             Self::Memory(error) => error.code(),

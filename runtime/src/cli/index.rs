@@ -10,10 +10,12 @@ use super::strategy;
 use super::target::Target;
 use super::workspace::workspace;
 use crate::kopia::blob_id::BlobId;
+use crate::maintenance::compact_indexes_v0::CompactionV0;
 use crate::maintenance::index_plan::{Options, Report, Task};
 use crate::maintenance::{index_maintenance, index_repair};
+use crate::repository::index_set_v0::SETTLE_TIME;
 use crate::repository::inspect::{InspectBlobs, InspectOptions};
-use crate::repository::{inspect as inspection, listing};
+use crate::repository::{Repository, Workspace, inspect as inspection, listing};
 
 /// Runs an index command.
 pub(super) fn run(console: &Console, command: &IndexCommand) -> Result<Exit, CliError> {
@@ -64,6 +66,23 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
     }
     let workspace = workspace(console)?;
     let (repository, listing) = target.open_listed(&workspace, &console.surroundings)?;
+    let epochs = repository.format.epochs.enabled;
+    if let Some(task) = options
+        .tasks
+        .iter()
+        .find(|task| task.needs_epochs() != epochs)
+    {
+        let has = if epochs {
+            "has epochs"
+        } else {
+            "has no epochs"
+        };
+        let text = format!("the repository {has}: task {} is not for it", task.name());
+        return Err(CliError::Usage(text));
+    }
+    if !epochs {
+        return compact_v0(console, arguments, options, &repository, &workspace);
+    }
     let mut splitting = strategy::splitting(&arguments.plugins, &workspace.memory)?;
     if arguments.dry_run {
         let plan = index_maintenance::plan(&repository, &workspace, &mut *splitting, &options)?;
@@ -82,6 +101,30 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
         },
     )?;
     Ok(told(console, &report))
+}
+
+/// Compacts an index without epochs, as Kopia's quick maintenance does.
+fn compact_v0(
+    console: &Console,
+    arguments: &ChangeArguments,
+    options: Options,
+    repository: &Repository,
+    workspace: &Workspace,
+) -> Result<Exit, CliError> {
+    if !arguments.plugins.is_empty() || arguments.unsettled {
+        let text = "the repository has no epochs: --unsettled and --plugin are not for it";
+        return Err(CliError::Usage(text.into()));
+    }
+    let compaction = CompactionV0::quick(SETTLE_TIME).as_owner(options.owner);
+    if arguments.dry_run {
+        let plan = compaction.plan(repository, workspace)?;
+        console.output.both(Kind::Plan, "plan", &plan);
+        return Ok(Exit::Done);
+    }
+    let outcome = compaction.run(repository, workspace, &mut |plan| {
+        console.output.json_field(Kind::Plan, "plan", plan);
+    })?;
+    Ok(told(console, &outcome.report))
 }
 
 fn repair(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliError> {
@@ -118,6 +161,10 @@ fn options(target: &Target, arguments: &ChangeArguments) -> Result<Options, CliE
     let parsed = |name: &String| {
         Task::parse(name).ok_or_else(|| {
             let known = Task::ALL.map(Task::name).join(", ");
+            let known = format!(
+                "{known} and, without epochs, {}",
+                Task::IndexCompaction.name()
+            );
             CliError::Usage(format!("there is no task {name:?}; there are {known}"))
         })
     };

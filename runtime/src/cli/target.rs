@@ -109,6 +109,11 @@ impl Target {
         Ok((Storage::new(Arc::new(store)), options))
     }
 
+    /// Returns Kopia's config file, if one was given.
+    pub(super) fn config_file(&self) -> Option<PathBuf> {
+        self.config.as_ref().map(|(path, _)| path.clone())
+    }
+
     /// Refuses changes through a read-only connection.
     pub(super) fn refuse_read_only(&self) -> Result<(), CliError> {
         match &self.config {

@@ -3,22 +3,22 @@
 //!
 //! Without epochs a compaction writes new `n` blobs and then a log with its inputs and outputs. A
 //! log counts only when all its outputs are listed; then its inputs are no longer part of the
-//! index. Decoders keep only the IDs. Memory: at most [`IDS_MAX`] IDs per list of a log. Mirrors
-//! Kopia's `index_blob_manager_v0.go`.
+//! index. A log names as many blobs as there were, so it is read and written blob by blob. Memory:
+//! one name at a time; a cleanup entry has at most [`IDS_MAX`]. Mirrors Kopia's
+//! `index_blob_manager_v0.go`.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
 use std::marker::PhantomData;
 
-use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::clock::Timestamp;
 use crate::kopia::FormatError;
-use crate::kopia::blob_id::{BlobId, INDEX_V0_POISON};
+use crate::kopia::blob_id::BlobId;
 
-/// Most IDs in one list. Kopia compacts from 8 small blobs on; 100,000 IDs are 8 MB.
+/// Most compaction logs in one cleanup entry. Kopia writes an entry for every compaction.
 pub const IDS_MAX: usize = 100_000;
 
 /// A blob as Kopia's JSON describes it.
@@ -27,18 +27,89 @@ pub struct BlobMetadata {
     /// Its name.
     pub id: BlobId,
     /// Its bytes in storage.
-    pub length: i64,
+    pub length: u64,
     /// Its storage timestamp.
     pub timestamp: Timestamp,
 }
 
-/// The content of an `m` blob: which index blobs went in and came out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CompactionLog {
-    /// Index blobs that were merged.
-    pub inputs: Vec<BlobId>,
-    /// Index blobs that replace them. None: everything was dropped.
-    pub outputs: Vec<BlobId>,
+/// What a blob is to a compaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// It was merged.
+    Input,
+    /// It replaces the inputs. A log without outputs: everything was dropped.
+    Output,
+}
+
+/// Takes the blobs of a log; returns whether it wants more.
+pub type EachBlob<'a> = &'a mut dyn FnMut(Side, &str) -> bool;
+
+/// Reads the decrypted `m` blob named `what`, and shows its blobs to `each`.
+///
+/// Returns whether all of them were wanted.
+///
+/// # Errors
+/// JSON of another form, a reader's error; blobs before it were shown.
+pub fn read_log(json: impl Read, what: &str, each: EachBlob<'_>) -> Result<bool, FormatError> {
+    let mut all = true;
+    let mut deserializer = serde_json::Deserializer::from_reader(std::io::BufReader::new(json));
+    let outcome = LogSeed(&mut |side, name| {
+        all = all && each(side, name);
+        all
+    })
+    .deserialize(&mut deserializer);
+    match outcome {
+        Err(error) if all => Err(FormatError::malformed(what, error.to_string())),
+        _ => Ok(all),
+    }
+}
+
+/// Writes the JSON of an `m` blob: all inputs, then all outputs, then [`LogWriter::finish`].
+pub struct LogWriter<W> {
+    write: W,
+    outputs: bool,
+    is_first: bool,
+}
+
+impl<E, W: FnMut(&[u8]) -> Result<(), E>> LogWriter<W> {
+    /// Begins a log; `write` takes its bytes, piece after piece.
+    pub fn new(mut write: W) -> Result<Self, E> {
+        write(br#"{"inputMetadata":["#)?;
+        Ok(Self {
+            write,
+            outputs: false,
+            is_first: true,
+        })
+    }
+
+    /// Adds a blob. Panics when an input comes behind an output.
+    pub fn add(&mut self, side: Side, blob: &BlobMetadata) -> Result<(), E> {
+        if side == Side::Output {
+            self.begin_outputs()?;
+        }
+        assert!(side == Side::Output || !self.outputs, "inputs come first");
+        if !self.is_first {
+            (self.write)(b",")?;
+        }
+        self.is_first = false;
+        let json = serde_json::to_vec(blob);
+        (self.write)(&json.expect("names, numbers and times always serialise"))
+    }
+
+    /// Ends the log.
+    pub fn finish(mut self) -> Result<(), E> {
+        self.begin_outputs()?;
+        (self.write)(b"]}")
+    }
+
+    fn begin_outputs(&mut self) -> Result<(), E> {
+        if self.outputs {
+            return Ok(());
+        }
+        self.outputs = true;
+        self.is_first = true;
+        (self.write)(br#"],"outputMetadata":["#)
+    }
 }
 
 /// The content of an `l` blob: compaction logs that may go when it is old enough.
@@ -48,42 +119,6 @@ pub struct CleanupEntry {
     pub blob_ids: Vec<BlobId>,
     /// When the cleanup was decided, in storage time.
     pub cleanup_schedule_time: Timestamp,
-}
-
-impl CompactionLog {
-    /// Reads the decrypted `m` blob named `what`.
-    ///
-    /// # Errors
-    /// JSON of another form, a reader's error, more than [`IDS_MAX`] IDs in a list.
-    pub fn parse(json: impl Read, what: &str) -> Result<Self, FormatError> {
-        #[derive(Deserialize)]
-        struct Log {
-            #[serde(default, rename = "inputMetadata", deserialize_with = "bounded")]
-            inputs: Vec<IdOnly>,
-            #[serde(default, rename = "outputMetadata", deserialize_with = "bounded")]
-            outputs: Vec<IdOnly>,
-        }
-        let log: Log = read(json, what)?;
-        Ok(Self {
-            inputs: log.inputs.into_iter().map(|blob| blob.id).collect(),
-            outputs: log.outputs.into_iter().map(|blob| blob.id).collect(),
-        })
-    }
-
-    /// Returns the JSON of an `m` blob.
-    pub fn to_json(inputs: &[BlobMetadata], outputs: &[BlobMetadata]) -> Vec<u8> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Log<'a> {
-            input_metadata: &'a [BlobMetadata],
-            output_metadata: &'a [BlobMetadata],
-        }
-        let log = Log {
-            input_metadata: inputs,
-            output_metadata: outputs,
-        };
-        serde_json::to_vec(&log).expect("names, numbers and times always serialise")
-    }
 }
 
 impl CleanupEntry {
@@ -124,29 +159,77 @@ impl CleanupEntry {
     }
 }
 
-/// Returns the index blobs that are in use, in the order of `names`: all listed `n` blobs without
-/// the inputs of the logs whose outputs are all listed, and without the blob by which an upgrade
-/// stops old clients.
-///
-/// Memory: a reference per name and per superseded ID.
-pub fn active_index_blobs(names: &[BlobId], logs: &[CompactionLog]) -> Vec<BlobId> {
-    let listed: HashSet<&BlobId> = names.iter().collect();
-    let superseded: HashSet<&BlobId> = logs
-        .iter()
-        .filter(|log| log.outputs.iter().all(|output| listed.contains(output)))
-        .flat_map(|log| &log.inputs)
-        .collect();
-    names
-        .iter()
-        .filter(|name| name.as_str() != INDEX_V0_POISON && !superseded.contains(name))
-        .cloned()
-        .collect()
-}
-
 /// Blob metadata of which only the ID is kept.
 #[derive(Deserialize)]
 struct IdOnly {
-    id: BlobId,
+    id: String,
+}
+
+/// Reads a log; a reader that wants no more ends it with an error that nobody sees.
+struct LogSeed<'a>(EachBlob<'a>);
+
+impl<'de> DeserializeSeed<'de> for LogSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for LogSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a compaction log")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(field) = map.next_key::<String>()? {
+            let side = match field.as_str() {
+                "inputMetadata" => Side::Input,
+                "outputMetadata" => Side::Output,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            map.next_value_seed(BlobsSeed(side, &mut *self.0))?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a list of blobs, or `null`, which Go writes for an empty one.
+struct BlobsSeed<'a>(Side, EachBlob<'a>);
+
+impl<'de> DeserializeSeed<'de> for BlobsSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for BlobsSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of blobs, or null")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let Self(side, each) = self;
+        while let Some(blob) = list.next_element::<IdOnly>()? {
+            if !each(side, &blob.id) {
+                return Err(serde::de::Error::custom("enough"));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn read<T: DeserializeOwned>(json: impl Read, what: &str) -> Result<T, FormatError> {
@@ -154,7 +237,7 @@ fn read<T: DeserializeOwned>(json: impl Read, what: &str) -> Result<T, FormatErr
     T::deserialize(&mut deserializer).map_err(|e| FormatError::malformed(what, e.to_string()))
 }
 
-/// Reads a list of at most [`IDS_MAX`] items, or `null`, which Go writes for an empty one.
+/// Reads a list of at most [`IDS_MAX`] items, or `null`.
 fn bounded<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -197,25 +280,63 @@ mod tests {
         std::fs::read(format!("{folder}/{name}.json")).unwrap()
     }
 
-    fn ids(names: &[&str]) -> Vec<BlobId> {
-        names.iter().copied().map(BlobId::from).collect()
+    fn log(json: &[u8]) -> Result<(Vec<String>, Vec<String>), FormatError> {
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        read_log(json, "m1", &mut |side, name| {
+            match side {
+                Side::Input => inputs.push(name.to_owned()),
+                Side::Output => outputs.push(name.to_owned()),
+            }
+            true
+        })?;
+        Ok((inputs, outputs))
     }
 
-    fn log(inputs: &[&str], outputs: &[&str]) -> CompactionLog {
-        CompactionLog {
-            inputs: ids(inputs),
-            outputs: ids(outputs),
+    fn written(inputs: &[BlobMetadata], outputs: &[BlobMetadata]) -> String {
+        let mut json = Vec::new();
+        let write = |bytes: &[u8]| {
+            json.extend_from_slice(bytes);
+            Ok::<(), ()>(())
+        };
+        let mut writer = LogWriter::new(write).unwrap();
+        for blob in inputs {
+            writer.add(Side::Input, blob).unwrap();
+        }
+        for blob in outputs {
+            writer.add(Side::Output, blob).unwrap();
+        }
+        writer.finish().unwrap();
+        String::from_utf8(json).unwrap()
+    }
+
+    fn blob(name: &str) -> BlobMetadata {
+        BlobMetadata {
+            id: name.into(),
+            length: 127,
+            timestamp: Timestamp::parse("2026-07-13T22:00:00.355512643Z").unwrap(),
         }
     }
 
     #[test]
     fn kopias_log_is_read() {
         let json = test_file("compaction-log");
-        let log = CompactionLog::parse(&json[..], "m1").unwrap();
-        assert_eq!((log.inputs.len(), log.outputs.len()), (7, 1));
-        assert_eq!(log.inputs[0].as_str(), "nec63b37af214f314cc469a0f1d2ee58c");
-        let cut = CompactionLog::parse(&json[..500], "m1").unwrap_err();
+        let (inputs, outputs) = log(&json).unwrap();
+        assert_eq!((inputs.len(), outputs.len()), (7, 1));
+        assert_eq!(inputs[0], "nec63b37af214f314cc469a0f1d2ee58c");
+        let cut = log(&json[..500]).unwrap_err();
         assert!(cut.to_string().starts_with("m1: EOF"), "{cut}");
+        assert!(log(b"[]").is_err() && log(br#"{"inputMetadata":[{"i":1}]}"#).is_err());
+    }
+
+    #[test]
+    fn a_reader_may_have_enough() {
+        let json = test_file("compaction-log");
+        let mut seen = 0;
+        let all = read_log(&json[..], "m1", &mut |_, _| {
+            seen += 1;
+            seen < 3
+        });
+        assert_eq!((all.unwrap(), seen), (false, 3));
     }
 
     #[test]
@@ -229,28 +350,41 @@ mod tests {
 
     #[test]
     fn a_written_log_has_kopias_form() {
-        let blob = BlobMetadata {
-            id: "n1".into(),
-            length: 127,
-            timestamp: Timestamp::parse("2026-07-13T22:00:00.355512643Z").unwrap(),
-        };
-        let json = CompactionLog::to_json(&[blob], &[]);
+        let json = written(&[blob("n1")], &[]);
         assert_eq!(
-            String::from_utf8(json.clone()).unwrap(),
+            json,
             concat!(
                 r#"{"inputMetadata":[{"id":"n1","length":127,"#,
                 r#""timestamp":"2026-07-13T22:00:00.355512643Z"}],"outputMetadata":[]}"#
             )
         );
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(log(json.as_bytes()).unwrap(), (names(&["n1"]), names(&[])));
+        let json = written(&[blob("n1"), blob("n2")], &[blob("n3"), blob("n4")]);
+        let both = (names(&["n1", "n2"]), names(&["n3", "n4"]));
+        assert_eq!(log(json.as_bytes()).unwrap(), both);
         assert_eq!(
-            CompactionLog::parse(&json[..], "m").unwrap(),
-            log(&["n1"], &[])
+            written(&[], &[]),
+            r#"{"inputMetadata":[],"outputMetadata":[]}"#
         );
-        let null = br#"{"inputMetadata":[{"id":"n1"}],"outputMetadata":null,"more":1}"#;
-        assert_eq!(
-            CompactionLog::parse(&null[..], "m").unwrap(),
-            log(&["n1"], &[])
-        );
+        let null = br#"{"inputMetadata":[{"id":"n1"}],"outputMetadata":null,"more":[1,{}]}"#;
+        assert_eq!(log(null).unwrap(), (names(&["n1"]), names(&[])));
+    }
+
+    #[test]
+    fn kopias_log_comes_out_the_same() {
+        let json = test_file("compaction-log");
+        let parsed: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        let blobs = |side: &str| -> Vec<BlobMetadata> {
+            let blob = |blob: &serde_json::Value| BlobMetadata {
+                id: blob["id"].as_str().unwrap().into(),
+                length: blob["length"].as_u64().unwrap(),
+                timestamp: Timestamp::parse(blob["timestamp"].as_str().unwrap()).unwrap(),
+            };
+            parsed[side].as_array().unwrap().iter().map(blob).collect()
+        };
+        let again = written(&blobs("inputMetadata"), &blobs("outputMetadata"));
+        assert_eq!(again.as_bytes(), json);
     }
 
     #[test]
@@ -262,21 +396,5 @@ mod tests {
         let more = format!(r#"{json},"m1"],{time}"#);
         let error = CleanupEntry::parse(more.as_bytes(), "l").unwrap_err();
         assert!(error.to_string().contains("at most 100000"), "{error}");
-    }
-
-    #[test]
-    fn a_log_counts_when_all_its_outputs_are_listed() {
-        let names = ids(&["n1", "n2", "n3", "n4", INDEX_V0_POISON]);
-        let active = |logs: &[CompactionLog]| active_index_blobs(&names, logs);
-        assert_eq!(active(&[]), ids(&["n1", "n2", "n3", "n4"]));
-        assert_eq!(active(&[log(&["n1", "n2"], &["n3"])]), ids(&["n3", "n4"]));
-        assert_eq!(
-            active(&[log(&["n1", "n2"], &["n3", "n9"])]),
-            ids(&["n1", "n2", "n3", "n4"])
-        );
-        // Without outputs everything was dropped; a chain removes its middle.
-        assert_eq!(active(&[log(&["n1"], &[])]), ids(&["n2", "n3", "n4"]));
-        let chain = [log(&["n1", "n2"], &["n3"]), log(&["n3", "n7"], &["n4"])];
-        assert_eq!(active(&chain), ids(&["n4"]));
     }
 }

@@ -8,12 +8,16 @@
 //! callers stop one byte after the original length that they expect. Mirrors Kopia's
 //! `compressor_*.go` and `compression_ids.go`.
 
+mod pieces;
+
 use std::io::{self, Read};
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder};
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use crate::kopia::FormatError;
+
+pub use pieces::{Compressed, Decompressor, PIECE_BYTES};
 
 /// The header ID of contents that are not compressed.
 pub const NONE: u32 = 0;

@@ -17,6 +17,21 @@ pub const KEY_BYTES_MAX: usize = 33;
 pub const TEXT_BYTES_MAX: usize = 2 * KEY_BYTES_MAX - 1;
 /// Bytes of the hash that serve as IV of the content's encryption.
 const IV_BYTES: usize = 16;
+/// In [`HEX`]: not a digit.
+const NO_DIGIT: u8 = 0xF0;
+/// Values of hex digits. Directories name millions of contents, so this is a table.
+const HEX: [u8; 256] = hex_digits();
+
+const fn hex_digits() -> [u8; 256] {
+    let mut values = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        values[b"0123456789abcdef"[digit] as usize] = digit as u8;
+        values[b"0123456789ABCDEF"[digit] as usize] = digit as u8;
+        digit += 1;
+    }
+    values
+}
 
 /// A content ID.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,16 +82,35 @@ impl ContentId {
     /// # Errors
     /// Text of any other form, and the empty text.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
-        let bytes = text.as_bytes();
-        let digits = &bytes[bytes.len() % 2..];
-        let prefix = (bytes.len() % 2 == 1).then(|| bytes[0]);
-        if prefix == Some(0) || digits.len() > 2 * (KEY_BYTES_MAX - 1) {
-            return Err(bad_text(text));
+        Self::parse_bytes(text.as_bytes()).ok_or_else(|| bad_text(text))
+    }
+
+    /// Parses the text form; `None` for text of any other form.
+    pub fn parse_bytes(text: &[u8]) -> Option<Self> {
+        let (prefix, digits) = match text {
+            [prefix, digits @ ..] if text.len() % 2 == 1 => (*prefix, digits),
+            _ => (0, text),
+        };
+        let unprefixed = text.len().is_multiple_of(2);
+        let key_bytes = 1 + digits.len() / 2;
+        if key_bytes < 2
+            || key_bytes > KEY_BYTES_MAX
+            || !(unprefixed || prefix >= b'g' && prefix <= b'z')
+        {
+            return None;
         }
-        let mut hash = [0; KEY_BYTES_MAX - 1];
-        let hash = &mut hash[..digits.len() / 2];
-        hex::decode_to_slice(digits, hash).map_err(|_| bad_text(text))?;
-        Self::from_hash(prefix, hash).map_err(|_| bad_text(text))
+        let mut key = [0; KEY_BYTES_MAX];
+        key[0] = prefix;
+        let mut wrong = 0;
+        for (byte, pair) in key[1..].iter_mut().zip(digits.chunks_exact(2)) {
+            let (high, low) = (HEX[usize::from(pair[0])], HEX[usize::from(pair[1])]);
+            wrong |= high | low;
+            *byte = (high << 4) | (low & 0xF);
+        }
+        (wrong & NO_DIGIT == 0).then_some(Self {
+            key,
+            key_bytes: key_bytes as u8,
+        })
     }
 
     /// Returns the key form: the prefix byte and the hash.

@@ -80,6 +80,22 @@ impl Encryption {
         open_in_place(sealed, |nonce| self.aead(iv, nonce)).ok_or_else(|| tag_error(iv))
     }
 
+    /// Checks the tag of `sealed` (nonce, ciphertext, tag) and leaves the bytes as they are: for
+    /// those who copy an item without reading it. Half the cost of [`Encryption::open`].
+    ///
+    /// # Errors
+    /// As [`Encryption::open`].
+    pub fn verify(&self, iv: &[u8], sealed: &[u8]) -> Result<(), FormatError> {
+        let fits = || {
+            let (nonce, rest) = sealed.split_first_chunk::<NONCE_BYTES>()?;
+            let (text, tag) = rest.split_last_chunk::<TAG_BYTES>()?;
+            let mut aead = self.aead(iv, nonce);
+            aead.authenticate(text);
+            aead.verify(tag).then_some(())
+        };
+        fits().ok_or_else(|| tag_error(iv))
+    }
+
     /// Appends nonce, ciphertext and tag of `plaintext` to `out`. The nonce must be random.
     ///
     /// Memory: `out` grows by `plaintext` and [`OVERHEAD_BYTES`].
@@ -133,6 +149,12 @@ impl Opener {
     /// Decrypts the next piece of ciphertext, of any length, in place.
     pub fn decrypt(&mut self, piece: &mut [u8]) {
         self.aead.decrypt(piece);
+    }
+
+    /// Takes in the next piece of ciphertext and leaves it as it is; instead of
+    /// [`Opener::decrypt`] for all of an item.
+    pub fn authenticate(&mut self, piece: &[u8]) {
+        self.aead.authenticate(piece);
     }
 
     /// Checks the tag, in constant time. On failure everything decrypted must be thrown away.
@@ -357,6 +379,7 @@ mod tests {
             for at in 0..sealed.len() {
                 let mut changed = sealed.clone();
                 changed[at] ^= 1 << (at % 8);
+                assert!(encryption.verify(IV, &changed).is_err());
                 let error = encryption.open(IV, &mut changed).unwrap_err();
                 assert_eq!(error.code(), "tag-mismatch");
                 assert!(changed[12..112].iter().all(|byte| *byte == 0));
@@ -364,6 +387,7 @@ mod tests {
             assert!(encryption.open(b"another iv", &mut sealed.clone()).is_err());
             for len in 0..sealed.len() {
                 assert!(encryption.open(IV, &mut sealed[..len].to_vec()).is_err());
+                assert!(encryption.verify(IV, &sealed[..len]).is_err());
             }
         }
         let mut short = vec![0; 27];
@@ -426,6 +450,7 @@ mod tests {
                 }
                 prop_assert_eq!(&opened, &plain);
                 prop_assert!(opener.finish(&tag).is_ok());
+                prop_assert!(encryption.verify(IV, &sealed).is_ok());
                 prop_assert_eq!(&*encryption.open(IV, &mut sealed).unwrap(), &plain[..]);
             }
         }

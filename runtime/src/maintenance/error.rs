@@ -3,10 +3,13 @@
 //! Every stop leaves the repository as complete as it was. Hints for people are in the command line
 //! floor; here are facts and stable codes.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 use super::strategy::StrategyError;
 use crate::blob::BlobError;
+use crate::clock::Timestamp;
 use crate::repository::RepositoryError;
 use crate::spill::SpillError;
 
@@ -47,6 +50,68 @@ pub enum MaintenanceError {
         /// What is different.
         what: String,
     },
+    /// The run was told to end, by a signal.
+    #[error("the run was told to end; what is done is done, the rest is left for the next run")]
+    Stopped,
+    /// Somebody else has written the schedule since this run wrote it.
+    #[error("another maintainer has written the schedule while this run was at work")]
+    TakenOver,
+    /// Another run holds the lease.
+    #[error("run {run} maintains the repository, or has crashed, until {until}")]
+    Leased {
+        /// Its random digits.
+        run: String,
+        /// When its lease ends unless it is renewed.
+        until: Timestamp,
+    },
+    /// Another process of this host holds Kopia's lock file.
+    #[error("{}: another process maintains the repository", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Kopia's lock file cannot be used.
+    #[error("{}: {source}", path.display())]
+    LockFile {
+        /// The lock file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Tasks that this version does not have.
+    #[error("not yet: this version does not have {tasks}")]
+    NotYet {
+        /// Their names.
+        tasks: String,
+    },
+    /// Tasks that the cycle does not have.
+    #[error("{tasks}: not in {cycle} maintenance of this repository, which has {known}")]
+    NotInCycle {
+        /// Their names.
+        tasks: String,
+        /// The cycle.
+        cycle: &'static str,
+        /// The tasks that it has.
+        known: String,
+    },
+    /// Packs that nobody uses hold contents that no index knows: an index blob may be lost.
+    #[error("{unexplained} of {listed} packs are in no index and not explained ({examples})")]
+    UnexplainedPacks {
+        /// How many.
+        unexplained: u64,
+        /// Of how many packs.
+        listed: u64,
+        /// The first of them, with reasons.
+        examples: String,
+    },
+    /// Object locks that could not be extended.
+    #[error("{count} object locks are not extended, the first for this reason: {first}")]
+    RetentionNotExtended {
+        /// How many.
+        count: u64,
+        /// Why the first was not.
+        first: BlobError,
+    },
     /// The watermark may only move forward.
     #[error("the deletion watermark is at second {current} and cannot move back to {wanted}")]
     WatermarkBackwards {
@@ -68,6 +133,15 @@ impl MaintenanceError {
             Self::IndexManagerV0 => "index-manager-v0",
             Self::UnequalSets { .. } => "unequal-index-sets",
             Self::Changed { .. } => "epochs-changed",
+            Self::Stopped => "stopped",
+            Self::TakenOver => "taken-over",
+            Self::Leased { .. } => "leased",
+            Self::Locked { .. } => "locked",
+            Self::LockFile { .. } => "lock-file",
+            Self::NotYet { .. } => "not-yet",
+            Self::NotInCycle { .. } => "not-in-cycle",
+            Self::UnexplainedPacks { .. } => "unexplained-packs",
+            Self::RetentionNotExtended { .. } => "retention-not-extended",
             Self::WatermarkBackwards { .. } => "watermark-backwards",
         }
     }

@@ -25,7 +25,7 @@ use super::rescue_unsettled::finish_rescue;
 use super::strategy::Splitting;
 
 /// Fresh listings after which a vanished blob is an error.
-const ATTEMPTS_MAX: u32 = 10;
+pub(super) const ATTEMPTS_MAX: u32 = 10;
 
 /// Makes the plan. Writes nothing.
 pub fn plan(
@@ -78,13 +78,8 @@ impl Survey {
     ) -> Result<Report, MaintenanceError> {
         workspace.scratch.require(self.plan.scratch_bytes)?;
         let mut report = Report::default();
-        self.compact(repository, workspace, options, &mut report)?;
-        if self
-            .plan
-            .advance
-            .as_ref()
-            .is_some_and(|advance| advance.advance)
-        {
+        self.compact(repository, workspace, Some(options), &mut report)?;
+        if self.advances() {
             let watch = Stopwatch::start();
             advance_epoch(repository, self.state.write_epoch)?;
             let what = format!("writers go on to epoch {}", self.state.write_epoch + 1);
@@ -102,15 +97,9 @@ impl Survey {
             report.tasks.push(done);
         }
         if !self.plan.superseded.is_empty() {
-            let epochs: Vec<u64> = self.plan.superseded.iter().map(|work| work.epoch).collect();
-            let done = delete_superseded(
-                repository,
-                workspace,
-                &self.state,
-                &self.uncompacted,
-                &epochs,
-            )?;
-            report.tasks.push(done);
+            report
+                .tasks
+                .push(self.delete_superseded(repository, workspace)?);
         }
         finish_rescue(
             repository,
@@ -124,47 +113,63 @@ impl Survey {
         Ok(report)
     }
 
-    /// Compacts settled epochs and merges open ones, round by round; checks the owner in the first.
-    fn compact(
+    /// Returns whether writers go on to the next epoch.
+    pub(super) fn advances(&self) -> bool {
+        let advance = self.plan.advance.as_ref();
+        advance.is_some_and(|advance| advance.advance)
+    }
+
+    /// Deletes the uncompacted blobs that sets have replaced for long enough.
+    pub(super) fn delete_superseded(
         &self,
         repository: &Repository,
         workspace: &Workspace,
-        options: &Options,
+    ) -> Result<TaskReport, MaintenanceError> {
+        let epochs: Vec<u64> = self.plan.superseded.iter().map(|work| work.epoch).collect();
+        delete_superseded(
+            repository,
+            workspace,
+            &self.state,
+            &self.uncompacted,
+            &epochs,
+        )
+    }
+
+    /// Compacts settled epochs and merges open ones, round by round. With `unchecked` options the
+    /// owner is checked in the first round, which then reads the whole index. Returns the stored
+    /// bytes that were read.
+    pub(super) fn compact(
+        &self,
+        repository: &Repository,
+        workspace: &Workspace,
+        unchecked: Option<&Options>,
         report: &mut Report,
-    ) -> Result<(), MaintenanceError> {
-        let singles = self
-            .plan
-            .compact
-            .iter()
-            .map(|work| Output::Single(work.epoch));
-        let open = self
-            .plan
-            .rescue
-            .iter()
-            .filter(|rescue| rescue.needs_merge());
-        let open = open.map(|rescue| Output::Uncompacted(rescue.work.epoch));
-        let outputs: Vec<Output> = singles.chain(open).collect();
+    ) -> Result<u64, MaintenanceError> {
+        let outputs = self.outputs();
         // Before anything is loaded: it needs the same memory.
         check_sets(repository, workspace, &self.state, &self.uncompacted)?;
         let rounds = outputs.chunks(TARGETS_MAX);
-        let rounds: Vec<&[Output]> = if outputs.is_empty() {
-            vec![&[]]
-        } else {
-            rounds.collect()
+        let rounds: Vec<&[Output]> = match (outputs.is_empty(), unchecked) {
+            (true, Some(_)) => vec![&[]],
+            _ => rounds.collect(),
         };
+        let mut stored_bytes = 0;
         for (number, round) in rounds.into_iter().enumerate() {
             let watch = Stopwatch::start();
             let (state, names) = (&self.state, &self.uncompacted);
-            let loaded = load_round(repository, workspace, state, names, round, number == 0)?;
+            let check = unchecked.filter(|_| number == 0);
+            let everything = check.is_some();
+            let loaded = load_round(repository, workspace, state, names, round, everything)?;
             report
                 .phases
                 .push(("load", watch.elapsed().as_millis() as u64));
-            if number == 0 {
-                report.owner = check_owner(repository, &loaded, options)?;
+            if let Some(options) = check {
+                report.owner = check_owner(repository, workspace, &loaded, options)?;
             }
             if round.is_empty() {
                 break;
             }
+            stored_bytes += loaded.stats.stored_bytes;
             let (blobs_read, entries_read) = (loaded.stats.blobs, loaded.stats.entries);
             let merging = Stopwatch::start();
             let shard_entries = self.plan.shard_entries;
@@ -178,10 +183,20 @@ impl Survey {
                 report.tasks.push(done);
             }
         }
-        Ok(())
+        Ok(stored_bytes)
     }
 
-    fn join(
+    /// Returns the sets that compaction and rescue write.
+    fn outputs(&self) -> Vec<Output> {
+        let singles = self.plan.compact.iter();
+        let singles = singles.map(|work| Output::Single(work.epoch));
+        let open = self.plan.rescue.iter();
+        let open = open.filter(|rescue| rescue.needs_merge());
+        let open = open.map(|rescue| Output::Uncompacted(rescue.work.epoch));
+        singles.chain(open).collect()
+    }
+
+    pub(super) fn join(
         &self,
         repository: &Repository,
         workspace: &Workspace,
@@ -215,10 +230,11 @@ impl Survey {
 /// Checks that the recorded owner is who we act as.
 pub(super) fn check_owner(
     repository: &Repository,
+    workspace: &Workspace,
     loaded: &Loaded,
     options: &Options,
 ) -> Result<String, MaintenanceError> {
-    let params = maintenance_params(repository, loaded)?;
+    let params = maintenance_params(repository, workspace, loaded)?;
     let recorded = params.map(|params| params.owner).unwrap_or_default();
     options.owner.check(&recorded)
 }

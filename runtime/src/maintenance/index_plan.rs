@@ -28,10 +28,12 @@ pub enum Task {
     CleanupEpochMarkers,
     /// Deletes uncompacted blobs that a compacted set replaced.
     DeleteSupersededEpochIndexes,
+    /// Without epochs: merges index blobs, and deletes what earlier compactions replaced.
+    IndexCompaction,
 }
 
 impl Task {
-    /// All tasks in their order.
+    /// All tasks with epochs, in their order.
     pub const ALL: [Self; 5] = [
         Self::CompactSingleEpoch,
         Self::AdvanceEpoch,
@@ -41,19 +43,26 @@ impl Task {
     ];
 
     /// Returns Kopia's name of the task.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::CompactSingleEpoch => "compact-single-epoch",
             Self::AdvanceEpoch => "advance-epoch",
             Self::GenerateEpochRangeIndex => "generate-epoch-range-index",
             Self::CleanupEpochMarkers => "cleanup-epoch-markers",
             Self::DeleteSupersededEpochIndexes => "delete-superseded-epoch-indexes",
+            Self::IndexCompaction => "index-compaction",
         }
     }
 
     /// Returns the task of a name.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|task| task.name() == name)
+        let mut known = Self::ALL.into_iter().chain([Self::IndexCompaction]);
+        known.find(|task| task.name() == name)
+    }
+
+    /// Returns whether the task is one of repositories with epochs.
+    pub fn needs_epochs(self) -> bool {
+        self != Self::IndexCompaction
     }
 }
 

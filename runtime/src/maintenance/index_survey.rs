@@ -26,7 +26,7 @@ use super::strategy::{
 const SAMPLED_BLOBS: u64 = 32;
 
 /// Scratch for each stored byte of index: records, rows and names, 2.4 times measured.
-const SCRATCH_FACTOR: u64 = 3;
+pub(super) const SCRATCH_FACTOR: u64 = 3;
 
 /// The plan, with what it was made from.
 pub(super) struct Survey {

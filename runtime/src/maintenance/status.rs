@@ -7,6 +7,7 @@
 //! that can grow is the newest [`SHOWN_MAX`] and totals.
 
 mod text;
+mod v0_work;
 mod work;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::kopia::format_blob::EpochParameters;
+use crate::kopia::maintenance_params::MaintenanceParams;
 
 use crate::repository::active_index::{ActiveIndex, IndexSource, load_active};
 use crate::repository::epoch_blobs::EpochBlobs;
@@ -22,7 +24,7 @@ use crate::repository::epochs::{EpochState, IndexSets};
 use crate::repository::index_gaps::index_gaps;
 use crate::repository::index_load::Strictness;
 use crate::repository::index_names::UncompactedNames;
-use crate::repository::index_set_v0::IndexSetV0;
+use crate::repository::index_set_v0::{BlobTotals, IndexSetV0};
 use crate::repository::system_contents::maintenance_params;
 use crate::repository::{Repository, RepositoryError, Workspace};
 
@@ -198,28 +200,45 @@ pub struct V0Status {
     pub logs: usize,
     /// Compactions whose entries are gone.
     pub lost_compactions: usize,
+    /// Compaction logs and cleanup entries that cannot be read: no client can open the repository.
+    pub damaged_notes: SetList,
+    /// What is due, and why or why not.
+    pub work: Vec<WorkStatus>,
 }
 
 /// Looks at the repository. Damage to the index is part of the answer, not an error.
 pub fn status(repository: &Repository, workspace: &Workspace) -> Result<Status, RepositoryError> {
+    Ok(status_and_params(repository, workspace)?.0)
+}
+
+/// The same, with the maintenance parameters where they can be read.
+pub fn status_and_params(
+    repository: &Repository,
+    workspace: &Workspace,
+) -> Result<(Status, Option<MaintenanceParams>), RepositoryError> {
     let format = &repository.format;
-    let active = ActiveIndex::find(repository, workspace)?;
+    let active = ActiveIndex::find_damaged(repository, workspace)?;
     let (epochs, v0) = match &active.source {
         IndexSource::Epochs(state) => {
             let names = &active.uncompacted;
             (Some(epochs_status(repository, state, names)?), None)
         }
-        IndexSource::V0(set) => (None, Some(v0_status(set))),
+        IndexSource::V0(set) => (None, Some(v0_status(repository, workspace, set)?)),
     };
     let is_whole = epochs.as_ref().is_none_or(|epochs| epochs.gaps.total == 0)
         && v0.as_ref().is_none_or(|v0| v0.lost_compactions == 0);
-    let (owner, owner_problem) = match owner(repository, workspace, &active) {
-        Ok(None) if !is_whole => (None, Some("index blobs are gone".to_owned())),
-        Ok(owner) => (owner, None),
+    let (params, owner_problem) = match params(repository, workspace, &active) {
+        Ok(params) => (params, None),
         Err(error @ RepositoryError::Spill(_)) => return Err(error),
         Err(error) => (None, Some(error.to_string())),
     };
-    Ok(Status {
+    let owner = params.as_ref().map(|params| params.owner.clone());
+    let owner = owner.filter(|owner| !owner.is_empty());
+    let owner_problem = match &owner {
+        None if !is_whole && owner_problem.is_none() => Some("index blobs are gone".to_owned()),
+        _ => owner_problem,
+    };
+    let status = Status {
         location: repository.storage.location(),
         unique_id: hex::encode(&format.unique_id),
         format: FormatStatus {
@@ -246,14 +265,15 @@ pub fn status(repository: &Repository, workspace: &Workspace) -> Result<Status, 
             .collect(),
         epochs,
         v0,
-    })
+    };
+    Ok((status, params))
 }
 
-fn owner(
+fn params(
     repository: &Repository,
     workspace: &Workspace,
     active: &ActiveIndex,
-) -> Result<Option<String>, RepositoryError> {
+) -> Result<Option<MaintenanceParams>, RepositoryError> {
     let strictness = Strictness::ForReading;
     let loaded = match active.load(repository, workspace, None, strictness) {
         Err(RepositoryError::Vanished { .. }) => {
@@ -261,26 +281,30 @@ fn owner(
         }
         loaded => loaded?,
     };
-    let params = maintenance_params(repository, &loaded)?;
-    let owner = params.map(|params| params.owner);
-    Ok(owner.filter(|owner| !owner.is_empty()))
+    maintenance_params(repository, workspace, &loaded)
 }
 
-fn v0_status(set: &IndexSetV0) -> V0Status {
-    let mut status = V0Status {
-        active: Totals::default(),
-        superseded: Totals::default(),
-        logs: set.logs,
-        lost_compactions: set.lost.len(),
+fn v0_status(
+    repository: &Repository,
+    workspace: &Workspace,
+    set: &IndexSetV0,
+) -> Result<V0Status, RepositoryError> {
+    let totals = |totals: BlobTotals| Totals {
+        blobs: totals.blobs,
+        bytes: totals.bytes,
     };
-    for blob in &set.blobs {
-        let totals = match set.is_active(&blob.id) {
-            true => &mut status.active,
-            false => &mut status.superseded,
-        };
-        totals.add(1, blob.length);
+    let mut damaged_notes = SetList::default();
+    for note in &set.damaged {
+        damaged_notes.add(note.reason.clone());
     }
-    status
+    Ok(V0Status {
+        active: totals(set.active),
+        superseded: totals(set.superseded),
+        logs: set.logs.len(),
+        lost_compactions: set.lost().count(),
+        damaged_notes,
+        work: v0_work::v0_work(repository, workspace, set)?,
+    })
 }
 
 fn epochs_status(

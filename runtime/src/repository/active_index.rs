@@ -2,21 +2,22 @@
 //!
 //! Kopia's clients find the blobs in two ways, by epochs (`xn`, `xs`, `xr`) or by compaction logs
 //! (`n`, `m`). Here both become a list of inputs for [`load`]; left-overs of the other way are
-//! never among them. Memory: the names that both ways hold, bounded there. Mirrors
+//! never among them. Memory: what both ways hold, bounded there; names are in scratch. Mirrors
 //! `ListActiveIndexBlobs` of Kopia's two managers in `repo/content/indexblob`.
 
 use super::epochs::EpochState;
+use super::index_gaps::check_nothing_vanished;
 use super::index_listing::IndexListing;
 use super::index_load::{Input, InputBlobs, Loaded, Strictness, load};
 use super::index_names::UncompactedNames;
-use super::index_set_v0::IndexSetV0;
+use super::index_set_v0::{CHOSEN_GROUP, IndexSetV0};
 use super::{Repository, RepositoryError, Workspace};
 
 /// Fresh listings after which a vanished blob is an error.
 const ATTEMPTS_MAX: u32 = 10;
 
 /// What decides which index blobs a reader uses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum IndexSource {
     /// The epochs.
     Epochs(EpochState),
@@ -28,7 +29,7 @@ pub enum IndexSource {
 pub struct ActiveIndex {
     /// How they are found.
     pub source: IndexSource,
-    /// All `xn` blobs; none without epochs.
+    /// All `xn` blobs; without epochs those `n` blobs that a reader uses, as epoch 0.
     pub uncompacted: UncompactedNames,
 }
 
@@ -43,10 +44,34 @@ impl ActiveIndex {
                 uncompacted,
             });
         }
+        Self::of_v0(IndexSetV0::load(repository, workspace)?, workspace)
+    }
+
+    /// The same for those who only look: notes of the V0 manager that cannot be read are among what
+    /// is found ([`IndexSetV0::load_damaged`]).
+    pub fn find_damaged(
+        repository: &Repository,
+        workspace: &Workspace,
+    ) -> Result<Self, RepositoryError> {
+        if repository.format.epochs.enabled {
+            return Self::find(repository, workspace);
+        }
+        Self::of_v0(IndexSetV0::load_damaged(repository, workspace)?, workspace)
+    }
+
+    fn of_v0(set: IndexSetV0, workspace: &Workspace) -> Result<Self, RepositoryError> {
         Ok(Self {
-            source: IndexSource::V0(IndexSetV0::load(repository)?),
-            uncompacted: UncompactedNames::none(workspace)?,
+            uncompacted: set.active_names(workspace, &|_| true)?,
+            source: IndexSource::V0(set),
         })
+    }
+
+    /// Stops where a reader would silently go on with fewer entries.
+    pub fn check_nothing_vanished(&self) -> Result<(), RepositoryError> {
+        match &self.source {
+            IndexSource::Epochs(state) => check_nothing_vanished(state, &self.uncompacted),
+            IndexSource::V0(set) => set.check_nothing_lost(),
+        }
     }
 
     /// Returns all of them as inputs of a load; without `target` only for their system contents.
@@ -57,7 +82,7 @@ impl ActiveIndex {
             blobs,
         };
         match &self.source {
-            IndexSource::V0(set) => vec![input(InputBlobs::Named(&set.active))],
+            IndexSource::V0(_) => vec![input(InputBlobs::Uncompacted(CHOSEN_GROUP))],
             IndexSource::Epochs(state) => {
                 let (sets, epochs) = state.selection();
                 let sets = sets.into_iter().map(InputBlobs::Set);
@@ -118,7 +143,7 @@ pub fn load_active(
 }
 
 /// Repeats `attempt`, which lists afresh, while a listed index blob is gone when it is read.
-pub(super) fn with_fresh_listings<T>(
+pub fn with_fresh_listings<T>(
     mut attempt: impl FnMut() -> Result<T, RepositoryError>,
 ) -> Result<T, RepositoryError> {
     let mut attempts = 1;

@@ -41,6 +41,9 @@ pub enum RepositoryError {
         /// When it was taken.
         since: Timestamp,
     },
+    /// The format blob is not the one that the repository was opened with.
+    #[error("the repository's format was changed while the task ran")]
+    FormatChanged,
     /// More of something than its named maximum.
     #[error("more than {maximum} {what}")]
     TooMany {
@@ -67,6 +70,16 @@ pub enum RepositoryError {
         /// What is missing.
         reason: String,
     },
+    /// The result of a compaction is gone, and so are inputs of it.
+    #[error("compaction log {log}: its output {output} is gone and so are {inputs} of its inputs")]
+    LostCompaction {
+        /// The compaction log.
+        log: String,
+        /// The output.
+        output: String,
+        /// How many inputs.
+        inputs: u64,
+    },
     /// A listed blob is gone again and again: somebody deletes faster than we read.
     #[error("index blob {blob} was listed and is gone after {attempts} listings")]
     Vanished {
@@ -80,6 +93,24 @@ pub enum RepositoryError {
     NoContent {
         /// The content ID.
         content: String,
+    },
+    /// A pack that the index names is not there.
+    #[error("pack {pack} is not there; content {content} lies in it")]
+    MissingPack {
+        /// The pack blob.
+        pack: String,
+        /// A content that lies in it.
+        content: String,
+    },
+    /// A pack ends before a content that lies in it does.
+    #[error("pack {pack} has {pack_bytes} bytes; content {content} ends behind them")]
+    ShortPack {
+        /// The pack blob.
+        pack: String,
+        /// The content.
+        content: String,
+        /// Bytes of the pack.
+        pack_bytes: u64,
     },
     /// The storage's clock and ours are too far apart to judge ages.
     #[error("the storage's clock says {storage}, ours {local}: more than 5 minutes apart")]
@@ -110,11 +141,15 @@ impl RepositoryError {
             Self::NoRepository { .. } => "no-repository",
             Self::CorruptFormat { .. } => "corrupt-format",
             Self::UpgradeLock { .. } => "upgrade-lock",
+            Self::FormatChanged => "format-changed",
             Self::TooMany { .. } => "too-many",
             Self::RefusedEntry { .. } => "refused-entry",
             Self::IncompleteIndex { .. } => "incomplete-index",
+            Self::LostCompaction { .. } => "lost-compaction",
             Self::Vanished { .. } => "index-blob-vanished",
             Self::NoContent { .. } => "content-not-found",
+            Self::MissingPack { .. } => "missing-pack",
+            Self::ShortPack { .. } => "short-pack",
             Self::ClockSkew { .. } => "clock-skew",
             Self::TooSlow { .. } => "index-write-too-slow",
             Self::Interrupted => "interrupted",

@@ -15,9 +15,11 @@ use crate::kopia::index_blob::{
     ContentFormat, FORMAT_SLOT_BYTES, HEADER_BYTES_MAX, IndexBlob, IndexEntry, IndexLayout,
     KeyOrder, PACK_SLOT_BYTES, PackRef, in_blob,
 };
+use crate::kopia::sealed_blob::renamed;
 use crate::spill::{ScratchFile, SequentialReader};
 
-use super::open_large::{WINDOW_BYTES, Window, open_into_scratch};
+use super::open_large::{WINDOW_BYTES, Window};
+use super::sealed_pieces::{SealedItem, open_into_scratch, open_item};
 use super::{Repository, RepositoryError, Workspace};
 
 /// One entry of one blob.
@@ -82,6 +84,49 @@ impl<'a> IndexBlobReader<'a> {
         let plain = crypto.open_slice(name, sealed)?;
         let blob = IndexBlob::parse(plain, name)?;
         each_of_small(&blob, name, self.repository.key_bytes(), visit)
+    }
+
+    /// Shows every entry of a sealed index that is a part of a blob. `known` has its bytes, where
+    /// they were read already.
+    ///
+    /// # Errors
+    /// As [`IndexBlobReader::each_entry`].
+    pub(super) fn each_entry_of_part(
+        &mut self,
+        item: &SealedItem<'_>,
+        known: Option<&[u8]>,
+        iv: &[u8],
+        visit: VisitEntry<'_>,
+    ) -> Result<(), RepositoryError> {
+        let length = usize::try_from(item.range.end - item.range.start).unwrap_or(usize::MAX);
+        if length > self.stored.len() {
+            let plain = open_item(self.repository, self.workspace, item, iv)?;
+            return self.each_of_large(&plain, item.name, visit);
+        }
+        let sealed = &mut self.stored[..length];
+        match known {
+            Some(known) if known.len() == length => sealed.copy_from_slice(known),
+            _ => {
+                let start = item.range.start;
+                if self.repository.storage.get(item.blob, start, sealed)? < length {
+                    return Err(FormatError::malformed(item.name, "cut short").into());
+                }
+            }
+        }
+        let (crypto, name) = (&self.repository.crypto, item.name);
+        let mut decoded = Vec::new();
+        let sealed = match &crypto.ecc {
+            None => sealed,
+            Some(ecc) => {
+                let decode = ecc.decode(sealed, &mut decoded);
+                decode.map_err(|error| renamed(error, name))?;
+                &mut decoded
+            }
+        };
+        let plain = crypto.encryption.open(iv, sealed);
+        let plain = plain.map_err(|error| renamed(error, name))?;
+        let index = IndexBlob::parse(plain, name)?;
+        each_of_small(&index, name, self.repository.key_bytes(), visit)
     }
 
     fn key_bytes(&self) -> usize {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::kopia::hashing::{Digest, HashFunction, Hasher};
 use crate::kopia::index_blob::ContentFormat;
-use crate::kopia::index_builder::{IndexShape, encode_format, encode_pack_slot};
+use crate::kopia::index_builder::{IndexShape, RANDOM_TAIL_BYTES, encode_format, encode_pack_slot};
 use crate::spill::{ScratchFile, SequentialReader};
 
 use super::RepositoryError;
@@ -42,12 +42,15 @@ pub struct IndexImage {
     pub name_bytes: u64,
     /// Content formats by number.
     pub formats: Vec<ContentFormat>,
+    /// Random bytes behind everything that readers look at: they make the blob's name unique.
+    pub tail: Option<[u8; RANDOM_TAIL_BYTES]>,
 }
 
 impl IndexImage {
     /// Returns the length of the plaintext, in bytes.
     pub fn plain_bytes(&self) -> u64 {
-        self.shape.names_at() + self.name_bytes
+        let tail_bytes = self.tail.map_or(0, |tail| tail.len() as u64);
+        self.shape.names_at() + self.name_bytes + tail_bytes
     }
 
     /// Returns the hash of the plaintext: one read of everything.
@@ -110,7 +113,7 @@ impl IndexImage {
         }
     }
 
-    /// Pack table, formats and names.
+    /// Pack table, formats, names and tail.
     fn stream_tail(
         &self,
         take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
@@ -126,7 +129,11 @@ impl IndexImage {
                 take(&encode_format(*format))?;
             }
         }
-        self.each_name(take)
+        self.each_name(take)?;
+        match &self.tail {
+            Some(tail) => take(tail),
+            None => Ok(()),
+        }
     }
 
     fn each_name(

@@ -1,5 +1,5 @@
 //! The names of all uncompacted index blobs, sorted by epoch and then by where they lie on the
-//! disk.
+//! disk. Without epochs ([`super::index_set_v0`]) groups of names take the place of epochs.
 //!
 //! There may be hundreds of thousands (a repository that no client can open any more has 64,621 in
 //! one epoch), so they go through the sorter and are only ever streamed. Reading tiny files in the
@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use crate::kopia::FormatError;
 use crate::kopia::blob_id::{BlobId, set_member, uncompacted_epoch};
 use crate::spill::Merge;
-use crate::spill::{Runs, SortMemory, SortShape, Sorter};
+use crate::spill::{Runs, SortBuffer, SortMemory, SortShape, Sorter};
 
 use super::epochs::SETS_MAX;
 use super::{RepositoryError, Workspace};
@@ -70,19 +70,13 @@ pub struct UncompactedNames {
 impl UncompactedNames {
     /// Scans the store once. Names that do not parse are not ours.
     pub fn scan(storage: &Storage, workspace: &Workspace) -> Result<Self, RepositoryError> {
-        let sorter = sorter(workspace);
-        let mut buffer = sorter.buffer();
-        let mut rows = Rows::default();
+        let mut names = NamesBuilder::new(workspace);
         let mut outcome = Ok(());
         storage.scan("xn", &mut |blob: ScannedBlob<'_>| {
             let Some(epoch) = uncompacted_epoch(blob.id) else {
                 return ControlFlow::Continue(());
             };
-            let step = rows.add(epoch, blob.id).and_then(|()| {
-                let record = encode(epoch, blob.locality, blob.id)?;
-                Ok(buffer.push(&record)?)
-            });
-            match step {
+            match names.add(epoch, blob.locality, blob.id) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
                     outcome = Err(error);
@@ -91,20 +85,7 @@ impl UncompactedNames {
             }
         })?;
         outcome?;
-        buffer.finish()?;
-        Ok(Self {
-            runs: sorter.finish()?,
-            epochs: rows.finish(),
-        })
-    }
-
-    /// Returns no names: for a repository without epochs.
-    pub fn none(workspace: &Workspace) -> Result<Self, RepositoryError> {
-        let sorter = sorter(workspace);
-        Ok(Self {
-            runs: sorter.finish()?,
-            epochs: BTreeMap::new(),
-        })
+        names.finish()
     }
 
     /// Streams the names of one epoch.
@@ -134,6 +115,42 @@ fn sorter(workspace: &Workspace) -> Sorter {
         ..workspace.sort_memory(1)
     };
     Sorter::new(workspace.scratch.clone(), shape, memory)
+}
+
+/// Takes names in any order.
+pub struct NamesBuilder {
+    sorter: Sorter,
+    buffer: SortBuffer,
+    rows: Rows,
+}
+
+impl NamesBuilder {
+    /// Begins without any.
+    pub fn new(workspace: &Workspace) -> Self {
+        let sorter = sorter(workspace);
+        let buffer = sorter.buffer();
+        let rows = Rows::default();
+        Self {
+            sorter,
+            buffer,
+            rows,
+        }
+    }
+
+    /// Adds a name to an epoch; blobs of smaller `locality` are read first.
+    pub fn add(&mut self, epoch: u64, locality: u64, name: &str) -> Result<(), RepositoryError> {
+        self.rows.add(epoch, name)?;
+        Ok(self.buffer.push(&encode(epoch, locality, name)?)?)
+    }
+
+    /// Ends the names.
+    pub fn finish(self) -> Result<UncompactedNames, RepositoryError> {
+        self.buffer.finish()?;
+        Ok(UncompactedNames {
+            runs: self.sorter.finish()?,
+            epochs: self.rows.finish(),
+        })
+    }
 }
 
 /// A stream of blob names.

@@ -7,24 +7,26 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::kopia::hashing::Hasher;
-use crate::spill::{Merge, ScratchFile, SequentialWriter};
+use crate::spill::{ScratchFile, SequentialWriter};
 
 use super::RepositoryError;
+use super::pack_names::PackTable;
 use super::record::RecordLayout;
+use super::winners::{BatchWinners, Records};
 
 /// Bytes of a batch between two threads: few enough changes of threads, and still in the caches.
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
 
 /// Sends the merged records on in batches, which come back by `spare`.
 pub(super) fn feed_records(
-    mut merge: Merge,
+    mut records: impl Records,
     layout: RecordLayout,
     out: &SyncSender<Vec<u8>>,
     spare: &Receiver<Vec<u8>>,
 ) -> Result<(), RepositoryError> {
     let batch_bytes = BATCH_BYTES / layout.record_bytes() * layout.record_bytes();
     let mut batch = Vec::with_capacity(batch_bytes);
-    while let Some(record) = merge.next()? {
+    while let Some(record) = records.next()? {
         batch.extend_from_slice(record);
         if batch.len() == batch_bytes {
             let empty = spare.try_recv();
@@ -36,6 +38,30 @@ pub(super) fn feed_records(
     }
     let _ = out.send(batch);
     Ok(())
+}
+
+/// Calls `take` with the winners of all batches, in order, and gives the batches back.
+pub(super) fn take_winners(
+    incoming: &Receiver<Vec<u8>>,
+    used: &SyncSender<Vec<u8>>,
+    layout: RecordLayout,
+    packs: &PackTable,
+    mut take: impl FnMut(&[u8]) -> Result<(), RepositoryError>,
+) -> Result<(), RepositoryError> {
+    let mut winners = BatchWinners::new(layout);
+    while let Ok(mut batch) = incoming.recv() {
+        // Numbers of packs are as good as random: without this, half the time is waiting for them.
+        for record in batch.chunks_exact(layout.record_bytes()) {
+            packs.prefetch(layout.pack(record));
+        }
+        winners.of_batch(&batch, packs, &mut take)?;
+        batch.clear();
+        let _ = used.try_send(batch);
+    }
+    match winners.last() {
+        Some(record) => take(&record),
+        None => Ok(()),
+    }
 }
 
 /// What the encoding thread tells the writing thread.

@@ -2,203 +2,312 @@
 //!
 //! A compaction writes new blobs and then a log (`m`) of what went in and came out; a log counts
 //! when all its outputs are listed, and then its inputs do not. The blob by which an upgrade stops
-//! old clients is none.
+//! old clients is none. There may be any number of blobs: jammed repositories have 70,000.
 //!
-//! Memory: every name, at most [`BLOBS_MAX`], and while the logs are read their IDs, at most
-//! [`LOG_IDS_MAX`]: 15 MB together. Kopia merges such blobs as soon as there are eight small ones,
-//! so real repositories have some hundred. Mirrors Kopia's
+//! Memory: the buffers of a merge, and a row for each log ([`notes`]); names are in scratch, in
+//! sorted streams ([`names`]). Invariant: the three listings come in the order `l`, `n`, `m`, so
+//! that a cleanup by another client at the same time never looks like a loss. Mirrors Kopia's
 //! `repo/content/indexblob/index_blob_manager_v0.go`.
 
-use std::collections::HashSet;
+mod candidates;
+mod cleanup;
+mod names;
+mod notes;
+mod replaced;
+#[cfg(test)]
+mod tests;
 
-use crate::blob::{BlobMetadata, Storage};
-use crate::kopia::blob_id::{BlobId, COMPACTION_LOG_V0_PREFIX, INDEX_V0_POISON, INDEX_V0_PREFIX};
-use crate::kopia::compaction_log::{CompactionLog, active_index_blobs};
+use crate::blob::BlobMetadata;
+use crate::kopia::blob_id::{BlobId, INDEX_V0_POISON, INDEX_V0_PREFIX};
+use crate::kopia::compaction_log::Side;
 
-use super::{Repository, RepositoryError};
+use super::active_index::with_fresh_listings;
+use super::index_names::{NamesBuilder, UncompactedNames};
+use super::{Repository, RepositoryError, Workspace};
 
-/// Most `n` blobs.
-pub const BLOBS_MAX: usize = 50_000;
+pub use candidates::{Candidates, CompactionRule, QUICK_SMALL_BLOBS};
+pub use cleanup::SETTLE_TIME;
+pub use names::NAME_BYTES_MAX;
+pub use notes::{CLEANUP_IDS_MAX, CleanupRow, DamagedNote, LOGS_MAX, LogRow};
+pub use replaced::{Replaced, ReplacedNames};
 
-/// Most compaction logs; Kopia deletes them some hours after the next compaction.
-pub const LOGS_MAX: usize = 2_000;
+use names::{Known, Listed, NameStreams, References};
+use notes::{Damage, Notes, NotesReader};
 
-/// Most IDs in all compaction logs together.
-pub const LOG_IDS_MAX: usize = 50_000;
+/// Where [`UncompactedNames`] has the blobs that are meant.
+pub const CHOSEN_GROUP: u64 = 0;
 
-/// Largest compaction log, in bytes as stored: some 60,000 IDs.
-const LOG_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Where [`UncompactedNames`] has the other blobs that a reader uses.
+pub const OTHER_GROUP: u64 = 1;
 
 /// All `n` blobs, and which of them count.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct IndexSetV0 {
-    /// All blobs in the order of their names, without the one that stops old clients.
-    pub blobs: Vec<BlobMetadata>,
-    /// Names of those that a reader uses, in the same order.
-    pub active: Vec<BlobId>,
-    /// Compaction logs.
-    pub logs: usize,
-    /// Compactions of which inputs and outputs are gone, so that a reader misses entries.
-    pub lost: Vec<LostCompaction>,
+    names: NameStreams,
+    /// Compaction logs in the order of their names.
+    pub logs: Vec<LogRow>,
+    /// Cleanup entries in the order of their names.
+    pub cleanups: Vec<CleanupRow>,
+    /// Logs and entries that could not be read, where that was no error; at most 100.
+    pub damaged: Vec<DamagedNote>,
+    /// Blobs that a reader uses.
+    pub active: BlobTotals,
+    /// Blobs that others replace.
+    pub superseded: BlobTotals,
+}
+
+/// Some blobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct BlobTotals {
+    /// How many.
+    pub blobs: u64,
+    /// Their bytes as stored.
+    pub bytes: u64,
+}
+
+impl BlobTotals {
+    fn add(&mut self, bytes: u64) {
+        self.blobs += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// What a listed blob is to a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobUse {
+    /// It is read.
+    Active,
+    /// A compaction replaced it.
+    Superseded,
+    /// It stops old clients and holds no entries.
+    Poison,
 }
 
 /// A compaction whose result is gone, and not all its inputs are there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LostCompaction {
+pub struct LostCompaction<'a> {
     /// The compaction log.
-    pub log: BlobId,
+    pub log: &'a BlobId,
     /// The first output that is missing.
-    pub output: BlobId,
+    pub output: &'a BlobId,
     /// Inputs that are missing.
-    pub inputs: usize,
+    pub inputs: u64,
 }
 
 impl IndexSetV0 {
-    /// Lists the blobs and reads the logs. A log that is gone when it is read is no log.
-    pub fn load(repository: &Repository) -> Result<Self, RepositoryError> {
-        let blobs = list_blobs(&repository.storage)?;
-        let names: Vec<BlobId> = blobs.iter().map(|blob| blob.id.clone()).collect();
-        let (log_names, logs) = read_logs(repository)?;
-        Ok(Self {
-            active: active_index_blobs(&names, &logs),
-            lost: lost_compactions(&names, &log_names, &logs),
-            logs: logs.len(),
-            blobs,
-        })
+    /// Lists the blobs and reads logs and cleanup entries. Those that vanish meanwhile are a fresh
+    /// start, at most ten times.
+    pub fn load(repository: &Repository, workspace: &Workspace) -> Result<Self, RepositoryError> {
+        with_fresh_listings(|| Self::load_once(repository, workspace, Damage::IsAnError))
     }
 
-    /// Returns whether a reader uses the blob.
-    pub fn is_active(&self, blob: &BlobId) -> bool {
-        self.active.binary_search(blob).is_ok()
+    /// The same for those who only look: a log or an entry that cannot be read is noted and counts
+    /// as not there, so that what it replaced is read again.
+    pub fn load_damaged(
+        repository: &Repository,
+        workspace: &Workspace,
+    ) -> Result<Self, RepositoryError> {
+        with_fresh_listings(|| Self::load_once(repository, workspace, Damage::IsNoted))
     }
-}
 
-fn list_blobs(storage: &Storage) -> Result<Vec<BlobMetadata>, RepositoryError> {
-    let mut blobs = Vec::new();
-    storage.for_each(INDEX_V0_PREFIX, |blob| {
-        if blobs.len() == BLOBS_MAX {
-            let what = "index blobs without epochs";
-            return Err(too_many(what, BLOBS_MAX));
-        }
-        if blob.id.as_str() != INDEX_V0_POISON {
-            blobs.push(blob);
-        }
-        Ok::<(), RepositoryError>(())
-    })?;
-    Ok(blobs)
-}
-
-fn read_logs(
-    repository: &Repository,
-) -> Result<(Vec<BlobId>, Vec<CompactionLog>), RepositoryError> {
-    let storage = &repository.storage;
-    let (mut names, mut logs, mut ids) = (Vec::new(), Vec::new(), 0);
-    storage.for_each(COMPACTION_LOG_V0_PREFIX, |blob| {
-        let mut bytes = match storage.get_all(&blob.id, LOG_BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) => return Err(error.into()),
+    fn load_once(
+        repository: &Repository,
+        workspace: &Workspace,
+        damage: Damage,
+    ) -> Result<Self, RepositoryError> {
+        let reader = NotesReader {
+            repository,
+            workspace,
+            damage,
         };
-        let name = blob.id.as_str();
-        let range = repository.crypto.open(name, &mut bytes, &mut Vec::new())?;
-        let log = CompactionLog::parse(bytes.get(range).unwrap_or_default(), name)?;
-        ids += log.inputs.len() + log.outputs.len();
-        if ids > LOG_IDS_MAX {
-            return Err(too_many("index blobs in compaction logs", LOG_IDS_MAX));
-        }
-        if logs.len() == LOGS_MAX {
-            return Err(too_many("compaction logs", LOGS_MAX));
-        }
-        names.push(blob.id);
-        logs.push(log);
-        Ok::<(), RepositoryError>(())
-    })?;
-    Ok((names, logs))
-}
+        let mut notes = Notes::default();
+        let cleanups = reader.cleanups(&mut notes)?;
+        let mut listed = Listed::new(workspace);
+        repository
+            .storage
+            .for_each(INDEX_V0_PREFIX, |blob| listed.add(&blob))?;
+        let mut references = References::new(workspace);
+        reader.logs(&mut notes, &mut references)?;
+        notes.resolve(cleanups);
+        let names = listed.finish(references.finish()?)?;
+        Self::of(names, notes)
+    }
 
-fn too_many(what: &'static str, maximum: usize) -> RepositoryError {
-    RepositoryError::TooMany { what, maximum }
-}
+    /// Finds what counts.
+    fn of(names: NameStreams, notes: Notes) -> Result<Self, RepositoryError> {
+        let mut set = Self {
+            names,
+            logs: notes.logs,
+            cleanups: notes.cleanups,
+            damaged: notes.damaged,
+            active: BlobTotals::default(),
+            superseded: BlobTotals::default(),
+        };
+        set.find_valid_logs()?;
+        let mut whole: Vec<bool> = set.logs.iter().map(|log| log.valid).collect();
+        set.names.find_whole(&set.logs, &mut whole, &|_| true)?;
+        for (log, whole) in set.logs.iter_mut().zip(&whole) {
+            log.whole = *whole;
+        }
+        set.count()?;
+        Ok(set)
+    }
 
-/// Finds the compactions whose entries are gone. An output that a later compaction took in is not
-/// missing, nor is an input that another one replaced.
-fn lost_compactions(
-    names: &[BlobId],
-    log_names: &[BlobId],
-    logs: &[CompactionLog],
-) -> Vec<LostCompaction> {
-    let mut there: HashSet<&BlobId> = names.iter().collect();
-    let mut open: Vec<(&BlobId, &CompactionLog)> = log_names.iter().zip(logs).collect();
-    // Each round settles at least one log, or is the last; later compactions lead to earlier ones.
-    loop {
-        let before = open.len();
-        open.retain(|(_, log)| {
-            let whole = log.outputs.iter().all(|output| there.contains(output));
-            if whole {
-                there.extend(&log.inputs);
+    /// Marks the logs of which an output is not listed.
+    fn find_valid_logs(&mut self) -> Result<(), RepositoryError> {
+        let logs = &mut self.logs;
+        self.names.each(&mut |known| {
+            if known.listed.is_none() {
+                for log in known.logs(Side::Output) {
+                    logs[log].valid = false;
+                }
             }
-            !whole
-        });
-        if open.len() == before {
-            break;
+            Ok(true)
+        })
+    }
+
+    /// Counts the blobs, and what is missing.
+    fn count(&mut self) -> Result<(), RepositoryError> {
+        let (mut active, mut superseded) = (BlobTotals::default(), BlobTotals::default());
+        let logs = &mut self.logs;
+        self.names.each(&mut |known| {
+            let Some((length, _)) = known.listed else {
+                if known.logs(Side::Input).any(|log| logs[log].whole) {
+                    return Ok(true);
+                }
+                for (log, side) in known.references {
+                    note_missing(&mut logs[*log as usize], *side, known.name);
+                }
+                return Ok(true);
+            };
+            let totals = match use_of(known, logs) {
+                BlobUse::Active => &mut active,
+                BlobUse::Superseded => &mut superseded,
+                BlobUse::Poison => return Ok(true),
+            };
+            totals.add(length);
+            Ok(true)
+        })?;
+        (self.active, self.superseded) = (active, superseded);
+        Ok(())
+    }
+
+    /// Shows every listed blob in the order of names, until `visit` wants no more.
+    pub fn each_blob(
+        &self,
+        visit: &mut dyn FnMut(BlobMetadata, BlobUse) -> Result<bool, RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        self.names.each(&mut |known| match known.metadata() {
+            Some(blob) => visit(blob, use_of(known, &self.logs)),
+            None => Ok(true),
+        })
+    }
+
+    /// Returns the names of the blobs that a reader uses, the oldest first: those that `choose`
+    /// picks as [`CHOSEN_GROUP`], the others as [`OTHER_GROUP`].
+    pub fn active_names(
+        &self,
+        workspace: &Workspace,
+        choose: &dyn Fn(&BlobMetadata) -> bool,
+    ) -> Result<UncompactedNames, RepositoryError> {
+        let mut names = NamesBuilder::new(workspace);
+        self.each_blob(&mut |blob, used| {
+            if used == BlobUse::Active {
+                let group = match choose(&blob) {
+                    true => CHOSEN_GROUP,
+                    false => OTHER_GROUP,
+                };
+                // What was written at one time lies together on a disk.
+                let locality = blob.timestamp.nanos() as u64;
+                names.add(group, locality, blob.id.as_str())?;
+            }
+            Ok(true)
+        })?;
+        names.finish()
+    }
+
+    /// Returns compactions of which inputs and outputs are gone, so that a reader misses entries.
+    ///
+    /// None while a cleanup is under way that has deleted some of the logs that lead from one
+    /// compaction to the next: then nothing can be told.
+    pub fn lost(&self) -> impl Iterator<Item = LostCompaction<'_>> {
+        let cleaning = self.cleanups.iter().any(|entry| entry.gone > 0);
+        let logs = self.logs.iter();
+        let logs = logs.filter(move |log| log.readable && !(cleaning && log.scheduled));
+        logs.filter_map(|log| {
+            let output = log.missing_output.as_ref().filter(|_| !log.whole)?;
+            (log.missing_inputs > 0).then_some(LostCompaction {
+                log: &log.id,
+                output,
+                inputs: log.missing_inputs,
+            })
+        })
+    }
+
+    /// Stops where a reader would silently go on with fewer entries.
+    pub fn check_nothing_lost(&self) -> Result<(), RepositoryError> {
+        match self.lost().next() {
+            None => Ok(()),
+            Some(lost) => Err(RepositoryError::LostCompaction {
+                log: lost.log.to_string(),
+                output: lost.output.to_string(),
+                inputs: lost.inputs,
+            }),
         }
     }
-    let lost = |(name, log): (&BlobId, &CompactionLog)| {
-        let is_gone = |blob: &&BlobId| !there.contains(*blob);
-        let inputs = log.inputs.iter().filter(is_gone).count();
-        let output = log.outputs.iter().find(is_gone)?.clone();
-        (inputs > 0).then(|| LostCompaction {
-            log: name.clone(),
-            output,
-            inputs,
-        })
-    };
-    open.into_iter().filter_map(lost).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ids(names: &[&str]) -> Vec<BlobId> {
-        names.iter().copied().map(BlobId::from).collect()
+/// Returns what a listed blob is to a reader.
+fn use_of(known: &Known<'_>, logs: &[LogRow]) -> BlobUse {
+    if known.name == INDEX_V0_POISON {
+        BlobUse::Poison
+    } else if known.logs(Side::Input).any(|log| logs[log].valid) {
+        BlobUse::Superseded
+    } else {
+        BlobUse::Active
     }
+}
 
-    fn lost(names: &[&str], logs: &[(&[&str], &[&str])]) -> Vec<String> {
-        let log_names: Vec<BlobId> = (0..logs.len()).map(|n| format!("m{n}").into()).collect();
-        let logs: Vec<CompactionLog> = logs
-            .iter()
-            .map(|(inputs, outputs)| CompactionLog {
-                inputs: ids(inputs),
-                outputs: ids(outputs),
-            })
-            .collect();
-        let lost = lost_compactions(&ids(names), &log_names, &logs);
-        let text = |lost: LostCompaction| format!("{} {} {}", lost.log, lost.output, lost.inputs);
-        lost.into_iter().map(text).collect()
+fn note_missing(log: &mut LogRow, side: Side, name: &str) {
+    match side {
+        Side::Input => log.missing_inputs += 1,
+        Side::Output if log.missing_output.is_none() => {
+            log.missing_output = Some(BlobId::new(name));
+        }
+        Side::Output => {}
     }
+}
 
-    #[test]
-    fn a_compaction_is_lost_when_neither_side_is_there() {
-        let log: (&[&str], &[&str]) = (&["n1", "n2"], &["n3"]);
-        assert_eq!(lost(&["n3"], &[log]), [""; 0], "the usual end");
-        assert_eq!(lost(&["n1", "n2"], &[log]), [""; 0], "the usual beginning");
-        assert_eq!(lost(&["n1"], &[log]), ["m0 n3 1"]);
-        assert_eq!(lost(&[], &[log]), ["m0 n3 2"]);
-        assert_eq!(
-            lost(&[], &[(&["n1"], &[])]),
-            [""; 0],
-            "everything was dropped"
-        );
-    }
-
-    #[test]
-    fn what_another_compaction_took_over_is_not_lost() {
-        let first: (&[&str], &[&str]) = (&["n1", "n2"], &["n3"]);
-        let then: (&[&str], &[&str]) = (&["n3", "n4"], &["n5"]);
-        assert_eq!(lost(&["n5"], &[first, then]), [""; 0]);
-        assert_eq!(lost(&["n4"], &[first, then]), ["m0 n3 2", "m1 n5 1"]);
-        let again: (&[&str], &[&str]) = (&["n1", "n2"], &["n6"]);
-        assert_eq!(lost(&["n6"], &[first, again]), [""; 0], "done twice");
+impl NameStreams {
+    /// Grows `whole`, which begins with the logs that are whole for sure, until no log among those
+    /// that `counts` picks follows: a log is whole when each output is listed or an input of
+    /// another log that is whole.
+    ///
+    /// One walk for each step of the longest chain of compactions whose results are gone; none
+    /// while every log is whole.
+    fn find_whole(
+        &self,
+        logs: &[LogRow],
+        whole: &mut [bool],
+        counts: &dyn Fn(usize) -> bool,
+    ) -> Result<(), RepositoryError> {
+        let candidate = |log: usize| logs[log].readable && counts(log);
+        while (0..logs.len()).any(|log| candidate(log) && !whole[log]) {
+            let mut next: Vec<bool> = (0..logs.len()).map(candidate).collect();
+            self.each(&mut |known| {
+                let there = known.listed.is_some() || known.logs(Side::Input).any(|log| whole[log]);
+                if !there {
+                    for log in known.logs(Side::Output) {
+                        next[log] = false;
+                    }
+                }
+                Ok(true)
+            })?;
+            if next == whole {
+                break;
+            }
+            whole.copy_from_slice(&next);
+        }
+        Ok(())
     }
 }

@@ -13,17 +13,18 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use crate::clock::Timestamp;
 use crate::kopia::hashing::Digest;
 use crate::kopia::index_blob::{ContentFormat, ENTRY_V1_BYTES};
 use crate::kopia::index_builder::{EntryFields, IndexShape, encode_entry, encode_entry_v1};
 use crate::spill::{MappedU32, ScratchFile, SequentialWriter, SortMemory, SortShape, Sorter};
 
 use super::index_image::IndexImage;
-use super::index_load::{FORMATS_MAX, Loaded};
-use super::index_pipeline::{BATCH_BYTES, Piece, feed_records, write_rows};
+use super::index_load::{FORMATS_MAX, LoadStats, Loaded};
+use super::index_pipeline::{BATCH_BYTES, Piece, feed_records, take_winners, write_rows};
 use super::pack_names::{PackTable, SLOT_BYTES, name_of};
 use super::record::RecordLayout;
-use super::winners::BatchWinners;
+use super::winners::Records;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Batches on the way between two threads.
@@ -43,6 +44,18 @@ pub struct FinishedIndex {
     pub digest: Digest,
 }
 
+/// What index blobs are to be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexOutput {
+    /// Most entries of one blob.
+    pub shard_entries: u64,
+    /// Tombstones from before this moment are left out; only right where the inputs are the whole
+    /// index.
+    pub drop_deleted_before: Option<Timestamp>,
+    /// Whether blobs get a random tail, so that equal entries never make equal names.
+    pub random_tails: bool,
+}
+
 /// Merges everything that was loaded into index blobs of at most `shard_entries` entries, target by
 /// target.
 pub fn write_indexes(
@@ -51,23 +64,66 @@ pub fn write_indexes(
     loaded: &Loaded,
     shard_entries: u64,
 ) -> Result<Vec<FinishedIndex>, RepositoryError> {
+    let output = IndexOutput {
+        shard_entries,
+        drop_deleted_before: None,
+        random_tails: false,
+    };
+    write_indexes_as(repository, workspace, loaded, &output)
+}
+
+/// Merges everything that was loaded into index blobs as `output` says, target by target.
+pub fn write_indexes_as(
+    repository: &Repository,
+    workspace: &Workspace,
+    loaded: &Loaded,
+    output: &IndexOutput,
+) -> Result<Vec<FinishedIndex>, RepositoryError> {
+    let rows = IndexRows {
+        layout: loaded.layout,
+        packs: &loaded.packs,
+        formats: &loaded.formats,
+        stats: &loaded.stats,
+    };
+    write_index_rows(
+        repository,
+        workspace,
+        &rows,
+        loaded.records.merge()?,
+        output,
+    )
+}
+
+/// What records that become index blobs refer to.
+#[derive(Clone, Copy)]
+pub struct IndexRows<'a> {
+    /// Form of the records.
+    pub layout: RecordLayout,
+    /// Names of their packs; none of them has a value yet.
+    pub packs: &'a PackTable,
+    /// Content formats by number.
+    pub formats: &'a [ContentFormat],
+    /// How many there are at most for each target, and how long their longest content is at most.
+    pub stats: &'a LoadStats,
+}
+
+/// Writes sorted records as index blobs as `output` says, target by target.
+pub fn write_index_rows(
+    repository: &Repository,
+    workspace: &Workspace,
+    rows: &IndexRows<'_>,
+    records: impl Records + Send,
+    output: &IndexOutput,
+) -> Result<Vec<FinishedIndex>, RepositoryError> {
     let (rows_out, rows_in) = sync_channel(BATCHES);
     let (spare_out, spare_in) = sync_channel(2 * BATCHES);
     let (records_out, records_in) = sync_channel(BATCHES);
     let (used_out, used_in) = sync_channel(2 * BATCHES);
-    let merge = loaded.records.merge()?;
-    let layout = loaded.layout;
+    let layout = rows.layout;
     std::thread::scope(|scope| {
-        let merging = scope.spawn(move || feed_records(merge, layout, &records_out, &used_in));
+        let merging = scope.spawn(move || feed_records(records, layout, &records_out, &used_in));
         let writing = scope.spawn(move || write_rows(&rows_in, &spare_out));
-        let mut encoder = Encoder::new(
-            repository,
-            workspace,
-            loaded,
-            shard_entries,
-            rows_out,
-            spare_in,
-        );
+        let mut encoder = Encoder::new(repository, workspace, rows, *output, rows_out, spare_in);
         let encoded = encoder.run(&records_in, &used_out);
         let finished = std::mem::take(&mut encoder.finished);
         drop(encoder);
@@ -101,7 +157,7 @@ struct Encoder<'a> {
     formats: &'a [ContentFormat],
     target_entries: &'a [u64; 256],
     longest: u32,
-    shard_entries: u64,
+    output: IndexOutput,
     next_value: u32,
     /// Version 1 only: where the name of each value lies among the names, and how long it is.
     name_places: Option<(MappedU32, MappedU32)>,
@@ -118,20 +174,20 @@ impl<'a> Encoder<'a> {
     fn new(
         repository: &'a Repository,
         workspace: &'a Workspace,
-        loaded: &'a Loaded,
-        shard_entries: u64,
+        rows: &IndexRows<'a>,
+        output: IndexOutput,
         rows_out: SyncSender<Piece>,
         spare_in: Receiver<Vec<u8>>,
     ) -> Self {
         Self {
             repository,
             workspace,
-            layout: loaded.layout,
-            packs: &loaded.packs,
-            formats: &loaded.formats,
-            target_entries: &loaded.stats.target_entries,
-            longest: loaded.stats.longest_length,
-            shard_entries,
+            layout: rows.layout,
+            packs: rows.packs,
+            formats: rows.formats,
+            target_entries: &rows.stats.target_entries,
+            longest: rows.stats.longest_length,
+            output,
             next_value: 0,
             name_places: None,
             next_name_at: 0,
@@ -149,21 +205,10 @@ impl<'a> Encoder<'a> {
         used: &SyncSender<Vec<u8>>,
     ) -> Result<(), RepositoryError> {
         let (layout, packs) = (self.layout, self.packs);
-        let mut winners = BatchWinners::new(layout);
         let mut shard = None;
-        while let Ok(mut batch) = incoming.recv() {
-            // Numbers of packs are as good as random: without this, half the time is waiting for
-            // them.
-            for record in batch.chunks_exact(layout.record_bytes()) {
-                packs.prefetch(layout.pack(record));
-            }
-            winners.of_batch(&batch, packs, |record| self.add(&mut shard, record))?;
-            batch.clear();
-            let _ = used.try_send(batch);
-        }
-        if let Some(record) = winners.last() {
-            self.add(&mut shard, &record)?;
-        }
+        take_winners(incoming, used, layout, packs, |record| {
+            self.add(&mut shard, record)
+        })?;
         match shard {
             Some(done) => self.end_shard(done),
             None => Ok(()),
@@ -173,10 +218,14 @@ impl<'a> Encoder<'a> {
     /// Adds a winner to the open shard; begins the next one where that is full or another target's.
     #[inline]
     fn add(&mut self, shard: &mut Option<Shard>, record: &[u8]) -> Result<(), RepositoryError> {
+        if self.is_dropped(record) {
+            return Ok(());
+        }
         let target = self.layout.target(record);
+        let most = self.output.shard_entries;
         let full = shard
             .as_ref()
-            .is_some_and(|open| open.target != target || open.entries >= self.shard_entries);
+            .is_some_and(|open| open.target != target || open.entries >= most);
         if full && let Some(done) = shard.take() {
             self.end_shard(done)?;
         }
@@ -185,6 +234,15 @@ impl<'a> Encoder<'a> {
             none => none.insert(self.begin_shard(target)?),
         };
         self.encode(open, record)
+    }
+
+    /// Returns whether a winner is a tombstone that nobody needs any more.
+    #[inline]
+    fn is_dropped(&self, record: &[u8]) -> bool {
+        self.output.drop_deleted_before.is_some_and(|before| {
+            let fields = self.layout.fields(record);
+            fields.deleted && Timestamp::from_seconds(fields.timestamp_seconds) < before
+        })
     }
 
     fn version(&self) -> u8 {
@@ -340,6 +398,7 @@ impl<'a> Encoder<'a> {
             names,
             name_bytes,
             formats,
+            tail: self.output.random_tails.then(|| self.repository.random()),
         };
         let digest = if guessed {
             image.digest_tail(*hasher)?

@@ -17,7 +17,7 @@ use crate::kopia::blob_id::{
 };
 
 use super::epochs::{EpochState, IndexSet, IndexSets};
-use super::index_set_v0::IndexSetV0;
+use super::index_set_v0::{BlobUse, IndexSetV0};
 use super::sorted_listing::SortedListing;
 use super::{Repository, RepositoryError, Workspace};
 
@@ -102,7 +102,10 @@ pub(super) fn each_index_blob(
     let used = if repository.format.epochs.enabled {
         Used::epochs(EpochState::load(&repository.storage)?)
     } else {
-        Used::V0(IndexSetV0::load(repository)?)
+        if !each_v0_blob(repository, workspace, visit)? {
+            return Ok(());
+        }
+        Used::V0
     };
     let prefixes = [
         INDEX_V0_PREFIX,
@@ -110,7 +113,7 @@ pub(super) fn each_index_blob(
         RANGE_PREFIX,
         COMPACTED_EPOCH_PREFIX,
     ];
-    for prefix in prefixes {
+    for prefix in &prefixes[used.prefixes_from()..] {
         let mut blobs = SortedListing::new(repository, workspace, prefix)?;
         while let Some(blob) = blobs.next_blob()? {
             if !visit(used.row(blob))? {
@@ -121,6 +124,31 @@ pub(super) fn each_index_blob(
     Ok(())
 }
 
+/// Shows the blobs of a repository without epochs. Returns whether more are wanted.
+fn each_v0_blob(
+    repository: &Repository,
+    workspace: &Workspace,
+    visit: &mut dyn FnMut(IndexBlobRow) -> Result<bool, RepositoryError>,
+) -> Result<bool, RepositoryError> {
+    let mut wanted = true;
+    let set = IndexSetV0::load(repository, workspace)?;
+    set.each_blob(&mut |blob, used| {
+        wanted = visit(IndexBlobRow {
+            blob: blob.id,
+            epochs: None,
+            length_bytes: blob.length,
+            timestamp: blob.timestamp,
+            state: match used {
+                BlobUse::Active => IndexBlobState::Active,
+                BlobUse::Superseded => IndexBlobState::Superseded,
+                BlobUse::Poison => IndexBlobState::Ignored,
+            },
+        })?;
+        Ok(wanted)
+    })?;
+    Ok(wanted)
+}
+
 /// What readers use.
 enum Used {
     Epochs {
@@ -128,10 +156,16 @@ enum Used {
         /// Epochs of which the uncompacted blobs are read, ascending.
         epochs: Vec<u64>,
     },
-    V0(IndexSetV0),
+    /// Nothing of what is called as if there were epochs.
+    V0,
 }
 
 impl Used {
+    /// Returns how many kinds of names were shown already.
+    fn prefixes_from(&self) -> usize {
+        usize::from(matches!(self, Self::V0))
+    }
+
     fn epochs(state: EpochState) -> Self {
         let (_, epochs) = state.selection();
         Self::Epochs {
@@ -162,11 +196,6 @@ impl Used {
             compacted_epoch(name).map(single)
         };
         let state = match (self, range) {
-            (Self::V0(set), _) if name.starts_with(INDEX_V0_PREFIX) => match set.is_active(blob) {
-                true => IndexBlobState::Active,
-                false if name == crate::kopia::blob_id::INDEX_V0_POISON => IndexBlobState::Ignored,
-                false => IndexBlobState::Superseded,
-            },
             (Self::Epochs { state, epochs }, Some(range)) => {
                 if name.starts_with(UNCOMPACTED_PREFIX) {
                     uncompacted_state(state, epochs, range.0)
@@ -297,16 +326,9 @@ mod tests {
     }
 
     #[test]
-    fn without_epochs_only_n_blobs_count() {
-        let used = Used::V0(IndexSetV0 {
-            active: vec!["n2".into()],
-            ..IndexSetV0::default()
-        });
-        let state = |name: &str| used.look_up(&name.into()).1;
-        assert_eq!(state("n2"), IndexBlobState::Active);
-        assert_eq!(state("n1"), IndexBlobState::Superseded);
+    fn without_epochs_nothing_of_them_counts() {
+        let state = |name: &str| Used::V0.look_up(&name.into()).1;
         assert_eq!(state("xn0_a"), IndexBlobState::Ignored);
-        let poison = crate::kopia::blob_id::INDEX_V0_POISON;
-        assert_eq!(state(poison), IndexBlobState::Ignored);
+        assert_eq!(state("xs0_a"), IndexBlobState::Ignored);
     }
 }

@@ -137,8 +137,13 @@ fn corrupt_format(error: FormatError) -> RepositoryError {
 }
 
 fn read_format_blob(storage: &Storage) -> Result<FormatBlob, RepositoryError> {
+    FormatBlob::parse(&read_format_bytes(storage)?).map_err(corrupt_format)
+}
+
+/// Reads `kopia.repository` as it is stored.
+pub(super) fn read_format_bytes(storage: &Storage) -> Result<Vec<u8>, RepositoryError> {
     match storage.get_all(&BlobId::new(REPOSITORY), FORMAT_BLOB_BYTES_MAX) {
-        Ok(bytes) => FormatBlob::parse(&bytes).map_err(corrupt_format),
+        Ok(bytes) => Ok(bytes),
         Err(error) if error.is_not_found() => Err(RepositoryError::NoRepository {
             location: storage.location(),
         }),

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use crate::kopia::FormatError;
 use crate::kopia::blob_id::BlobId;
-use crate::kopia::encryption::{NONCE_BYTES, OVERHEAD_BYTES, TAG_BYTES};
+use crate::kopia::encryption::OVERHEAD_BYTES;
 use crate::kopia::index_blob::{IndexLayout, KeyOrder, PackRef, in_blob};
-use crate::kopia::sealed_blob::{iv_of_name, renamed};
 use crate::spill::{ScratchFile, SequentialReader};
 
+use super::RepositoryError;
 use super::load_worker::{BlobContext, Worker};
-use super::{Repository, RepositoryError, Workspace};
+use super::sealed_pieces::open_into_scratch;
 
 /// Buffer of each region of the opened blob, in bytes.
 pub(super) const WINDOW_BYTES: usize = 64 * 1024;
@@ -127,138 +127,6 @@ impl Worker<'_, '_> {
         }
         self.count_entries(context, layout.entry_count);
         Ok(())
-    }
-}
-
-/// Opens the blob into a file of scratch and verifies its tag. Returns also its bytes as stored.
-pub(super) fn open_into_scratch(
-    repository: &Repository,
-    workspace: &Workspace,
-    blob: &BlobId,
-) -> Result<(Arc<ScratchFile>, u64), RepositoryError> {
-    let name = blob.as_str();
-    let stored_bytes = repository.storage.metadata(blob)?.length;
-    let mut pieces = SealedPieces::new(repository, blob, stored_bytes)?;
-    let sealed_bytes = pieces.sealed_bytes;
-    if sealed_bytes < OVERHEAD_BYTES as u64 {
-        return Err(FormatError::malformed(name, "too short to be decrypted").into());
-    }
-    let plain = Arc::new(workspace.scratch.create_file("large-index-blob")?);
-    let text_bytes = sealed_bytes - OVERHEAD_BYTES as u64;
-    let mut piece = Vec::new();
-    pieces.take(NONCE_BYTES, &mut piece)?;
-    let nonce: [u8; NONCE_BYTES] = piece
-        .as_slice()
-        .try_into()
-        .map_err(|_| FormatError::malformed(name, "cut short"))?;
-    let mut opener = repository
-        .crypto
-        .encryption
-        .opener(&iv_of_name(name)?, &nonce);
-    let (mut written, piece_bytes) = (0, workspace.memory.blob_bytes as u64 / 2);
-    while written < text_bytes {
-        pieces.take((text_bytes - written).min(piece_bytes) as usize, &mut piece)?;
-        opener.decrypt(&mut piece);
-        plain.write_all_at(&piece, written)?;
-        written += piece.len() as u64;
-    }
-    pieces.take(TAG_BYTES, &mut piece)?;
-    let tag: [u8; TAG_BYTES] = piece
-        .as_slice()
-        .try_into()
-        .map_err(|_| FormatError::malformed(name, "cut short"))?;
-    opener.finish(&tag).map_err(|_| FormatError::Tag {
-        what: name.to_owned(),
-    })?;
-    Ok((plain, stored_bytes))
-}
-
-/// The sealed bytes of a blob in order: from the store as they are, or with ECC decoded block by
-/// block.
-struct SealedPieces<'a> {
-    repository: &'a Repository,
-    blob: &'a BlobId,
-    decoder: Option<crate::kopia::ecc::BlockDecoder>,
-    sealed_bytes: u64,
-    at: u64,
-    block: u64,
-    left_over: Vec<u8>,
-}
-
-impl<'a> SealedPieces<'a> {
-    fn new(
-        repository: &'a Repository,
-        blob: &'a BlobId,
-        stored_bytes: u64,
-    ) -> Result<Self, RepositoryError> {
-        let decoder = match &repository.crypto.ecc {
-            None => None,
-            Some(ecc) => {
-                let decoder = ecc.decoder(stored_bytes);
-                Some(decoder.map_err(|error| renamed(error, blob.as_str()))?)
-            }
-        };
-        let mut pieces = Self {
-            repository,
-            blob,
-            decoder,
-            sealed_bytes: stored_bytes,
-            at: 0,
-            block: 0,
-            left_over: Vec::new(),
-        };
-        if pieces.decoder.is_some() {
-            pieces.decode_block()?;
-            let left = pieces
-                .decoder
-                .as_ref()
-                .map_or(0, |decoder| decoder.plain_bytes_left());
-            pieces.sealed_bytes = pieces.left_over.len() as u64 + left;
-        }
-        Ok(pieces)
-    }
-
-    /// Replaces `out` by the next `bytes` bytes.
-    fn take(&mut self, bytes: usize, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
-        if self.decoder.is_none() {
-            out.resize(bytes, 0);
-            self.read(self.at, out)?;
-            self.at += bytes as u64;
-            return Ok(());
-        }
-        while self.left_over.len() < bytes {
-            self.decode_block()?;
-        }
-        out.clear();
-        out.extend(self.left_over.drain(..bytes));
-        Ok(())
-    }
-
-    /// Decodes the next block behind what is left over.
-    fn decode_block(&mut self) -> Result<(), RepositoryError> {
-        let mut decoder = self.decoder.take().ok_or(RepositoryError::Interrupted)?;
-        if self.block == decoder.blocks() {
-            return Err(FormatError::malformed(self.blob.as_str(), "cut short").into());
-        }
-        let ranges = decoder.ranges(self.block);
-        let mut parity = vec![0; (ranges.parity.end - ranges.parity.start) as usize];
-        let mut data = vec![0; (ranges.data.end - ranges.data.start) as usize];
-        self.read(ranges.parity.start, &mut parity)?;
-        self.read(ranges.data.start, &mut data)?;
-        decoder
-            .decode_block(self.block, &parity, &data, &mut self.left_over)
-            .map_err(|error| renamed(error, self.blob.as_str()))?;
-        self.block += 1;
-        self.decoder = Some(decoder);
-        Ok(())
-    }
-
-    fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), RepositoryError> {
-        let got = self.repository.storage.get(self.blob, offset, into)?;
-        if got == into.len() {
-            return Ok(());
-        }
-        Err(FormatError::malformed(self.blob.as_str(), "shorter than its listing says").into())
     }
 }
 

@@ -1,4 +1,5 @@
-//! Seals a finished index blob on its way to the store: nothing of it is ever whole in memory.
+//! Seals a finished index blob, or a file of scratch, on its way to the store: nothing of it is ever
+//! whole in memory.
 //!
 //! A thread reads the plaintext from scratch and encrypts it piece by piece while the store writes.
 //! With ECC the sealed bytes go through scratch once more, since all parity comes first. The source
@@ -15,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
 use crate::kopia::encryption::{Encryption, NONCE_BYTES, OVERHEAD_BYTES};
 use crate::kopia::sealed_blob::iv_of_name;
-use crate::spill::ScratchFile;
+use crate::spill::{ScratchFile, SequentialReader};
 
 use super::index_image::IndexImage;
 use super::index_writer::FinishedIndex;
@@ -36,17 +37,58 @@ pub fn put_index(
     suffix: &str,
 ) -> Result<(BlobId, Timestamp), RepositoryError> {
     let name = BlobId::new(format!("{prefix}{}-{suffix}", index.digest.to_hex()));
+    let stored = put_plain(repository, workspace, &name, Plain::Index(index.image))?;
+    Ok((name, stored))
+}
+
+/// Writes a finished index blob as `prefix` and hash alone. Returns its name and storage time.
+pub fn put_index_without_suffix(
+    repository: &Repository,
+    workspace: &Workspace,
+    index: FinishedIndex,
+    prefix: &str,
+) -> Result<(BlobId, Timestamp), RepositoryError> {
+    let name = BlobId::new(format!("{prefix}{}", index.digest.to_hex()));
+    let stored = put_plain(repository, workspace, &name, Plain::Index(index.image))?;
+    Ok((name, stored))
+}
+
+/// Writes the bytes of `file` as a sealed blob named `prefix` and hash. Returns its name and
+/// storage time.
+pub fn put_file(
+    repository: &Repository,
+    workspace: &Workspace,
+    file: Arc<ScratchFile>,
+    prefix: &str,
+) -> Result<(BlobId, Timestamp), RepositoryError> {
+    let plain = Plain::File(file);
+    let mut hasher = repository.crypto.hash.hasher();
+    plain.stream(&mut |piece| {
+        hasher.update(piece);
+        Ok(())
+    })?;
+    let name = BlobId::new(format!("{prefix}{}", hasher.finish().to_hex()));
+    let stored = put_plain(repository, workspace, &name, plain)?;
+    Ok((name, stored))
+}
+
+fn put_plain(
+    repository: &Repository,
+    workspace: &Workspace,
+    name: &BlobId,
+    plain: Plain,
+) -> Result<Timestamp, RepositoryError> {
     let iv = iv_of_name(name.as_str())?;
     let nonce = repository.random();
     let encryption = repository.crypto.encryption.clone();
-    let mut sealed = SealedIndex::new(Arc::new(index.image), encryption, iv, nonce);
-    let options = put_options(repository, &name);
-    let stored = match &repository.crypto.ecc {
-        None => repository.storage.put(&name, &mut sealed, &options)?,
+    let mut sealed = SealedPlain::new(Arc::new(plain), encryption, iv, nonce);
+    let options = put_options(repository, name);
+    Ok(match &repository.crypto.ecc {
+        None => repository.storage.put(name, &mut sealed, &options)?,
         Some(ecc) => {
-            let file = spool(workspace, "sealed-index", &mut sealed)?;
+            let file = spool(workspace, "sealed-blob", &mut sealed)?;
             let mut encoder = ecc.encoder(file.len())?;
-            let encoded = workspace.scratch.create_file("ecc-index")?;
+            let encoded = workspace.scratch.create_file("ecc-blob")?;
             let mut plain = Vec::new();
             for block in 0..encoder.blocks() {
                 let range = encoder.plain_range(block);
@@ -58,10 +100,9 @@ pub fn put_index(
             }
             repository
                 .storage
-                .put(&name, &mut FileSource::new(Arc::new(encoded)), &options)?
+                .put(name, &mut FileSource::new(Arc::new(encoded)), &options)?
         }
-    };
-    Ok((name, stored))
+    })
 }
 
 /// Returns how a blob is to be put: with the repository's retention, where its name is under it.
@@ -134,9 +175,41 @@ impl BlobSource for FileSource {
     }
 }
 
-/// An index image, sealed while it is read.
-struct SealedIndex {
-    image: Arc<IndexImage>,
+/// What is sealed; read as often as needed.
+enum Plain {
+    Index(IndexImage),
+    File(Arc<ScratchFile>),
+}
+
+impl Plain {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Index(image) => image.plain_bytes(),
+            Self::File(file) => file.len(),
+        }
+    }
+
+    /// Calls `take` with the plaintext, piece after piece.
+    fn stream(
+        &self,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        let file = match self {
+            Self::Index(image) => return image.stream(take),
+            Self::File(file) => file,
+        };
+        let mut bytes = SequentialReader::new(Arc::clone(file), 0..file.len(), PIECE_BYTES);
+        while bytes.remaining() > 0 {
+            let next = bytes.remaining().min(PIECE_BYTES as u64) as usize;
+            take(bytes.next(next)?.unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}
+
+/// A plaintext, sealed while it is read.
+struct SealedPlain {
+    plain: Arc<Plain>,
     encryption: Encryption,
     iv: [u8; 16],
     nonce: [u8; NONCE_BYTES],
@@ -145,15 +218,15 @@ struct SealedIndex {
     at: usize,
 }
 
-impl SealedIndex {
+impl SealedPlain {
     fn new(
-        image: Arc<IndexImage>,
+        plain: Arc<Plain>,
         encryption: Encryption,
         iv: [u8; 16],
         nonce: [u8; NONCE_BYTES],
     ) -> Self {
         Self {
-            image,
+            plain,
             encryption,
             iv,
             nonce,
@@ -167,10 +240,10 @@ impl SealedIndex {
     /// pieces.
     fn start(&self) -> Receiver<io::Result<Vec<u8>>> {
         let (out, incoming) = sync_channel(PIECES);
-        let image = Arc::clone(&self.image);
+        let plain = Arc::clone(&self.plain);
         let (encryption, iv, nonce) = (self.encryption.clone(), self.iv, self.nonce);
         std::thread::spawn(move || {
-            if let Err(error) = seal(&image, &encryption, &iv, &nonce, &out) {
+            if let Err(error) = seal(&plain, &encryption, &iv, &nonce, &out) {
                 let _ = out.send(Err(io::Error::other(error)));
             }
         });
@@ -179,7 +252,7 @@ impl SealedIndex {
 }
 
 fn seal(
-    image: &IndexImage,
+    plain: &Plain,
     encryption: &Encryption,
     iv: &[u8; 16],
     nonce: &[u8; NONCE_BYTES],
@@ -189,8 +262,8 @@ fn seal(
     let mut sealer = encryption.sealer(iv, nonce);
     out.send(Ok(nonce.to_vec())).map_err(gone)?;
     let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
-    image.stream(&mut |plain| {
-        piece.extend_from_slice(plain);
+    plain.stream(&mut |bytes| {
+        piece.extend_from_slice(bytes);
         if piece.len() >= PIECE_BYTES {
             let next = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
             let mut full = std::mem::replace(&mut piece, next);
@@ -204,9 +277,9 @@ fn seal(
     out.send(Ok(sealer.finish().to_vec())).map_err(gone)
 }
 
-impl BlobSource for SealedIndex {
+impl BlobSource for SealedPlain {
     fn len(&self) -> u64 {
-        self.image.plain_bytes() + OVERHEAD_BYTES as u64
+        self.plain.bytes() + OVERHEAD_BYTES as u64
     }
 
     fn rewind(&mut self) -> io::Result<()> {

@@ -19,10 +19,20 @@ pub fn write_uncompacted(
     workspace: &Workspace,
     indexes: Vec<FinishedIndex>,
 ) -> Result<Vec<BlobId>, RepositoryError> {
+    let session = session_id(repository.random(), repository.clock.now());
+    write_uncompacted_in(repository, workspace, indexes, &session)
+}
+
+/// Writes `indexes` as one set of the write epoch that belongs to a session. Returns its blobs.
+pub fn write_uncompacted_in(
+    repository: &Repository,
+    workspace: &Workspace,
+    indexes: Vec<FinishedIndex>,
+    session: &str,
+) -> Result<Vec<BlobId>, RepositoryError> {
     let valid_for = repository.format.epochs.refresh_frequency * 3 / 4;
     let mut valid_until = repository.clock.now().plus(valid_for);
     let mut epoch = write_epoch(repository)?;
-    let session = session_id(repository.random(), repository.clock.now());
     let suffix = format!("{session}-c{}", indexes.len());
     let mut written = Vec::new();
     for index in indexes {

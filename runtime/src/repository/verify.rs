@@ -72,7 +72,7 @@ pub fn verify_index_with(
     options: &VerifyOptions,
 ) -> Result<VerifyReport, RepositoryError> {
     with_fresh_listings(|| {
-        let active = ActiveIndex::find(repository, workspace)?;
+        let active = ActiveIndex::find_damaged(repository, workspace)?;
         let contested = Contested::find(&active);
         let verification = Verification {
             repository,
@@ -116,7 +116,17 @@ impl Verification<'_> {
         match &self.active.source {
             IndexSource::V0(set) => {
                 report.index_manager = "V0";
-                for lost in &set.lost {
+                for note in &set.damaged {
+                    let blob = note.blob.to_string();
+                    report.add(note.code, Some(blob), None, note.reason.clone());
+                }
+                for log in set.logs.iter().filter(|log| !log.valid && log.readable) {
+                    if let Some(output) = log.missing_output.as_ref().filter(|_| !log.whole) {
+                        let log = &log.id;
+                        report.note(format!("compaction log {log}: its output {output} is gone"));
+                    }
+                }
+                for lost in set.lost() {
                     let text = format!(
                         "its output {} is gone and so are {} of its inputs: entries are lost",
                         lost.output, lost.inputs

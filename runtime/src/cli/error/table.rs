@@ -40,6 +40,9 @@ const RETRY: &str = "\
 const DAMAGED: &str = "\
     Nothing was changed. `careen verify --index` shows all that is damaged, `kopia index \
      inspect --all` Kopia's view; restore the blob from a copy of the storage if there is one.";
+const LOST_PACK: &str = "\
+    Nothing was deleted. `careen verify --index` names every content that is lost with it; restore \
+     the pack blob from a copy of the storage, or back the files up again.";
 const NEWER: &str = "\
     The repository is from a newer Kopia; use a newer careen.";
 const MORE_MEMORY: &str =
@@ -104,6 +107,7 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         Exit::Configuration,
         "CAREEN_NOW must be an RFC 3339 time, such as 2026-01-02T03:04:05Z.",
     ),
+    row("signals", Exit::SafetyStop, REPORT),
     row(
         "demo-directory",
         Exit::Configuration,
@@ -244,11 +248,19 @@ pub(in crate::cli) const TABLE: &[Row] = &[
          storage is still at work.",
     ),
     row(
+        "lost-compaction",
+        Exit::SafetyStop,
+        "Index blobs are missing: compacting now would lose entries for good. Restore the output \
+         or the inputs from a copy of the storage; `kopia index recover` finds entries in packs.",
+    ),
+    row(
         "index-blob-vanished",
         Exit::Storage,
         "Another maintainer deletes index blobs at the same time: stop it, then run again.",
     ),
     row("content-not-found", Exit::SafetyStop, DAMAGED),
+    row("missing-pack", Exit::SafetyStop, LOST_PACK),
+    row("short-pack", Exit::SafetyStop, LOST_PACK),
     row("interrupted", Exit::SafetyStop, REPORT),
     // maintenance, strategies
     row(
@@ -266,8 +278,8 @@ pub(in crate::cli) const TABLE: &[Row] = &[
     row(
         "index-manager-v0",
         Exit::Configuration,
-        "The repository is from before epochs. `kopia repository upgrade` brings it to the \
-         index that careen maintains.",
+        "The repository is from before epochs, where no two index sets can differ: there is \
+         nothing to repair. `careen verify --index` shows what is wrong.",
     ),
     row(
         "unequal-index-sets",
@@ -290,6 +302,57 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         "index-write-too-slow",
         Exit::PartDone,
         "The storage is very slow; what was written was taken back. Run again.",
+    ),
+    row("halted", Exit::SafetyStop, REPORT),
+    row(
+        "format-changed",
+        Exit::PartDone,
+        "Somebody changed the repository's parameters or its password: run again.",
+    ),
+    row(
+        "stopped",
+        Exit::PartDone,
+        "Run again: the next run goes on where this one was.",
+    ),
+    row(
+        "taken-over",
+        Exit::OtherMaintainer,
+        "Only one maintainer at a time: find the other one (`kopia maintenance info` shows its \
+         runs), and stop one of the two. Nothing is lost.",
+    ),
+    row(
+        "leased",
+        Exit::OtherMaintainer,
+        "Wait until that run has ended. If it has crashed, run again after the time that is shown.",
+    ),
+    row(
+        "locked",
+        Exit::OtherMaintainer,
+        "Wait until the other process has ended; it holds the lock file beside Kopia's config.",
+    ),
+    row(
+        "lock-file",
+        Exit::Configuration,
+        "Kopia locks this file beside its config during maintenance, and so do we: make its \
+         directory writable, or give the repository's directory instead of --config.",
+    ),
+    row(
+        "not-yet",
+        Exit::Configuration,
+        "Let Kopia run these tasks (`kopia maintenance run --full`), and name the others with \
+         --task.",
+    ),
+    row(
+        "not-in-cycle",
+        Exit::Configuration,
+        "Choose another --mode, or leave --task out.",
+    ),
+    row("retention-not-extended", Exit::Storage, RETRY),
+    row(
+        "unexplained-packs",
+        Exit::SafetyStop,
+        "Nothing was deleted. An index blob may be lost: restore it from a copy of the storage, or \
+         look with `kopia index recover`. If these packs may go, run with --accept-unexplained.",
     ),
     row(
         "watermark-backwards",

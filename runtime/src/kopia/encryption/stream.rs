@@ -79,6 +79,14 @@ impl Aead {
         }
     }
 
+    /// Takes in the next piece of ciphertext without decrypting it.
+    pub(super) fn authenticate(&mut self, piece: &[u8]) {
+        match self {
+            Self::Aes(core) => core.authenticate(piece),
+            Self::ChaCha(core) => core.authenticate(piece),
+        }
+    }
+
     /// Encrypts the next piece in place.
     pub(super) fn encrypt(&mut self, piece: &mut [u8]) {
         match self {
@@ -147,6 +155,11 @@ impl<C: StreamCipher, H: UniversalHash<BlockSize = U16>> Core<C, H> {
             self.hash.update(piece);
             self.exhausted |= self.cipher.try_apply_keystream(piece).is_err();
         }
+    }
+
+    fn authenticate(&mut self, bytes: &[u8]) {
+        self.data_bytes += bytes.len() as u64;
+        self.hash.update(bytes);
     }
 
     fn encrypt(&mut self, bytes: &mut [u8]) {

@@ -6,7 +6,7 @@ use std::fmt;
 
 use bytesize::ByteSize;
 
-use super::{EpochRow, EpochsStatus, FormatStatus, SetList, Status, Totals, V0Status};
+use super::{EpochRow, EpochsStatus, FormatStatus, SetList, Status, Totals, V0Status, WorkStatus};
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,10 +88,8 @@ impl fmt::Display for V0Status {
             let lost = self.lost_compactions;
             writeln!(f, "lost         the entries of {lost} compactions")?;
         }
-        write!(
-            f,
-            "work         Kopia compacts such an index itself; careen does not"
-        )
+        list(f, "DAMAGED", &self.damaged_notes)?;
+        work(f, &self.work)
     }
 }
 
@@ -143,17 +141,21 @@ impl fmt::Display for EpochsStatus {
                 "watermark    none: deleted contents are kept in the index"
             )?,
         }
-        let mut label = "work";
-        for (number, work) in self.work.iter().enumerate() {
-            let due = if work.due { "due    " } else { "not due" };
-            write!(f, "{label:<12} {due} {}: {}", work.task, work.because)?;
-            if number + 1 < self.work.len() {
-                writeln!(f)?;
-            }
-            label = "";
-        }
-        Ok(())
+        work(f, &self.work)
     }
+}
+
+fn work(f: &mut fmt::Formatter<'_>, all: &[WorkStatus]) -> fmt::Result {
+    let mut label = "work";
+    for (number, work) in all.iter().enumerate() {
+        let due = if work.due { "due    " } else { "not due" };
+        write!(f, "{label:<12} {due} {}: {}", work.task, work.because)?;
+        if number + 1 < all.len() {
+            writeln!(f)?;
+        }
+        label = "";
+    }
+    Ok(())
 }
 
 fn list(f: &mut fmt::Formatter<'_>, label: &str, list: &SetList) -> fmt::Result {

@@ -41,6 +41,7 @@ pub(super) fn index_work(
             Task::GenerateEpochRangeIndex => range(state, parameters),
             Task::CleanupEpochMarkers => markers(due),
             Task::DeleteSupersededEpochIndexes => superseded(rows, due, parameters),
+            Task::IndexCompaction => Err("the repository has epochs".to_owned()),
         };
         WorkStatus {
             task: task.name(),

@@ -1,0 +1,154 @@
+//! `careen run` and `careen plan`: a maintenance cycle, task by task as it happens.
+//!
+//! Text shows a line a task, JSON the plan, an object for each beginning and end, and the report.
+//! No memory cost besides the run's own.
+
+use serde::Serialize;
+
+use super::Console;
+use super::arguments::{CycleArguments, CycleMode, RunArguments, SafetyMargins};
+use super::error::{CliError, Exit};
+use super::output::Kind;
+use super::signals::stop_flag;
+use super::strategy;
+use super::target::Target;
+use super::workspace::workspace;
+use crate::maintenance::cycle_plan::{Mode, PlannedTask, Verdict, Wanted};
+use crate::maintenance::cycle_task::CycleTask;
+use crate::maintenance::run::{self, Event, RunOptions};
+use crate::maintenance::run_plan;
+use crate::maintenance::safety::Safety;
+
+/// Runs what is due.
+pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, CliError> {
+    if arguments.dry_run {
+        return plan(console, &arguments.cycle);
+    }
+    let cycle = &arguments.cycle;
+    let target = console.target("run", &cycle.repository)?;
+    let options = RunOptions {
+        accept_unexplained: arguments.accept_unexplained,
+        ..options(&target, cycle)?
+    };
+    target.refuse_read_only()?;
+    let workspace = workspace(console)?;
+    let repository = target.open(&workspace.memory, &console.surroundings)?;
+    let mut splitting = strategy::splitting(&cycle.plugins, &workspace.memory)?;
+    let report = run::run(
+        &repository,
+        &workspace,
+        &mut *splitting,
+        &options,
+        &mut |event| tell(console, event),
+    )?;
+    console.output.both(Kind::Report, "report", &report);
+    Ok(Exit::Done)
+}
+
+/// Shows what a run would do.
+pub(super) fn plan(console: &Console, arguments: &CycleArguments) -> Result<Exit, CliError> {
+    let target = console.target("plan", &arguments.repository)?;
+    let options = options(&target, arguments)?;
+    let workspace = workspace(console)?;
+    let repository = target.open(&workspace.memory, &console.surroundings)?;
+    let mut splitting = strategy::splitting(&arguments.plugins, &workspace.memory)?;
+    let plan = run_plan::plan(&repository, &workspace, &mut *splitting, &options)?;
+    console.output.both(Kind::Plan, "plan", &plan);
+    Ok(Exit::Done)
+}
+
+fn options(target: &Target, arguments: &CycleArguments) -> Result<RunOptions, CliError> {
+    let parsed = |name: &String| {
+        CycleTask::parse(name).ok_or_else(|| {
+            let known = CycleTask::ALL.map(CycleTask::name).join(", ");
+            CliError::Usage(format!("there is no task {name:?}; there are {known}"))
+        })
+    };
+    let wanted = Wanted {
+        mode: match arguments.mode {
+            CycleMode::Auto => Mode::Auto,
+            CycleMode::Quick => Mode::Quick,
+            CycleMode::Full => Mode::Full,
+        },
+        tasks: arguments
+            .tasks
+            .iter()
+            .map(parsed)
+            .collect::<Result<_, _>>()?,
+        safety: match arguments.safety {
+            SafetyMargins::Full => Safety::full(),
+            SafetyMargins::None => Safety::none(),
+        },
+    };
+    Ok(RunOptions {
+        wanted,
+        owner: target.identity(),
+        config: target.config_file(),
+        accept_unexplained: false,
+        stop: stop_flag()?,
+    })
+}
+
+#[derive(Serialize)]
+struct TaskLine<'a, T: Serialize> {
+    task: &'a str,
+    state: &'static str,
+    #[serde(flatten)]
+    details: T,
+}
+
+#[derive(Serialize)]
+struct Nothing {}
+
+#[derive(Serialize)]
+struct EndedDetails<'a> {
+    success: bool,
+    what: &'a str,
+    seconds: f64,
+}
+
+/// Tells what happens, as it happens.
+fn tell(console: &Console, event: &Event<'_>) {
+    let output = &console.output;
+    match event {
+        Event::Planned(plan) => {
+            output.json_field(Kind::Plan, "plan", plan);
+            if let Some(cycle) = plan.cycle.cycle {
+                output.text(format_args!("{cycle} maintenance: {}", plan.cycle.because));
+            }
+        }
+        Event::Started(task) => output.json(Kind::Task, &line(*task, "began", Nothing {})),
+        Event::Skipped(row) => {
+            output.json(Kind::Task, &line(row.task, "skipped", row));
+            output.text(skipped(row));
+        }
+        Event::Ended(run) => {
+            console.progress.clear();
+            let details = EndedDetails {
+                success: run.success,
+                what: &run.what,
+                seconds: run.end.since(run.start).as_secs_f64(),
+            };
+            output.json(Kind::Task, &line(run.task, "ended", details));
+            output.text(run);
+        }
+    }
+}
+
+fn line<T: Serialize>(task: CycleTask, state: &'static str, details: T) -> TaskLine<'static, T> {
+    TaskLine {
+        task: task.name(),
+        state,
+        details,
+    }
+}
+
+fn skipped(row: &PlannedTask) -> String {
+    let verdict = match row.verdict {
+        Verdict::Waits => "waits",
+        _ => "off",
+    };
+    let until = row.until.map(|until| format!("; not before {until}"));
+    let until = until.unwrap_or_default();
+    format!("  {:<32} {verdict}: {}{until}", row.task, row.because)
+}

@@ -1,0 +1,181 @@
+//! The tasks of a run that work on packs: rewriting contents, deleting packs, extending locks.
+//!
+//! They share one table of contents, which is read when the first of them needs it and again after
+//! anything was written that it does not show. Memory: that of the largest of them. Mirrors
+//! `runTaskRewriteContentsFull` and its neighbours in Kopia's
+//! `repo/maintenance/maintenance_run.go`.
+
+use crate::clock::Timestamp;
+use crate::repository::active_index::{ActiveIndex, with_fresh_listings};
+use crate::repository::content_table::ContentTable;
+use crate::repository::{Repository, Workspace};
+
+use super::MaintenanceError;
+use super::cycle_task::CycleTask;
+use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan};
+use super::extend_blob_retention::extend_blob_retention;
+use super::index_tasks::Done;
+use super::orphan_packs::Scope;
+use super::pack_choice::ShortPacks;
+use super::rewrite_contents::{RewriteOptions, RewritePlan};
+use super::safety::Safety;
+use super::task_stats;
+
+/// What the tasks need of the run.
+pub(super) struct PackTasks<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) workspace: &'a Workspace,
+    pub(super) safety: Safety,
+    /// `user@host` that we act as.
+    pub(super) owner: String,
+    /// The storage's time of the run's start.
+    pub(super) start: Timestamp,
+    /// Delete also packs that are not explained.
+    pub(super) accept_unexplained: bool,
+    /// Asked before anything is deleted.
+    pub(super) still_ours: &'a dyn Fn() -> Result<(), MaintenanceError>,
+    /// Asked while contents are copied.
+    pub(super) stopped: &'a dyn Fn() -> bool,
+    table: Option<Table>,
+}
+
+/// The index, and when it was read.
+struct Table {
+    active: ActiveIndex,
+    contents: ContentTable,
+    read: Timestamp,
+}
+
+impl<'a> PackTasks<'a> {
+    pub(super) fn new(
+        repository: &'a Repository,
+        workspace: &'a Workspace,
+        run: (Safety, String, Timestamp),
+        still_ours: &'a dyn Fn() -> Result<(), MaintenanceError>,
+        stopped: &'a dyn Fn() -> bool,
+    ) -> Self {
+        let (safety, owner, start) = run;
+        Self {
+            repository,
+            workspace,
+            safety,
+            owner,
+            start,
+            accept_unexplained: false,
+            still_ours,
+            stopped,
+            table: None,
+        }
+    }
+
+    /// Forgets the table: something was written.
+    pub(super) fn forget(&mut self) {
+        self.table = None;
+    }
+
+    /// Runs one of the tasks; `None` for a task of others.
+    pub(super) fn run(&mut self, task: CycleTask) -> Option<Result<Done, MaintenanceError>> {
+        Some(match task {
+            CycleTask::FullRewriteContents => self.rewrite(None),
+            CycleTask::QuickRewriteContents => self.rewrite(Some(b'q')),
+            CycleTask::FullDeleteBlobs => self.delete(Scope::Full),
+            CycleTask::QuickDeleteBlobs => self.delete(Scope::Quick),
+            CycleTask::ExtendBlobRetentionTime => self.extend(),
+            _ => return None,
+        })
+    }
+
+    fn rewrite(&mut self, kind: Option<u8>) -> Result<Done, MaintenanceError> {
+        let table = self.take_table()?;
+        let mut short = ShortPacks::new(self.repository.format.max_pack_size);
+        let mut options = RewriteOptions {
+            kind,
+            packs: Some(&mut short),
+            format_version: None,
+            wrong_kind: false,
+            safety: &self.safety,
+            now: table.read,
+            owner: &self.owner,
+            end_early: self.stopped,
+        };
+        let plan = RewritePlan::make(self.workspace, &table.contents, &mut options)?;
+        if plan.is_empty() {
+            let nothing = plan.stats;
+            self.table = Some(table);
+            return Ok(Done::new(
+                task_stats::rewrite_contents(&nothing),
+                "no short packs",
+            ));
+        }
+        let report = plan.execute(self.repository, self.workspace, &table.contents, &options)?;
+        if report.ended_early {
+            return Err(MaintenanceError::Stopped);
+        }
+        let (stats, written) = (report.stats, report.written);
+        let what = format!(
+            "{} contents of short packs copied into {} packs",
+            stats.rewritten_content_count, written.packs
+        );
+        Ok(Done::new(task_stats::rewrite_contents(&stats), what))
+    }
+
+    fn delete(&mut self, scope: Scope) -> Result<Done, MaintenanceError> {
+        let table = self.take_table()?;
+        let options = DeletePacksOptions {
+            scope,
+            safety: &self.safety,
+            maintenance_start: self.start,
+            accept_unexplained: self.accept_unexplained,
+            still_ours: self.still_ours,
+        };
+        let (repository, workspace) = (self.repository, self.workspace);
+        let (active, contents) = (&table.active, &table.contents);
+        let plan = DeletePacksPlan::make(repository, workspace, active, contents, &options)?;
+        let report = plan.execute(repository, workspace, &options)?;
+        self.table = Some(table);
+        let (stats, kept) = (report.stats, report.unexplained);
+        let mut what = format!("{} unused blobs deleted", stats.deleted_pack_count);
+        if kept > 0 {
+            what.push_str(&format!(", {kept} kept that are not explained"));
+        }
+        for named in &report.named {
+            what.push_str(&format!("; {}: {}", named.pack, named.reason));
+        }
+        Ok(Done::new(
+            task_stats::delete_unreferenced_packs(&stats),
+            what,
+        ))
+    }
+
+    fn extend(&self) -> Result<Done, MaintenanceError> {
+        let stats = extend_blob_retention(self.repository, self.workspace)?;
+        let what = match &stats {
+            None => "the repository has no retention".to_owned(),
+            Some(stats) => format!("{} object locks extended", stats.extended_blob_count),
+        };
+        Ok(Done::new(
+            task_stats::extend_blob_retention(stats.as_ref()),
+            what,
+        ))
+    }
+
+    /// Takes the table out, or reads it. Who has written nothing puts it back.
+    fn take_table(&mut self) -> Result<Table, MaintenanceError> {
+        if let Some(table) = self.table.take() {
+            return Ok(table);
+        }
+        let (repository, workspace) = (self.repository, self.workspace);
+        let read = repository.clock.now();
+        let loaded = with_fresh_listings(|| {
+            let active = ActiveIndex::find(repository, workspace)?;
+            let contents = ContentTable::load(repository, workspace, &active)?;
+            Ok((active, contents))
+        });
+        let (active, contents) = loaded?;
+        Ok(Table {
+            active,
+            contents,
+            read,
+        })
+    }
+}

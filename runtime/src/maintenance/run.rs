@@ -1,0 +1,307 @@
+//! `careen run`: a quick or full maintenance cycle by Kopia's protocol.
+//!
+//! Owner, Kopia's lock file, lease, clocks; then the tasks in Kopia's order, each recorded in the
+//! schedule as it ended. A task that fails ends the cycle. Only a whole cycle that succeeded moves
+//! the schedule's next times; whatever else happens, what is due stays due. A kill at any moment
+//! leaves a lease that ends by itself. Memory: that of the largest task. Mirrors `RunExclusive` and
+//! `Run` of Kopia's `repo/maintenance/maintenance_run.go`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::kopia::maintenance_params::MaintenanceParams;
+use crate::kopia::schedule::RunInfo;
+use crate::repository::epochs::EpochState;
+use crate::repository::{Repository, Workspace};
+
+use super::MaintenanceError;
+use super::advance_deletion_watermark::advance_deletion_watermark;
+use super::cleanup_logs::cleanup_logs;
+use super::compact_indexes_v0::{CompactionV0, settle_time};
+use super::cycle_plan::{PlannedTask, Wanted, gate};
+use super::cycle_task::{Cycle, CycleTask};
+use super::index_plan;
+use super::index_tasks::{Done, IndexTasks};
+use super::interlocks::{Gate, History, safe_drop_time};
+use super::local_lock::LocalLock;
+use super::owner::Identity;
+use super::pack_tasks::PackTasks;
+use super::run_plan::{Prepared, RunPlan, index_tasks_of, names};
+use super::run_report::{RunReport, TaskRun};
+use super::strategy::Splitting;
+use super::task_stats;
+use super::watch::{StopFlag, Watch};
+
+/// Longest error that is recorded in the schedule, in bytes: the blob is rewritten every time.
+const ERROR_BYTES_MAX: usize = 1_000;
+
+/// How a run is to go.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Cycle, tasks, margins.
+    pub wanted: Wanted,
+    /// Who we act as.
+    pub owner: Identity,
+    /// Kopia's config file, whose lock is taken.
+    pub config: Option<PathBuf>,
+    /// Delete also packs that are not explained.
+    pub accept_unexplained: bool,
+    /// Set from outside to end the run at the next storage operation.
+    pub stop: StopFlag,
+}
+
+/// What happens during a run.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// It was decided what will be done.
+    Planned(&'a RunPlan),
+    /// A task begins.
+    Started(CycleTask),
+    /// A task does not run, after all or as planned.
+    Skipped(&'a PlannedTask),
+    /// A task has ended, well or not.
+    Ended(&'a TaskRun),
+}
+
+/// Plans and runs.
+///
+/// # Errors
+/// Whatever stops the run; what was done before is recorded and told by the events.
+pub fn run(
+    repository: &Repository,
+    workspace: &Workspace,
+    splitting: &mut dyn Splitting,
+    options: &RunOptions,
+    on_event: &mut dyn FnMut(&Event<'_>),
+) -> Result<RunReport, MaintenanceError> {
+    let prepared = Prepared::make(repository, workspace, options)?;
+    let owner = prepared.identity?;
+    let plan = prepared.plan;
+    if let Some(lease) = plan.cycle.lease.clone()
+        && repository.clock.now() < lease.until
+    {
+        let (run, until) = (lease.run, lease.until);
+        return Err(MaintenanceError::Leased { run, until });
+    }
+    let Some(cycle) = plan.cycle.cycle else {
+        return Ok(RunReport::nothing(plan.cycle));
+    };
+    if !plan.not_yet.is_empty() {
+        let tasks = names(&plan.not_yet);
+        return Err(MaintenanceError::NotYet { tasks });
+    }
+    on_event(&Event::Planned(&plan));
+    let _lock = options.config.as_deref().map(LocalLock::take).transpose()?;
+    let began = repository.clock.now();
+    let (watch, anchor) = Watch::begin(repository, Arc::clone(&options.stop))?;
+    let watched = watch.watched();
+    let index_options = index_plan::Options {
+        tasks: index_tasks_of(&plan.cycle),
+        unsettled: false,
+        owner: options.owner.clone(),
+    };
+    let still_ours = || watch.still_ours();
+    let stopped = || options.stop.load(std::sync::atomic::Ordering::SeqCst);
+    let pack_run = (options.wanted.safety, owner.clone(), anchor.start);
+    let mut packs = PackTasks::new(&watched, workspace, pack_run, &still_ours, &stopped);
+    packs.accept_unexplained = options.accept_unexplained;
+    let mut work = Work {
+        packs,
+        watch: &watch,
+        repository: &watched,
+        workspace,
+        options,
+        params: &prepared.params,
+        cycle,
+        history: anchor.history,
+        index: IndexTasks::new(&watched, workspace, splitting, index_options),
+        report: RunReport::of(cycle, owner),
+    };
+    if let Err(error) = work.all(on_event) {
+        let error = watch.reason(error);
+        watch.release();
+        return Err(error);
+    }
+    let mut report = work.report;
+    let whole = options.wanted.tasks.is_empty().then_some(cycle);
+    let next = watch.finish(whole, began, &prepared.params)?;
+    report.ended(next, workspace.scratch.peak_bytes());
+    Ok(report)
+}
+
+/// A cycle at work.
+struct Work<'a> {
+    watch: &'a Watch,
+    repository: &'a Repository,
+    workspace: &'a Workspace,
+    options: &'a RunOptions,
+    params: &'a MaintenanceParams,
+    cycle: Cycle,
+    history: History,
+    index: IndexTasks<'a>,
+    packs: PackTasks<'a>,
+    report: RunReport,
+}
+
+impl Work<'_> {
+    /// Runs every task that may run.
+    fn all(&mut self, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<(), MaintenanceError> {
+        let has_epochs = self.repository.format.epochs.enabled;
+        for task in self.cycle.tasks(has_epochs).iter().copied() {
+            if !self.options.wanted.wants(task) {
+                continue;
+            }
+            let gate = self.gate(task);
+            if !gate.is_open() {
+                let row = PlannedTask::of(task, gate);
+                on_event(&Event::Skipped(&row));
+                self.report.skipped.push(row);
+                continue;
+            }
+            self.watch.enter(task)?;
+            on_event(&Event::Started(task));
+            let start = self.repository.clock.now();
+            let outcome = self.task(task);
+            let end = self.repository.clock.now();
+            let recorded = self.record(task, start, end, &outcome);
+            let run = TaskRun::new(task, start, end, &outcome);
+            on_event(&Event::Ended(&run));
+            self.report.tasks.push(run);
+            outcome?;
+            recorded?;
+        }
+        self.watch.check_stop()
+    }
+
+    /// Judges a task on what was recorded until now.
+    fn gate(&self, task: CycleTask) -> Gate {
+        let (wanted, now) = (&self.options.wanted, self.repository.clock.now());
+        gate(task, self.cycle, &self.history, wanted, self.params, now)
+    }
+
+    /// Does a task.
+    fn task(&mut self, task: CycleTask) -> Result<Done, MaintenanceError> {
+        if let Some(done) = self.packs.run(task) {
+            return done;
+        }
+        self.packs.forget();
+        match task {
+            CycleTask::CompactSingleEpoch
+            | CycleTask::AdvanceEpoch
+            | CycleTask::GenerateEpochRangeIndex
+            | CycleTask::CleanupEpochMarkers
+            | CycleTask::DeleteSupersededEpochIndexes => self.index.run(task),
+            CycleTask::FullDropDeletedContent => self.drop_deleted(),
+            CycleTask::IndexCompaction => {
+                let compaction = CompactionV0::quick(self.settle());
+                self.compact_v0(&compaction, "no index blobs are to be merged")
+            }
+            CycleTask::CleanupLogs => self.clean_logs(),
+            _ => Err(MaintenanceError::NotYet {
+                tasks: task.name().to_owned(),
+            }),
+        }
+    }
+
+    /// Writes the run of a task into the schedule. What is not recorded did not succeed: later
+    /// tasks rely on it. A failure that cannot be recorded is the smaller problem of the two.
+    fn record(
+        &mut self,
+        task: CycleTask,
+        start: Timestamp,
+        end: Timestamp,
+        outcome: &Result<Done, MaintenanceError>,
+    ) -> Result<(), MaintenanceError> {
+        match outcome {
+            Ok(done) => {
+                let extra = done.extra.iter().cloned().collect();
+                self.watch
+                    .report(task, RunInfo::succeeded(start, end, extra))?;
+                self.history.add(task, start, end);
+            }
+            Err(error) => {
+                let text = shortened(self.watch.text(error));
+                let failed = RunInfo::failed(start, end, text);
+                if let Err(error) = self.watch.report(task, failed) {
+                    tracing::warn!(%task, %error, "the failure is not recorded");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the deletion watermark to the safe time. Like Kopia, a time before it is nothing to
+    /// do: an earlier run without margins has moved it further.
+    fn drop_deleted(&self) -> Result<Done, MaintenanceError> {
+        let now = self.repository.clock.now();
+        let safety = &self.options.wanted.safety;
+        let Ok(before) = safe_drop_time(&self.history, safety, now) else {
+            let nothing = task_stats::compact_indexes(None);
+            return Ok(Done::new(nothing, "no safe time"));
+        };
+        if !self.repository.format.epochs.enabled {
+            let compaction = CompactionV0::drop_deleted(before, self.settle());
+            return self.compact_v0(&compaction, "there is nothing to drop");
+        }
+        let state = EpochState::load(&self.repository.storage)?;
+        let watermark = state.watermark_seconds.map(Timestamp::from_seconds);
+        if watermark.is_some_and(|watermark| before < watermark) {
+            let what = "the deletion watermark is later already";
+            return Ok(Done::new(task_stats::compact_indexes(None), what));
+        }
+        advance_deletion_watermark(self.repository, &state, before.seconds())?;
+        let what = format!("what was deleted up to {before} is forgotten");
+        Ok(Done::new(task_stats::compact_indexes(Some(before)), what))
+    }
+
+    /// Merges index blobs of a repository without epochs.
+    fn compact_v0(
+        &self,
+        compaction: &CompactionV0,
+        nothing: &str,
+    ) -> Result<Done, MaintenanceError> {
+        let outcome = compaction.run(self.repository, self.workspace, &mut |_| {})?;
+        let extra = outcome.extra();
+        let rows: Vec<String> = outcome
+            .report
+            .tasks
+            .into_iter()
+            .map(|row| row.what)
+            .collect();
+        let what = match rows.is_empty() {
+            true => nothing.to_owned(),
+            false => rows.join("; "),
+        };
+        Ok(Done::new(extra, what))
+    }
+
+    /// Returns how long a replaced index blob without epochs stays.
+    fn settle(&self) -> Duration {
+        settle_time(
+            self.options
+                .wanted
+                .safety
+                .disable_eventual_consistency_safety,
+        )
+    }
+
+    fn clean_logs(&self) -> Result<Done, MaintenanceError> {
+        let retention = self.params.log_retention.or_default();
+        let cleaned = cleanup_logs(self.repository, self.workspace, &retention)?;
+        let what = format!(
+            "{} logs deleted, {} stay",
+            cleaned.deleted, cleaned.retained
+        );
+        Ok(Done::new(task_stats::cleanup_logs(&cleaned), what))
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > ERROR_BYTES_MAX {
+        let end = text.floor_char_boundary(ERROR_BYTES_MAX);
+        text.truncate(end);
+    }
+    text
+}

@@ -1,0 +1,214 @@
+//! The plan of `careen run`: whose maintenance it is, which cycle, which tasks and why, and what
+//! the index tasks will do.
+//!
+//! Makes decisions only; writes nothing. Where the schedule alone says that nothing is due, nothing
+//! else is read. Else the whole index is read once, for the parameters. Memory: a load of the
+//! index. Mirrors `RunExclusive` of Kopia's `repo/maintenance/maintenance_run.go` up to its lock.
+
+use std::fmt;
+
+use crate::kopia::maintenance_params::MaintenanceParams;
+use crate::kopia::schedule::Schedule;
+use crate::memory::MemoryPlan;
+use crate::repository::active_index::load_active;
+use crate::repository::index_load::Strictness;
+use crate::repository::schedule_store::read_schedule;
+use crate::repository::system_contents::maintenance_params;
+use crate::repository::{Repository, Workspace};
+
+use super::MaintenanceError;
+use super::cycle_plan::{Circumstances, CyclePlan, Mode};
+use super::cycle_task::{Cycle, CycleTask};
+use super::index_plan;
+use super::index_tasks::IndexTasks;
+use super::run::RunOptions;
+use super::strategy::Splitting;
+
+/// The plan of a run.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RunPlan {
+    /// Who maintains the repository; none where that was not needed to decide.
+    pub owner: Option<String>,
+    /// Why we must not, if so; a run stops there.
+    pub owner_problem: Option<String>,
+    /// The cycle and its tasks.
+    #[serde(flatten)]
+    pub cycle: CyclePlan,
+    /// Tasks that are due and that this version does not have; a run stops there.
+    pub not_yet: Vec<CycleTask>,
+    /// What the epoch tasks will do.
+    pub index: Option<index_plan::Plan>,
+    /// Memory of every phase.
+    pub memory: MemoryPlan,
+}
+
+/// What a run needs of the plan.
+pub(super) struct Prepared {
+    pub(super) plan: RunPlan,
+    pub(super) params: MaintenanceParams,
+    /// Who we are allowed to act as.
+    pub(super) identity: Result<String, MaintenanceError>,
+}
+
+impl Prepared {
+    /// Reads what decides, and decides.
+    pub(super) fn make(
+        repository: &Repository,
+        workspace: &Workspace,
+        options: &RunOptions,
+    ) -> Result<Self, MaintenanceError> {
+        let (schedule, _) = read_schedule(repository)?;
+        let wanted = &options.wanted;
+        if wanted.mode == Mode::Auto && wanted.tasks.is_empty() {
+            // Nothing is due whatever the parameters say: they can only disable cycles.
+            let params = MaintenanceParams::default();
+            let cycle = decide(repository, options, &params, &schedule);
+            if cycle.cycle.is_none() {
+                return Ok(Self::without_owner(workspace, cycle, params));
+            }
+        }
+        drop(schedule);
+        let (_, loaded) = load_active(repository, workspace, None, Strictness::ForReading)?;
+        let params = maintenance_params(repository, workspace, &loaded)?.unwrap_or_default();
+        drop(loaded);
+        let identity = options.owner.check(&params.owner);
+        // Read again: a large index takes its time.
+        let (schedule, _) = read_schedule(repository)?;
+        let cycle = decide(repository, options, &params, &schedule);
+        let has_epochs = repository.format.epochs.enabled;
+        check_names(&cycle, options, has_epochs)?;
+        let not_yet = cycle.running().filter(|task| !is_there(*task)).collect();
+        let plan = RunPlan {
+            owner: Some(params.owner.clone()),
+            owner_problem: identity.as_ref().err().map(ToString::to_string),
+            cycle,
+            not_yet,
+            index: None,
+            memory: workspace.memory,
+        };
+        Ok(Self {
+            plan,
+            params,
+            identity,
+        })
+    }
+
+    fn without_owner(workspace: &Workspace, cycle: CyclePlan, params: MaintenanceParams) -> Self {
+        let plan = RunPlan {
+            owner: None,
+            owner_problem: None,
+            cycle,
+            not_yet: Vec::new(),
+            index: None,
+            memory: workspace.memory,
+        };
+        Self {
+            plan,
+            params,
+            identity: Ok(String::new()),
+        }
+    }
+}
+
+/// Makes the plan, with what the epoch tasks will do. Writes nothing.
+pub fn plan(
+    repository: &Repository,
+    workspace: &Workspace,
+    splitting: &mut dyn Splitting,
+    options: &RunOptions,
+) -> Result<RunPlan, MaintenanceError> {
+    let mut plan = Prepared::make(repository, workspace, options)?.plan;
+    let tasks = index_tasks_of(&plan.cycle);
+    if repository.format.epochs.enabled && !tasks.is_empty() {
+        let options = index_plan::Options {
+            tasks,
+            unsettled: false,
+            owner: options.owner.clone(),
+        };
+        let mut index = IndexTasks::new(repository, workspace, splitting, options);
+        plan.index = Some(index.plan()?);
+    }
+    Ok(plan)
+}
+
+fn decide(
+    repository: &Repository,
+    options: &RunOptions,
+    params: &MaintenanceParams,
+    schedule: &Schedule,
+) -> CyclePlan {
+    let facts = Circumstances {
+        has_epochs: repository.format.epochs.enabled,
+        params,
+        schedule,
+        now: repository.clock.now(),
+    };
+    CyclePlan::make(&options.wanted, &facts)
+}
+
+/// Refuses names of tasks that the cycle does not have.
+fn check_names(
+    plan: &CyclePlan,
+    options: &RunOptions,
+    has_epochs: bool,
+) -> Result<(), MaintenanceError> {
+    let Some(cycle) = plan.cycle else {
+        return Ok(());
+    };
+    let known = cycle.tasks(has_epochs);
+    let named = options.wanted.tasks.iter().copied();
+    let unknown: Vec<CycleTask> = named.filter(|task| !known.contains(task)).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(MaintenanceError::NotInCycle {
+        tasks: names(&unknown),
+        cycle: match cycle {
+            Cycle::Quick => "quick",
+            Cycle::Full => "full",
+        },
+        known: names(known),
+    })
+}
+
+/// Returns the epoch tasks that run, under the names that the index plan has for them.
+pub(super) fn index_tasks_of(plan: &CyclePlan) -> Vec<index_plan::Task> {
+    let tasks = plan.running();
+    tasks
+        .filter_map(|task| index_plan::Task::parse(task.name()))
+        .collect()
+}
+
+/// Returns whether this version has a task.
+fn is_there(task: CycleTask) -> bool {
+    task != CycleTask::SnapshotGc
+}
+
+/// Writes a list of tasks.
+pub(super) fn names(tasks: &[CycleTask]) -> String {
+    let names: Vec<&str> = tasks.iter().map(|task| task.name()).collect();
+    names.join(", ")
+}
+
+impl fmt::Display for RunPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cycle.fmt(f)?;
+        if let Some(problem) = &self.owner_problem {
+            writeln!(f, "a run would stop: {problem}")?;
+        } else if let Some(owner) = &self.owner {
+            writeln!(f, "owner: {owner}")?;
+        }
+        if !self.not_yet.is_empty() {
+            writeln!(
+                f,
+                "a run would stop: not yet in this version: {}",
+                names(&self.not_yet)
+            )?;
+        }
+        match &self.index {
+            Some(index) => index.fmt(f),
+            None if self.cycle.cycle.is_some() => self.memory.fmt(f),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What a run has done, for people and programs.
+//!
+//! The same facts as in the schedule, with what does not fit there: tasks that did not run, and the
+//! times that are due next. Memory: one row a task.
+
+use std::fmt;
+
+use crate::clock::Timestamp;
+use crate::kopia::schedule::{Extra, UNSET};
+
+use super::MaintenanceError;
+use super::cycle_plan::{CyclePlan, PlannedTask};
+use super::cycle_task::{Cycle, CycleTask};
+use super::index_tasks::Done;
+
+/// One task that ran.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct TaskRun {
+    /// Kopia's name.
+    pub task: CycleTask,
+    /// Whether it succeeded.
+    pub success: bool,
+    /// What it did, or why it failed.
+    pub what: String,
+    /// When it began.
+    pub start: Timestamp,
+    /// When it ended.
+    pub end: Timestamp,
+    /// What it left in the schedule.
+    pub stats: Option<Extra>,
+}
+
+impl TaskRun {
+    pub(super) fn new(
+        task: CycleTask,
+        start: Timestamp,
+        end: Timestamp,
+        outcome: &Result<Done, MaintenanceError>,
+    ) -> Self {
+        let (what, stats) = match outcome {
+            Ok(done) => (done.what.clone(), done.extra.clone()),
+            Err(error) => (error.to_string(), None),
+        };
+        Self {
+            task,
+            success: outcome.is_ok(),
+            what,
+            start,
+            end,
+            stats,
+        }
+    }
+}
+
+/// A run that ended well.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct RunReport {
+    /// The cycle; none when nothing was due.
+    pub cycle: Option<Cycle>,
+    /// Why nothing was due.
+    pub because: Option<String>,
+    /// The owner that we acted as.
+    pub owner: Option<String>,
+    /// Tasks that ran, in their order.
+    pub tasks: Vec<TaskRun>,
+    /// Tasks that did not, with the reasons.
+    pub skipped: Vec<PlannedTask>,
+    /// When a full cycle is due.
+    pub next_full: Option<Timestamp>,
+    /// When a quick cycle is due.
+    pub next_quick: Option<Timestamp>,
+    /// Most scratch that was used, in bytes.
+    pub scratch_peak_bytes: u64,
+}
+
+impl RunReport {
+    pub(super) fn nothing(plan: CyclePlan) -> Self {
+        Self {
+            cycle: None,
+            because: Some(plan.because),
+            owner: None,
+            tasks: Vec::new(),
+            skipped: Vec::new(),
+            next_full: plan.next_full,
+            next_quick: plan.next_quick,
+            scratch_peak_bytes: 0,
+        }
+    }
+
+    pub(super) fn of(cycle: Cycle, owner: String) -> Self {
+        Self {
+            cycle: Some(cycle),
+            because: None,
+            owner: Some(owner),
+            tasks: Vec::new(),
+            skipped: Vec::new(),
+            next_full: None,
+            next_quick: None,
+            scratch_peak_bytes: 0,
+        }
+    }
+
+    /// Adds what is known at the end.
+    pub(super) fn ended(&mut self, next: (Timestamp, Timestamp), scratch_peak_bytes: u64) {
+        let known = |time: Timestamp| Some(time).filter(|time| *time != UNSET);
+        (self.next_full, self.next_quick) = (known(next.0), known(next.1));
+        self.scratch_peak_bytes = scratch_peak_bytes;
+    }
+}
+
+impl fmt::Display for TaskRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.end.since(self.start).as_secs_f64();
+        let mark = if self.success { "" } else { "FAILED: " };
+        write!(
+            f,
+            "  {:<32} {mark}{} ({seconds:.1} s)",
+            self.task, self.what
+        )
+    }
+}
+
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(cycle) = self.cycle else {
+            return f.write_str(self.because.as_deref().unwrap_or_default());
+        };
+        let count = self.tasks.len();
+        let plural = if count == 1 { "" } else { "s" };
+        write!(f, "{cycle} maintenance is done: {count} task{plural}")?;
+        for (name, next) in [("quick", self.next_quick), ("full", self.next_full)] {
+            if let Some(next) = next {
+                write!(f, "; {name} again at {next}")?;
+            }
+        }
+        Ok(())
+    }
+}

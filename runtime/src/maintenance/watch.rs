@@ -1,0 +1,377 @@
+//! Watches over a run: keeps its lease, records its tasks in the schedule, and ends it when it is
+//! told to, when another maintainer has written, or when the repository is being upgraded.
+//!
+//! It is asked before every storage operation ([`Guard`]): each is a moment at which nothing is
+//! lost by ending. Most of the time that is two loads and a look at the clock; every
+//! [`RENEW_AFTER`] it reads the format blob again and renews the lease, and a schedule that is not
+//! as we left it ends the run. The schedule is read, changed and written each time: nothing of it
+//! is held in between. Memory: the schedule blob, parsed, for a moment. Mirrors `updateSchedule`
+//! and `ReportRun` of Kopia's `repo/maintenance`.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::blob::{BlobError, Guard};
+use crate::clock::Timestamp;
+use crate::kopia::maintenance_params::MaintenanceParams;
+use crate::kopia::schedule::{RunInfo, Schedule};
+use crate::repository::format_watch::FormatWatch;
+use crate::repository::schedule_store::{
+    ScheduleMark, read_mark, read_schedule, schedule_time, write_schedule,
+};
+use crate::repository::{Repository, RepositoryError};
+
+use super::MaintenanceError;
+use super::cycle_task::{Cycle, CycleTask};
+use super::interlocks::History;
+use super::lease::{LEASE, Lease, RENEW_AFTER};
+
+/// How long a rewrite may take to write the index of what it has copied: the signal's sender
+/// usually waits half a minute.
+const FINISH_TIME: Duration = Duration::from_secs(10);
+
+/// Tells a run from outside that it should end soon.
+pub type StopFlag = Arc<AtomicBool>;
+
+/// Watches over one run.
+pub struct Watch {
+    /// Without a guard: what watches is not watched.
+    repository: Repository,
+    stop: StopFlag,
+    /// Whether the run must not touch the storage any more.
+    halted: AtomicBool,
+    /// When to look again, in nanoseconds since 1970.
+    next_look: AtomicI64,
+    state: Mutex<State>,
+}
+
+/// From where a run starts.
+#[derive(Clone, Debug)]
+pub struct Anchor {
+    /// The storage's time of the schedule blob: ages of blobs are measured from here.
+    pub start: Timestamp,
+    /// What the schedule records.
+    pub history: History,
+}
+
+struct State {
+    /// The schedule as we left it.
+    mark: ScheduleMark,
+    /// Times of full and quick cycles before the run.
+    before: (Timestamp, Timestamp),
+    run: String,
+    /// The rewrite that is at work.
+    task: Option<CycleTask>,
+    /// Until when a rewrite may write its index, once the run was told to end.
+    stop_until: Option<Timestamp>,
+    format: FormatWatch,
+    /// Why the run must end.
+    verdict: Option<Verdict>,
+}
+
+/// Why a run must end.
+#[derive(Clone, Debug)]
+enum Verdict {
+    /// It was told to.
+    Stopped,
+    /// Somebody else has written the schedule.
+    TakenOver,
+    /// Somebody upgrades the repository: no operation is allowed any more.
+    UpgradeLock { owner: String, since: Timestamp },
+    /// The repository must be opened afresh.
+    FormatChanged,
+}
+
+impl Verdict {
+    fn error(&self) -> MaintenanceError {
+        match self {
+            Self::Stopped => MaintenanceError::Stopped,
+            Self::TakenOver => MaintenanceError::TakenOver,
+            Self::UpgradeLock { owner, since } => RepositoryError::UpgradeLock {
+                owner: owner.clone(),
+                since: *since,
+            }
+            .into(),
+            Self::FormatChanged => RepositoryError::FormatChanged.into(),
+        }
+    }
+}
+
+impl Watch {
+    /// Takes the lease. Returns the watch, and from where the run starts.
+    ///
+    /// # Errors
+    /// Another run's lease; clocks that are too far apart (the lease is taken back).
+    pub fn begin(
+        repository: &Repository,
+        stop: StopFlag,
+    ) -> Result<(Arc<Self>, Anchor), MaintenanceError> {
+        let format = FormatWatch::start(repository)?;
+        format.look(repository)?;
+        let (mut schedule, _) = read_schedule(repository)?;
+        let now = repository.clock.now();
+        bury_crashed_run(&mut schedule, now)?;
+        let history = History::of(&schedule);
+        let before = (schedule.next_full, schedule.next_quick);
+        let run = hex::encode(repository.random::<8>());
+        let lease = Lease {
+            until: now.plus(LEASE),
+            run: run.clone(),
+            task: None,
+        };
+        lease.put(&mut schedule, before);
+        let watch = Arc::new(Self {
+            repository: repository.clone(),
+            stop,
+            halted: AtomicBool::new(false),
+            next_look: AtomicI64::new(now.plus(RENEW_AFTER).nanos()),
+            state: Mutex::new(State {
+                mark: write_schedule(repository, &schedule)?,
+                before,
+                run,
+                task: None,
+                stop_until: None,
+                format,
+                verdict: None,
+            }),
+        });
+        match schedule_time(repository) {
+            Ok(start) => Ok((watch, Anchor { start, history })),
+            Err(error) => {
+                watch.release();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Returns the repository with every storage operation under watch.
+    pub fn watched(self: &Arc<Self>) -> Repository {
+        let guard: Arc<dyn Guard> = Arc::clone(self) as _;
+        Repository {
+            storage: self.repository.storage.guarded(guard),
+            ..self.repository.clone()
+        }
+    }
+
+    /// Checks that nobody else has written the schedule; before anything is deleted.
+    pub fn still_ours(&self) -> Result<(), MaintenanceError> {
+        let mut state = self.state();
+        self.check_mark(&mut state, read_mark(&self.repository)?)
+    }
+
+    /// Ends the run where it was told to.
+    pub fn check_stop(&self) -> Result<(), MaintenanceError> {
+        if self.stop.load(Ordering::SeqCst) {
+            let mut state = self.state();
+            return Err(self.halt(&mut state, Verdict::Stopped));
+        }
+        Ok(())
+    }
+
+    /// Returns why the run really ended: a task that was halted knows only that it was.
+    pub fn reason(&self, error: MaintenanceError) -> MaintenanceError {
+        match &self.state().verdict {
+            Some(verdict) => verdict.error(),
+            None => error,
+        }
+    }
+
+    /// Says that a task begins: that it is still ours to do, and for a rewrite, so that a crash in
+    /// it is known: packs that it left over are not deleted at once.
+    pub fn enter(&self, task: CycleTask) -> Result<(), MaintenanceError> {
+        self.check_stop()?;
+        if task.rewrites() {
+            let mut state = self.state();
+            state.task = Some(task);
+            return self.rewrite(&mut state, |schedule, lease, before| {
+                lease.put(schedule, before);
+            });
+        }
+        match task.deletes() {
+            true => self.still_ours(),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns why a task failed, for the schedule.
+    pub fn text(&self, error: &MaintenanceError) -> String {
+        match &self.state().verdict {
+            Some(verdict) => verdict.error().to_string(),
+            None => error.to_string(),
+        }
+    }
+
+    /// Records a run of a task, and renews the lease with it.
+    pub fn report(&self, task: CycleTask, info: RunInfo) -> Result<(), MaintenanceError> {
+        let mut state = self.state();
+        state.task = None;
+        self.rewrite(&mut state, |schedule, lease, before| {
+            schedule.report_run(task.name(), info);
+            lease.put(schedule, before);
+        })
+    }
+
+    /// Writes the real next times after a success: an interval after `start`. Without a cycle (only
+    /// some of its tasks ran) they are what they were.
+    pub fn finish(
+        &self,
+        cycle: Option<Cycle>,
+        start: Timestamp,
+        params: &MaintenanceParams,
+    ) -> Result<(Timestamp, Timestamp), MaintenanceError> {
+        let mut state = self.state();
+        let mut next = state.before;
+        if cycle == Some(Cycle::Full) {
+            next.0 = start.plus(params.full.interval());
+        }
+        if cycle.is_some() {
+            next.1 = start.plus(params.quick.interval());
+        }
+        self.rewrite(&mut state, |schedule, _, _| Lease::remove(schedule, next))?;
+        Ok(next)
+    }
+
+    /// Gives the lease back after an end without success: the cycle is due as before. A schedule
+    /// that is not ours any more stays as it is, and so does the lease where nothing may be
+    /// written.
+    pub fn release(&self) {
+        let mut state = self.state();
+        if !matches!(state.verdict, None | Some(Verdict::Stopped)) {
+            return;
+        }
+        let before = state.before;
+        let given_back = self.rewrite(&mut state, |schedule, _, _| {
+            Lease::remove(schedule, before);
+        });
+        if let Err(error) = given_back {
+            tracing::warn!(%error, "the lease is not given back: it ends by itself");
+        }
+    }
+
+    /// Reads the schedule, checks that it is ours, changes and writes it.
+    fn rewrite(
+        &self,
+        state: &mut State,
+        change: impl FnOnce(&mut Schedule, &Lease, (Timestamp, Timestamp)),
+    ) -> Result<(), MaintenanceError> {
+        let (mut schedule, mark) = match read_schedule(&self.repository) {
+            Err(RepositoryError::Format(_)) => return Err(self.halt(state, Verdict::TakenOver)),
+            read => read?,
+        };
+        self.check_mark(state, mark)?;
+        let now = self.repository.clock.now();
+        let lease = Lease {
+            until: now.plus(LEASE),
+            run: state.run.clone(),
+            task: state.task.map(|task| task.name().to_owned()),
+        };
+        change(&mut schedule, &lease, state.before);
+        state.mark = write_schedule(&self.repository, &schedule)?;
+        self.next_look
+            .store(now.plus(RENEW_AFTER).nanos(), Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn check_mark(&self, state: &mut State, mark: ScheduleMark) -> Result<(), MaintenanceError> {
+        if mark == state.mark {
+            return Ok(());
+        }
+        Err(self.halt(state, Verdict::TakenOver))
+    }
+
+    /// Remembers why, and refuses every further operation.
+    fn halt(&self, state: &mut State, verdict: Verdict) -> MaintenanceError {
+        self.halted.store(true, Ordering::SeqCst);
+        state.verdict.get_or_insert(verdict).error()
+    }
+
+    /// Looks at the format blob and renews the lease.
+    fn look_again(&self, state: &mut State) -> Result<(), MaintenanceError> {
+        match state.format.look(&self.repository) {
+            Err(RepositoryError::UpgradeLock { owner, since }) => {
+                return Err(self.halt(state, Verdict::UpgradeLock { owner, since }));
+            }
+            Err(RepositoryError::FormatChanged) => {
+                return Err(self.halt(state, Verdict::FormatChanged));
+            }
+            looked => looked?,
+        }
+        self.rewrite(state, |schedule, lease, before| lease.put(schedule, before))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells whether the run was told to end and has to, now. A rewrite looks at the flag itself
+    /// and writes the index of what it has copied, for which it gets some time.
+    fn must_stop(&self) -> bool {
+        if !self.stop.load(Ordering::SeqCst) {
+            return false;
+        }
+        let now = self.repository.clock.now();
+        let mut state = self.state();
+        let until = *state.stop_until.get_or_insert(now.plus(FINISH_TIME));
+        if state.task.is_some() && now < until {
+            return false;
+        }
+        self.halt(&mut state, Verdict::Stopped);
+        true
+    }
+
+    fn is_time(&self) -> bool {
+        self.repository.clock.now().nanos() >= self.next_look.load(Ordering::SeqCst)
+    }
+}
+
+impl Guard for Watch {
+    fn allow(&self) -> Result<(), BlobError> {
+        if self.halted.load(Ordering::SeqCst) || self.must_stop() {
+            return Err(BlobError::Halted);
+        }
+        if !self.is_time() {
+            return Ok(());
+        }
+        let mut state = self.state();
+        if state.verdict.is_some() || !self.is_time() {
+            // Another thread has looked meanwhile.
+            return match state.verdict {
+                Some(_) => Err(BlobError::Halted),
+                None => Ok(()),
+            };
+        }
+        match self.look_again(&mut state) {
+            Err(MaintenanceError::Repository(RepositoryError::Blob(error))) => Err(error),
+            Err(_) => Err(BlobError::Halted),
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+/// Refuses while another run of ours is at work; records a rewrite that crashed.
+fn bury_crashed_run(schedule: &mut Schedule, now: Timestamp) -> Result<(), MaintenanceError> {
+    let Some(lease) = Lease::of(schedule) else {
+        return Ok(());
+    };
+    if now < lease.until {
+        return Err(MaintenanceError::Leased {
+            run: lease.run,
+            until: lease.until,
+        });
+    }
+    tracing::warn!(run = lease.run, until = %lease.until, "an earlier run has crashed");
+    if let Some(task) = lease.task.as_deref().and_then(CycleTask::parse) {
+        let error = format!("run {} crashed", lease.run);
+        let end = lease.until;
+        schedule.report_run(task.name(), RunInfo::failed(end.minus(LEASE), end, error));
+    }
+    Ok(())
+}

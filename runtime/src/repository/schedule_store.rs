@@ -1,0 +1,121 @@
+//! The schedule blob `kopia.maintenance`: read, written, and recognised again.
+//!
+//! Nothing protects it from two writers: the last one wins, and the other's runs are forgotten. So
+//! whoever reads it gets a mark of what was there, and whoever writes it gets one of what is there
+//! now; as long as the mark is the same, nobody else has written. The mark is the blob's nonce and
+//! tag. Memory: the blob, at most [`SCHEDULE_BYTES_MAX`], and as much again decoded. Mirrors
+//! Kopia's `repo/maintenance/maintenance_schedule.go`.
+
+use crate::blob::PutOptions;
+use crate::clock::Timestamp;
+use crate::kopia::FormatError;
+use crate::kopia::blob_id::{BlobId, MAINTENANCE};
+use crate::kopia::encryption::{NONCE_BYTES, TAG_BYTES, aes_gcm_open, aes_gcm_seal};
+use crate::kopia::schedule::{SCHEDULE_BYTES_MAX, Schedule};
+
+use super::storage_time::SKEW_MAX;
+use super::{Repository, RepositoryError};
+
+/// What the schedule is sealed with besides its key.
+const AAD: &[u8] = b"maintenance";
+
+/// Largest blob, in bytes.
+const BLOB_BYTES_MAX: usize = SCHEDULE_BYTES_MAX + NONCE_BYTES + TAG_BYTES;
+
+/// Tells one version of the schedule blob from every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScheduleMark(Option<[u8; NONCE_BYTES + TAG_BYTES]>);
+
+impl ScheduleMark {
+    /// The mark of a repository without the blob.
+    pub const ABSENT: Self = Self(None);
+
+    fn of(sealed: &[u8]) -> Self {
+        let (nonce, tag) = (sealed.first_chunk(), sealed.last_chunk::<TAG_BYTES>());
+        let mark = nonce.zip(tag).map(|(nonce, tag): (&[u8; NONCE_BYTES], _)| {
+            let mut mark = [0; NONCE_BYTES + TAG_BYTES];
+            mark[..NONCE_BYTES].copy_from_slice(nonce);
+            mark[NONCE_BYTES..].copy_from_slice(tag);
+            mark
+        });
+        Self(mark)
+    }
+}
+
+/// Reads the schedule; without the blob nothing ever ran.
+///
+/// # Errors
+/// A blob that our key does not open, or other JSON: who cannot read the history must not maintain.
+pub fn read_schedule(repository: &Repository) -> Result<(Schedule, ScheduleMark), RepositoryError> {
+    let Some(mut bytes) = read_blob(repository)? else {
+        return Ok((Schedule::default(), ScheduleMark::ABSENT));
+    };
+    let mark = ScheduleMark::of(&bytes);
+    aes_gcm_open(&repository.format.schedule_key(), AAD, &mut bytes).map_err(|_| {
+        FormatError::Tag {
+            what: MAINTENANCE.to_owned(),
+        }
+    })?;
+    Ok((Schedule::parse(&bytes)?, mark))
+}
+
+/// Reads the mark alone.
+pub fn read_mark(repository: &Repository) -> Result<ScheduleMark, RepositoryError> {
+    let bytes = read_blob(repository)?;
+    Ok(bytes.map_or(ScheduleMark::ABSENT, |bytes| ScheduleMark::of(&bytes)))
+}
+
+/// Writes the schedule and returns its new mark. Kopia locks this blob never, so it has no
+/// retention.
+pub fn write_schedule(
+    repository: &Repository,
+    schedule: &Schedule,
+) -> Result<ScheduleMark, RepositoryError> {
+    let json = schedule.to_json();
+    if json.len() > SCHEDULE_BYTES_MAX {
+        let reason = format!("{} bytes are more than {SCHEDULE_BYTES_MAX}", json.len());
+        return Err(FormatError::malformed(MAINTENANCE, reason).into());
+    }
+    let mut sealed = Vec::with_capacity(json.len() + NONCE_BYTES + TAG_BYTES);
+    let key = repository.format.schedule_key();
+    aes_gcm_seal(&key, AAD, repository.random(), &json, &mut sealed);
+    write_blob(repository, &sealed)?;
+    Ok(ScheduleMark::of(&sealed))
+}
+
+/// Returns the storage's time of the blob: the anchor of a maintenance run.
+///
+/// # Errors
+/// [`RepositoryError::ClockSkew`] where it is more than [`SKEW_MAX`] from our own time.
+pub fn schedule_time(repository: &Repository) -> Result<Timestamp, RepositoryError> {
+    let storage = repository
+        .storage
+        .metadata(&BlobId::new(MAINTENANCE))?
+        .timestamp;
+    let local = repository.clock.now();
+    if storage.since(local) > SKEW_MAX || local.since(storage) > SKEW_MAX {
+        return Err(RepositoryError::ClockSkew { storage, local });
+    }
+    Ok(storage)
+}
+
+/// Reads the blob as it is stored.
+pub(super) fn read_blob(repository: &Repository) -> Result<Option<Vec<u8>>, RepositoryError> {
+    match repository
+        .storage
+        .get_all(&BlobId::new(MAINTENANCE), BLOB_BYTES_MAX)
+    {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes the blob as it is to be stored.
+pub(super) fn write_blob(repository: &Repository, sealed: &[u8]) -> Result<(), RepositoryError> {
+    let options = PutOptions::default();
+    repository
+        .storage
+        .put_bytes(&BlobId::new(MAINTENANCE), sealed, &options)?;
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! Sealed bytes that are too large for memory, in pieces: a whole blob, or a content inside a pack.
+//!
+//! They come from the store as they are, or with ECC decoded block by block, and are opened into
+//! scratch. Nothing of that may be used before the last byte was authenticated, so the file is
+//! handed out only then.
+//!
+//! Memory: one piece, half of the plan's blob buffer; with ECC one block more. Scratch: the size of
+//! the plaintext.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::kopia::FormatError;
+use crate::kopia::blob_id::BlobId;
+use crate::kopia::content_id::ContentId;
+use crate::kopia::ecc::BlockDecoder;
+use crate::kopia::encryption::{NONCE_BYTES, OVERHEAD_BYTES, Opener, TAG_BYTES};
+use crate::kopia::sealed_blob::{iv_of_name, renamed};
+use crate::spill::ScratchFile;
+
+use super::pack_reader::missing;
+use super::{Repository, RepositoryError, Workspace};
+
+/// Opens the blob into a file of scratch and verifies its tag. Returns also its bytes as stored.
+pub(super) fn open_into_scratch(
+    repository: &Repository,
+    workspace: &Workspace,
+    blob: &BlobId,
+) -> Result<(Arc<ScratchFile>, u64), RepositoryError> {
+    let stored_bytes = repository.storage.metadata(blob)?.length;
+    let item = SealedItem {
+        name: blob.as_str(),
+        blob,
+        range: 0..stored_bytes,
+    };
+    let iv = iv_of_name(blob.as_str())?;
+    let plain = open_item(repository, workspace, &item, &iv)?;
+    Ok((plain, stored_bytes))
+}
+
+/// Opens a content of any size into a file of scratch, still compressed, and verifies its tag.
+///
+/// # Errors
+/// A pack that is gone or too short, a tag that does not fit; both name content and pack.
+pub fn open_content_into_scratch(
+    repository: &Repository,
+    workspace: &Workspace,
+    content: &ContentId,
+    pack: &BlobId,
+    range: Range<u64>,
+) -> Result<Arc<ScratchFile>, RepositoryError> {
+    let name = content_name(content, pack);
+    let item = SealedItem {
+        name: &name,
+        blob: pack,
+        range,
+    };
+    let opened = open_item(repository, workspace, &item, content.iv());
+    opened.map_err(|error| named(error, content, pack))
+}
+
+/// Copies the sealed bytes of a content of any size, ECC decoded, into a file of scratch and
+/// verifies its tag. Returns also whether ECC found damage.
+///
+/// # Errors
+/// As [`open_content_into_scratch`].
+pub(super) fn copy_sealed_into_scratch(
+    repository: &Repository,
+    workspace: &Workspace,
+    content: &ContentId,
+    pack: &BlobId,
+    range: Range<u64>,
+) -> Result<(Arc<ScratchFile>, bool), RepositoryError> {
+    let name = content_name(content, pack);
+    let item = SealedItem {
+        name: &name,
+        blob: pack,
+        range,
+    };
+    let copy = Arc::new(workspace.scratch.create_file("large-content")?);
+    let iv = content.iv();
+    let copied = each_piece(
+        repository,
+        workspace,
+        &item,
+        iv,
+        Form::Sealed,
+        &mut |piece| {
+            copy.append(piece)?;
+            Ok(())
+        },
+    );
+    let damaged = copied.map_err(|error| named(error, content, pack))?;
+    Ok((copy, damaged))
+}
+
+/// Names a content for messages.
+pub(super) fn content_name(content: &ContentId, pack: &BlobId) -> String {
+    format!("content {content} in pack {pack}")
+}
+
+fn named(error: RepositoryError, content: &ContentId, pack: &BlobId) -> RepositoryError {
+    match error {
+        RepositoryError::Blob(error) if error.is_not_found() => missing(pack, content.key(), None),
+        other => other,
+    }
+}
+
+/// Opens an item into a file of scratch and verifies its tag.
+pub(super) fn open_item(
+    repository: &Repository,
+    workspace: &Workspace,
+    item: &SealedItem<'_>,
+    iv: &[u8],
+) -> Result<Arc<ScratchFile>, RepositoryError> {
+    let plain = Arc::new(workspace.scratch.create_file("large-item")?);
+    each_piece(repository, workspace, item, iv, Form::Open, &mut |piece| {
+        plain.append(piece)?;
+        Ok(())
+    })?;
+    Ok(plain)
+}
+
+/// What is sealed, and where it lies.
+pub(super) struct SealedItem<'a> {
+    /// For messages.
+    pub(super) name: &'a str,
+    /// The blob.
+    pub(super) blob: &'a BlobId,
+    /// Its place in the blob, in bytes.
+    pub(super) range: Range<u64>,
+}
+
+/// What is wanted of an item.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Its plaintext.
+    Open,
+    /// Its sealed bytes.
+    Sealed,
+}
+
+/// Calls `take` with what is wanted, piece after piece; it counts only when this returns without an
+/// error, since only then the tag has been verified. Returns whether ECC found damage.
+fn each_piece(
+    repository: &Repository,
+    workspace: &Workspace,
+    item: &SealedItem<'_>,
+    iv: &[u8],
+    form: Form,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
+) -> Result<bool, RepositoryError> {
+    let mut pieces = SealedPieces::new(repository, item)?;
+    let sealed_bytes = pieces.sealed_bytes;
+    if sealed_bytes < OVERHEAD_BYTES as u64 {
+        return Err(FormatError::malformed(item.name, "too short to be decrypted").into());
+    }
+    let text_bytes = sealed_bytes - OVERHEAD_BYTES as u64;
+    let mut piece = Vec::new();
+    let nonce: [u8; NONCE_BYTES] = pieces.take_array(&mut piece)?;
+    if form == Form::Sealed {
+        take(&nonce)?;
+    }
+    let mut opener: Opener = repository.crypto.encryption.opener(iv, &nonce);
+    let (mut taken, piece_bytes) = (0, workspace.memory.blob_bytes as u64 / 2);
+    while taken < text_bytes {
+        pieces.take((text_bytes - taken).min(piece_bytes) as usize, &mut piece)?;
+        match form {
+            Form::Open => opener.decrypt(&mut piece),
+            Form::Sealed => opener.authenticate(&piece),
+        }
+        take(&piece)?;
+        taken += piece.len() as u64;
+    }
+    let tag: [u8; TAG_BYTES] = pieces.take_array(&mut piece)?;
+    if form == Form::Sealed {
+        take(&tag)?;
+    }
+    opener.finish(&tag).map_err(|_| FormatError::Tag {
+        what: item.name.to_owned(),
+    })?;
+    Ok(pieces.damaged)
+}
+
+/// The sealed bytes of an item in order: from the store as they are, or with ECC decoded block by
+/// block.
+struct SealedPieces<'a> {
+    repository: &'a Repository,
+    item: &'a SealedItem<'a>,
+    decoder: Option<BlockDecoder>,
+    sealed_bytes: u64,
+    at: u64,
+    block: u64,
+    left_over: Vec<u8>,
+    /// Whether any block so far had a damaged shard.
+    damaged: bool,
+}
+
+impl<'a> SealedPieces<'a> {
+    fn new(repository: &'a Repository, item: &'a SealedItem<'a>) -> Result<Self, RepositoryError> {
+        let stored_bytes = item.range.end - item.range.start;
+        let decoder = match &repository.crypto.ecc {
+            None => None,
+            Some(ecc) => {
+                let decoder = ecc.decoder(stored_bytes);
+                Some(decoder.map_err(|error| renamed(error, item.name))?)
+            }
+        };
+        let mut pieces = Self {
+            repository,
+            item,
+            decoder,
+            sealed_bytes: stored_bytes,
+            at: 0,
+            block: 0,
+            left_over: Vec::new(),
+            damaged: false,
+        };
+        if pieces.decoder.is_some() {
+            pieces.decode_block()?;
+            let left = pieces
+                .decoder
+                .as_ref()
+                .map_or(0, |decoder| decoder.plain_bytes_left());
+            pieces.sealed_bytes = pieces.left_over.len() as u64 + left;
+        }
+        Ok(pieces)
+    }
+
+    /// Returns the next `N` bytes; `piece` is working memory.
+    fn take_array<const N: usize>(
+        &mut self,
+        piece: &mut Vec<u8>,
+    ) -> Result<[u8; N], RepositoryError> {
+        self.take(N, piece)?;
+        let array = piece.as_slice().try_into();
+        array.map_err(|_| FormatError::malformed(self.item.name, "cut short").into())
+    }
+
+    /// Replaces `out` by the next `bytes` bytes.
+    fn take(&mut self, bytes: usize, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
+        if self.decoder.is_none() {
+            out.resize(bytes, 0);
+            self.read(self.at, out)?;
+            self.at += bytes as u64;
+            return Ok(());
+        }
+        while self.left_over.len() < bytes {
+            self.decode_block()?;
+        }
+        out.clear();
+        out.extend(self.left_over.drain(..bytes));
+        Ok(())
+    }
+
+    /// Decodes the next block behind what is left over.
+    fn decode_block(&mut self) -> Result<(), RepositoryError> {
+        let mut decoder = self.decoder.take().ok_or(RepositoryError::Interrupted)?;
+        if self.block == decoder.blocks() {
+            return Err(FormatError::malformed(self.item.name, "cut short").into());
+        }
+        let ranges = decoder.ranges(self.block);
+        let mut parity = vec![0; (ranges.parity.end - ranges.parity.start) as usize];
+        let mut data = vec![0; (ranges.data.end - ranges.data.start) as usize];
+        self.read(ranges.parity.start, &mut parity)?;
+        self.read(ranges.data.start, &mut data)?;
+        self.damaged |= decoder
+            .decode_block(self.block, &parity, &data, &mut self.left_over)
+            .map_err(|error| renamed(error, self.item.name))?;
+        self.block += 1;
+        self.decoder = Some(decoder);
+        Ok(())
+    }
+
+    /// Fills `into` from `offset` of the item.
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), RepositoryError> {
+        let offset = self.item.range.start + offset;
+        let got = self.repository.storage.get(self.item.blob, offset, into)?;
+        if got == into.len() {
+            return Ok(());
+        }
+        Err(FormatError::malformed(self.item.name, "shorter than its listing says").into())
+    }
+}

@@ -1,0 +1,199 @@
+//! Sessions: a writer at work leaves a marker from before its first pack until its index is written.
+//!
+//! The packs of a session are in no index yet, so nobody may delete them while the session may be
+//! alive. Markers are not refreshed: a session counts as alive for 96 hours after its checkpoint,
+//! by Kopia's rule. A marker that cannot be read stops whoever wants to delete packs.
+//!
+//! Memory: a name of 24 bytes and a time for each session, at most [`SESSIONS_MAX`]: some 5 MB.
+//! Mirrors Kopia's `repo/content/sessions.go`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::clock::Timestamp;
+use crate::kopia::FormatError;
+use crate::kopia::blob_id::{BlobId, SESSION_PREFIX, session_id, session_of};
+
+use super::sealing::put_options;
+use super::{Repository, RepositoryError};
+
+/// Most sessions with a marker; each is a writer that is at work or has crashed.
+pub const SESSIONS_MAX: usize = 50_000;
+
+/// Largest marker, in bytes as stored; Kopia's have some 250.
+const MARKER_BYTES_MAX: usize = 64 * 1024;
+
+/// Go's zero time.
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// What a marker says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionInfo {
+    /// The session's ID.
+    #[serde(default)]
+    pub id: String,
+    /// When it began, by the writer's clock.
+    #[serde(deserialize_with = "time")]
+    pub start_time: Timestamp,
+    /// When it was last known to be alive, by the writer's clock.
+    #[serde(deserialize_with = "time")]
+    pub checkpoint_time: Timestamp,
+    /// Who writes.
+    #[serde(default)]
+    pub username: String,
+    /// On which host.
+    #[serde(default)]
+    pub hostname: String,
+}
+
+/// A session of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its ID, part of the names of all its blobs.
+    pub id: String,
+    /// When it began.
+    pub started: Timestamp,
+    marker: BlobId,
+}
+
+impl Session {
+    /// Starts a session of `owner` (`user@host`): puts its marker.
+    pub fn start(repository: &Repository, owner: &str) -> Result<Self, RepositoryError> {
+        let now = repository.clock.now();
+        let id = session_id(repository.random(), now);
+        let (username, hostname) = owner.split_once('@').unwrap_or((owner, ""));
+        let info = SessionInfo {
+            id: id.clone(),
+            start_time: now,
+            checkpoint_time: now,
+            username: username.to_owned(),
+            hostname: hostname.to_owned(),
+        };
+        let json = serde_json::to_vec(&info).expect("text and times are JSON");
+        let (nonce, mut sealed) = (repository.random(), Vec::new());
+        let crypto = &repository.crypto;
+        let name = crypto.seal(SESSION_PREFIX, Some(&id), &json, nonce, &mut sealed);
+        let marker = BlobId::new(name);
+        let options = put_options(repository, &marker);
+        repository.storage.put_bytes(&marker, &sealed, &options)?;
+        Ok(Self {
+            id,
+            started: now,
+            marker,
+        })
+    }
+
+    /// Ends the session: its index is written, so its marker goes.
+    pub fn commit(self, repository: &Repository) -> Result<(), RepositoryError> {
+        Ok(repository.storage.delete(&self.marker)?)
+    }
+}
+
+/// The sessions that have a marker.
+#[derive(Clone, Debug, Default)]
+pub struct Sessions {
+    /// By ID: the newest checkpoint.
+    checkpoints: BTreeMap<Box<str>, Timestamp>,
+}
+
+impl Sessions {
+    /// Lists and reads all markers. One that is gone when it is read was just committed.
+    ///
+    /// # Errors
+    /// A marker that is unreadable, or whose name has no session: Kopia stops there as well.
+    pub fn load(repository: &Repository) -> Result<Self, RepositoryError> {
+        let mut sessions = Self::default();
+        let storage = &repository.storage;
+        storage.for_each(SESSION_PREFIX, |blob| {
+            sessions.take_in(repository, &blob.id)
+        })?;
+        Ok(sessions)
+    }
+
+    fn take_in(&mut self, repository: &Repository, blob: &BlobId) -> Result<(), RepositoryError> {
+        let Some(id) = session_of(blob.as_str()) else {
+            let reason = "a session marker without a session in its name";
+            return Err(FormatError::malformed(blob.as_str(), reason).into());
+        };
+        match read_marker(repository, blob)? {
+            Some(info) => self.note(id, info.checkpoint_time),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&mut self, id: &str, checkpoint: Timestamp) -> Result<(), RepositoryError> {
+        if let Some(known) = self.checkpoints.get_mut(id) {
+            *known = checkpoint.max(*known);
+            return Ok(());
+        }
+        if self.checkpoints.len() == SESSIONS_MAX {
+            return Err(RepositoryError::TooMany {
+                what: "sessions",
+                maximum: SESSIONS_MAX,
+            });
+        }
+        self.checkpoints.insert(id.into(), checkpoint);
+        Ok(())
+    }
+
+    /// Returns what is known of the session that a pack or marker belongs to.
+    pub fn state(&self, blob: &str, at: Timestamp, expiration_age: Duration) -> SessionState {
+        let checkpoint = session_of(blob).and_then(|id| self.checkpoints.get(id));
+        match checkpoint {
+            None => SessionState::NoMarker,
+            // A checkpoint in the future is younger than any age.
+            Some(checkpoint) if at.since(*checkpoint) < expiration_age => SessionState::Active,
+            Some(_) => SessionState::Expired,
+        }
+    }
+
+    /// Returns the number of sessions.
+    pub fn len(&self) -> usize {
+        self.checkpoints.len()
+    }
+
+    /// Tells whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.checkpoints.is_empty()
+    }
+}
+
+/// What a marker says of the session of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// It has no marker: committed, or the blob is older than sessions.
+    NoMarker,
+    /// It may be alive.
+    Active,
+    /// It has died before it wrote its index.
+    Expired,
+}
+
+/// Reads a marker; `None` when it is gone.
+fn read_marker(
+    repository: &Repository,
+    blob: &BlobId,
+) -> Result<Option<SessionInfo>, RepositoryError> {
+    let mut sealed = match repository.storage.get_all(blob, MARKER_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let name = blob.as_str();
+    let range = repository.crypto.open(name, &mut sealed, &mut Vec::new())?;
+    let json = sealed.get(range).unwrap_or_default();
+    let info = serde_json::from_slice(json);
+    let info = info.map_err(|error| FormatError::malformed(name, error.to_string()))?;
+    Ok(Some(info))
+}
+
+fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+    let text = String::deserialize(from)?;
+    if text == ZERO_TIME {
+        return Ok(Timestamp::from_nanos(i64::MIN));
+    }
+    Timestamp::parse(&text).ok_or_else(|| serde::de::Error::custom("not a time"))
+}

@@ -1,0 +1,98 @@
+//! Maintenance cycles in process, as `careen run` does them: for suites that choose store, clock
+//! and moment.
+//!
+//! What the schedule records afterwards is read back in the form of the golden descriptions.
+//! Memory: that of a run.
+
+use std::sync::Arc;
+
+use careen::kopia::schedule::{RunInfo, Schedule};
+use careen::maintenance::MaintenanceError;
+use careen::maintenance::cycle_plan::{Mode, Wanted};
+use careen::maintenance::cycle_task::CycleTask;
+use careen::maintenance::owner::Identity;
+use careen::maintenance::run::{Event, RunOptions, run};
+use careen::maintenance::run_report::RunReport;
+use careen::maintenance::safety::Safety;
+use careen::repository::Repository;
+use careen::repository::schedule_store::read_schedule;
+use serde_json::{Map, Value, json};
+
+use crate::index_work::{Bench, KopiasShape};
+
+/// Returns the options of a whole cycle by `owner`.
+pub fn cycle(mode: Mode, safety: Safety, owner: &str) -> RunOptions {
+    RunOptions {
+        wanted: Wanted {
+            mode,
+            tasks: Vec::new(),
+            safety,
+        },
+        owner: Identity::Explicit(owner.to_owned()),
+        config: None,
+        accept_unexplained: false,
+        stop: Arc::default(),
+    }
+}
+
+impl Bench {
+    /// Runs a cycle.
+    pub fn cycle(
+        &self,
+        repository: &Repository,
+        options: &RunOptions,
+    ) -> Result<RunReport, MaintenanceError> {
+        self.cycle_with(repository, options, &mut |_| {})
+    }
+
+    /// Runs a cycle and shows what happens.
+    pub fn cycle_with(
+        &self,
+        repository: &Repository,
+        options: &RunOptions,
+        on_event: &mut dyn FnMut(&Event<'_>),
+    ) -> Result<RunReport, MaintenanceError> {
+        let workspace = self.workspace();
+        run(repository, &workspace, &mut KopiasShape, options, on_event)
+    }
+}
+
+/// Reads the schedule.
+pub fn schedule(repository: &Repository) -> Schedule {
+    let read = read_schedule(repository);
+    read.expect("a suite's repository has a readable schedule")
+        .0
+}
+
+/// Returns the runs that `after` has and `before` has not, in the form of the golden descriptions'
+/// `tasks`.
+pub fn new_runs(before: &Schedule, after: &Schedule) -> Value {
+    let mut tasks = Map::new();
+    for (task, runs) in &after.runs {
+        let added = runs.len() - before.runs_of(task).len();
+        assert!(added < 2, "{task}: {added} runs of one cycle");
+        if let Some(run) = runs.first().filter(|_| added > 0) {
+            tasks.insert(task.clone(), as_told(run));
+        }
+    }
+    Value::Object(tasks)
+}
+
+fn as_told(run: &RunInfo) -> Value {
+    let mut told = json!({"success": run.success});
+    if !run.success {
+        told["error"] = run.error.clone().into();
+    }
+    for extra in &run.extra {
+        told[&extra.kind] = extra.data.clone().unwrap_or_default();
+    }
+    told
+}
+
+/// Returns the tasks whose runs succeeded at or after a moment, by the schedule.
+pub fn succeeded(schedule: &Schedule) -> Vec<CycleTask> {
+    let tasks = CycleTask::ALL.into_iter();
+    tasks
+        .filter(|task| schedule.runs_of(task.name()).iter().any(|run| run.success))
+        .collect()
+}
