@@ -23,6 +23,7 @@ use crate::damaged::rows_of;
 mod killed;
 mod kopia_judges;
 mod large;
+mod weather;
 
 const GOLDEN: &str = "v1-v0index";
 
