@@ -211,8 +211,8 @@ fn check_compacted(
     }
 }
 
-/// Without epochs: nothing goes, what is written is one index blob and its log, and only where there
-/// are eight blobs in use; a second run has nothing to do.
+/// Without epochs: nothing goes, what is written is one index blob and its log, and only where
+/// there are eight blobs in use; a second run has nothing to do.
 fn check_compacted_v0(
     golden: &Golden,
     variant: &Variant<'_>,

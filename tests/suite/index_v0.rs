@@ -13,6 +13,8 @@ use careen::maintenance::compact_indexes_v0::{self, CompactionV0, OutcomeV0};
 use careen::maintenance::owner::Identity;
 use careen::repository::Repository;
 use careen::repository::index_set_v0::{IndexSetV0, SETTLE_TIME};
+use careen::repository::status::status;
+use careen::repository::verify::verify_index;
 use kit::contents::difference;
 use kit::golden::Golden;
 use kit::index_work::{Bench, open};
@@ -60,8 +62,8 @@ fn drop_deleted(repository: &Repository, before: Timestamp, settle: Duration) ->
     compact_indexes_v0::drop_deleted(repository, &workspace, before, settle).unwrap()
 }
 
-/// Kopia's quick run finds too few blobs to merge, and ours does nothing either: not even a replaced
-/// blob goes before the next compaction.
+/// Kopia's quick run finds too few blobs to merge, and ours does nothing either: not even a
+/// replaced blob goes before the next compaction.
 #[test]
 fn quick_does_nothing_where_kopia_does_nothing() {
     let golden = Golden::open(GOLDEN);
@@ -180,4 +182,65 @@ fn a_plan_tells_what_is_done() {
     assert!(quick.to_string().contains("fewer than 8"), "{quick}");
     let set = IndexSetV0::load(&repository, &workspace).unwrap();
     assert_eq!((set.active.blobs, set.superseded.blobs), (5, 10));
+}
+
+/// Goal: a damaged index blob, log or cleanup entry stops the work before anything is written, and
+/// those who look are told; method: one byte flipped in one blob of each kind.
+#[test]
+fn damage_stops_the_work_and_is_told() {
+    for kind in ["n", "m", "l"] {
+        let golden = Golden::open(GOLDEN);
+        let data = golden.data();
+        let repository = open_golden(&golden);
+        let used = model::active_v0(&repository.storage, &repository.crypto).unwrap();
+        let blobs = data.list_prefix(kind).unwrap();
+        let blob = blobs
+            .into_iter()
+            .find(|blob| kind != "n" || used.contains(&blob.id));
+        let blob = blob.unwrap();
+        let mut bytes = data.read(&blob.id).unwrap();
+        bytes[40] ^= 1;
+        data.write(&blob.id, &bytes, blob.time).unwrap();
+        let before = everything(&repository.storage);
+        let bench = Bench::new();
+        let workspace = bench.workspace();
+        let dropping = CompactionV0::drop_deleted(golden.now(), SETTLE_TIME);
+        let error = dropping
+            .run(&repository, &workspace, &mut |_| {})
+            .unwrap_err();
+        assert_eq!(error.code(), "tag-mismatch", "{kind}");
+        assert_eq!(everything(&repository.storage), before, "{kind}");
+
+        let report = verify_index(&repository, &workspace).unwrap();
+        let told: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
+        assert_eq!(told, ["tag-mismatch"], "{kind}: {report}");
+        assert_eq!(report.findings[0].blob.as_deref(), Some(blob.id.as_str()));
+        let status = status(&repository, &workspace).unwrap();
+        let notes = status.v0.as_ref().unwrap().damaged_notes.total;
+        assert_eq!(notes, u64::from(kind != "n"), "{kind}: {status}");
+    }
+}
+
+#[test]
+fn the_status_tells_what_is_due() {
+    let golden = Golden::open(GOLDEN);
+    let repository = open_golden(&golden);
+    let bench = Bench::new();
+    let status = status(&repository, &bench.workspace()).unwrap();
+    let v0 = status.v0.as_ref().unwrap();
+    let work = &v0.work[0];
+    assert_eq!(
+        (work.task, work.due),
+        ("index-compaction", false),
+        "{status}"
+    );
+    let because = "5 index blobs are not larger than a pack, fewer than 8; \
+                   10 replaced ones wait for the next compaction, an hour at least";
+    assert_eq!(work.because, because);
+    assert!(
+        status
+            .to_string()
+            .contains("not due index-compaction: 5 index blobs"),
+        "{status}"
+    );
 }

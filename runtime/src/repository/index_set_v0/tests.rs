@@ -1,4 +1,6 @@
-//! The set on stores made to order: names, logs and times are enough, no index blob is opened.
+//! The set on stores made to order.
+//!
+//! Names, logs and times are enough: no index blob is opened.
 
 use std::sync::Arc;
 use std::time::Duration;
