@@ -22,7 +22,7 @@ pub enum IndexSource {
     /// The epochs.
     Epochs(EpochState),
     /// Compaction logs: a repository without epochs.
-    V0(IndexSetV0),
+    V0(Box<IndexSetV0>),
 }
 
 /// The index blobs that a reader uses.
@@ -62,7 +62,7 @@ impl ActiveIndex {
     fn of_v0(set: IndexSetV0, workspace: &Workspace) -> Result<Self, RepositoryError> {
         Ok(Self {
             uncompacted: set.active_names(workspace, &|_| true)?,
-            source: IndexSource::V0(set),
+            source: IndexSource::V0(Box::new(set)),
         })
     }
 
