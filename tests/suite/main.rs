@@ -15,6 +15,7 @@ mod kill;
 mod kopia_oracle;
 mod memory_cgroup;
 mod merge_model;
+mod packs;
 mod run_protocol;
 mod tidy;
 mod watermark;
