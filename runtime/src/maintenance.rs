@@ -42,6 +42,7 @@ pub mod run;
 pub mod run_plan;
 pub mod run_report;
 pub mod safety;
+pub mod snapshot_gc;
 pub mod strategy;
 mod task_stats;
 pub mod watch;

@@ -5,7 +5,7 @@
 
 pub mod active_index;
 pub mod content_check;
-pub mod content_reader;
+mod content_requests;
 mod content_seek;
 pub mod content_table;
 pub mod contents;
@@ -27,7 +27,10 @@ pub mod index_writer_v0;
 pub mod inspect;
 pub mod listing;
 mod load_worker;
+mod mark_worker;
+pub mod new_entries;
 pub mod new_repository;
+mod object_streams;
 pub mod open;
 mod open_large;
 mod pack_file;
@@ -48,10 +51,12 @@ pub mod sealed_pieces;
 pub mod sealing;
 pub mod sessions;
 pub mod set_comparison;
+pub mod snapshots;
 pub mod status;
 pub mod storage_time;
 pub mod system_contents;
 pub mod uncompacted_writer;
+pub mod used_contents;
 pub mod verify;
 #[cfg(test)]
 mod views_tests;

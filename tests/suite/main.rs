@@ -17,5 +17,6 @@ mod memory_cgroup;
 mod merge_model;
 mod packs;
 mod run_protocol;
+mod snapshot_gc;
 mod tidy;
 mod watermark;

@@ -145,7 +145,7 @@ impl CompactionV0 {
             .phases
             .push(("load", watch.elapsed().as_millis() as u64));
         if let (Some(owner), Some(loaded)) = (&self.owner, &loaded) {
-            let params = maintenance_params(repository, loaded)?;
+            let params = maintenance_params(repository, workspace, loaded)?;
             let recorded = params.map(|params| params.owner).unwrap_or_default();
             report.owner = owner.check(&recorded)?;
         }

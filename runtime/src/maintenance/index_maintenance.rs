@@ -161,7 +161,7 @@ impl Survey {
                 .phases
                 .push(("load", watch.elapsed().as_millis() as u64));
             if let Some(options) = check {
-                report.owner = check_owner(repository, &loaded, options)?;
+                report.owner = check_owner(repository, workspace, &loaded, options)?;
             }
             if round.is_empty() {
                 break;
@@ -227,10 +227,11 @@ impl Survey {
 /// Checks that the recorded owner is who we act as.
 pub(super) fn check_owner(
     repository: &Repository,
+    workspace: &Workspace,
     loaded: &Loaded,
     options: &Options,
 ) -> Result<String, MaintenanceError> {
-    let params = maintenance_params(repository, loaded)?;
+    let params = maintenance_params(repository, workspace, loaded)?;
     let recorded = params.map(|params| params.owner).unwrap_or_default();
     options.owner.check(&recorded)
 }

@@ -78,7 +78,7 @@ pub fn execute(
     let uncompacted = UncompactedNames::scan(&repository.storage, workspace)?;
     let contested = Contested::find(&state, &uncompacted, true)?;
     let mut loaded = contested.load(repository, workspace, &state, &uncompacted)?;
-    let owner = check_owner(repository, &loaded, options)?;
+    let owner = check_owner(repository, workspace, &loaded, options)?;
     let mut report = Report {
         owner,
         ..Report::default()

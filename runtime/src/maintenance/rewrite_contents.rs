@@ -206,6 +206,70 @@ impl RewritePlan {
     }
 }
 
+/// Collects deleted contents that are in use, to be copied as live ones.
+pub(super) struct Undelete {
+    layout: PackOrder,
+    sorter: Sorter,
+    places: SortBuffer,
+    stats: RewriteContentsStats,
+}
+
+impl Undelete {
+    /// Makes an empty collection.
+    pub(super) fn new(workspace: &Workspace, table: &ContentTable) -> Self {
+        let layout = PackOrder {
+            key_bytes: table.layout.key_bytes,
+            extra_bytes: EXTRA_BYTES,
+        };
+        let memory = PackOrder::sort_memory(workspace, 1);
+        let sorter = Sorter::new(workspace.scratch.clone(), layout.shape(), memory);
+        Self {
+            layout,
+            places: sorter.buffer(),
+            sorter,
+            stats: RewriteContentsStats::default(),
+        }
+    }
+
+    /// Adds a content.
+    pub(super) fn push(
+        &mut self,
+        key: &[u8],
+        fields: &RecordFields,
+    ) -> Result<(), MaintenanceError> {
+        let live = RecordFields {
+            deleted: false,
+            ..*fields
+        };
+        self.stats.to_rewrite_content_count += 1;
+        self.stats.to_rewrite_content_size += u64::from(fields.packed_length);
+        let (layout, place, extra) = (self.layout, place_of(key, fields), encode_extra(&live));
+        self.places
+            .push_with(|out| layout.encode(out, &place, key, &extra))?;
+        Ok(())
+    }
+
+    /// Ends the collection.
+    pub(super) fn finish(self) -> Result<RewritePlan, MaintenanceError> {
+        self.places.finish()?;
+        Ok(RewritePlan {
+            stats: self.stats,
+            packs: 0,
+            layout: self.layout,
+            places: self.sorter.finish()?,
+        })
+    }
+}
+
+fn place_of(key: &[u8], fields: &RecordFields) -> Place {
+    Place {
+        group: u8::from(is_metadata(key)),
+        pack: fields.pack,
+        offset: fields.pack_offset,
+        length: fields.packed_length,
+    }
+}
+
 /// Sums the bytes in use of every pack, by canonical number; a sum that does not fit is large
 /// anyway.
 fn sum_packs(workspace: &Workspace, table: &ContentTable) -> Result<MappedU32, RepositoryError> {
@@ -281,14 +345,7 @@ impl Choice<'_, '_> {
         }
         self.stats.to_rewrite_content_count += 1;
         self.stats.to_rewrite_content_size += size;
-        let place = Place {
-            group: u8::from(is_metadata(key)),
-            pack: fields.pack,
-            offset: fields.pack_offset,
-            length: fields.packed_length,
-        };
-        let extra = encode_extra(&fields);
-        let layout = self.layout;
+        let (layout, place, extra) = (self.layout, place_of(key, &fields), encode_extra(&fields));
         self.places
             .push_with(|out| layout.encode(out, &place, key, &extra))?;
         Ok(())

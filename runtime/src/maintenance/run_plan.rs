@@ -69,7 +69,7 @@ impl Prepared {
         }
         drop(schedule);
         let (_, loaded) = load_active(repository, workspace, None, Strictness::ForReading)?;
-        let params = maintenance_params(repository, &loaded)?.unwrap_or_default();
+        let params = maintenance_params(repository, workspace, &loaded)?.unwrap_or_default();
         drop(loaded);
         let identity = options.owner.check(&params.owner);
         // Read again: a large index takes its time.

@@ -17,7 +17,7 @@ const WINDOW_BYTES_MIN: usize = 4 * 1024;
 const WINDOW_BYTES_MAX: usize = 64 * 1024;
 
 /// A look-up in progress.
-pub struct ContentSeeker<'t> {
+pub(super) struct ContentSeeker<'t> {
     table: &'t ContentTable,
     /// Rows `first..first + rows` of the table.
     window: Vec<u8>,
@@ -30,7 +30,7 @@ pub struct ContentSeeker<'t> {
 
 impl<'t> ContentSeeker<'t> {
     /// Stands before the first content of `table`.
-    pub fn new(table: &'t ContentTable) -> Self {
+    pub(super) fn new(table: &'t ContentTable) -> Self {
         Self {
             table,
             window: Vec::new(),
@@ -43,7 +43,7 @@ impl<'t> ContentSeeker<'t> {
 
     /// Returns number and record of the content with `key`, `None` when there is none. Keys must
     /// not descend from call to call.
-    pub fn seek(&mut self, key: &[u8]) -> Result<Option<(u64, &[u8])>, RepositoryError> {
+    pub(super) fn seek(&mut self, key: &[u8]) -> Result<Option<(u64, &[u8])>, RepositoryError> {
         let layout = self.table.layout;
         let last = self.rows.checked_sub(1).map(|row| self.record(row));
         if last.is_none_or(|record| layout.key(record) < key) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::kopia::hashing::Hasher;
-use crate::spill::{Merge, ScratchFile, SequentialWriter};
+use crate::spill::{ScratchFile, SequentialWriter};
 
 use super::RepositoryError;
 use super::pack_names::PackTable;
@@ -19,13 +19,13 @@ pub(super) const BATCH_BYTES: usize = 64 * 1024;
 
 /// Sends the merged records on in batches.
 pub(super) fn feed_records(
-    mut merge: Merge,
+    mut records: impl Records,
     layout: RecordLayout,
     out: &SyncSender<Vec<u8>>,
 ) -> Result<(), RepositoryError> {
     let batch_bytes = BATCH_BYTES / layout.record_bytes() * layout.record_bytes();
     let mut batch = Vec::with_capacity(batch_bytes);
-    while let Some(record) = merge.next()? {
+    while let Some(record) = records.next()? {
         batch.extend_from_slice(record);
         if batch.len() == batch_bytes {
             let full = std::mem::replace(&mut batch, Vec::with_capacity(batch_bytes));

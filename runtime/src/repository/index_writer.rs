@@ -20,7 +20,7 @@ use crate::kopia::index_builder::{EntryFields, IndexShape, encode_entry, encode_
 use crate::spill::{MappedU32, ScratchFile, SequentialWriter, SortMemory, SortShape, Sorter};
 
 use super::index_image::IndexImage;
-use super::index_load::{FORMATS_MAX, Loaded};
+use super::index_load::{FORMATS_MAX, LoadStats, Loaded};
 use super::index_pipeline::{BATCH_BYTES, Batches, Piece, feed_records, write_rows};
 use super::pack_names::{PackTable, SLOT_BYTES, name_of};
 use super::record::RecordLayout;
@@ -79,16 +79,51 @@ pub fn write_indexes_as(
     loaded: &Loaded,
     output: &IndexOutput,
 ) -> Result<Vec<FinishedIndex>, RepositoryError> {
+    let rows = IndexRows {
+        layout: loaded.layout,
+        packs: &loaded.packs,
+        formats: &loaded.formats,
+        stats: &loaded.stats,
+    };
+    write_index_rows(
+        repository,
+        workspace,
+        &rows,
+        loaded.records.merge()?,
+        output,
+    )
+}
+
+/// What records that become index blobs refer to.
+#[derive(Clone, Copy)]
+pub struct IndexRows<'a> {
+    /// Form of the records.
+    pub layout: RecordLayout,
+    /// Names of their packs; none of them has a value yet.
+    pub packs: &'a PackTable,
+    /// Content formats by number.
+    pub formats: &'a [ContentFormat],
+    /// How many there are at most for each target, and how long their longest content is at most.
+    pub stats: &'a LoadStats,
+}
+
+/// Writes sorted records as index blobs as `output` says, target by target.
+pub fn write_index_rows(
+    repository: &Repository,
+    workspace: &Workspace,
+    rows: &IndexRows<'_>,
+    records: impl Records + Send,
+    output: &IndexOutput,
+) -> Result<Vec<FinishedIndex>, RepositoryError> {
     let (rows_out, rows_in) = sync_channel(BATCHES);
     let (spare_out, spare_in) = sync_channel(2 * BATCHES);
     let (records_out, records_in) = sync_channel(BATCHES);
-    let merge = loaded.records.merge()?;
-    let layout = loaded.layout;
+    let layout = rows.layout;
     std::thread::scope(|scope| {
-        let merging = scope.spawn(move || feed_records(merge, layout, &records_out));
+        let merging = scope.spawn(move || feed_records(records, layout, &records_out));
         let writing = scope.spawn(move || write_rows(&rows_in, &spare_out));
-        let records = Batches::new(records_in, layout, &loaded.packs);
-        let mut encoder = Encoder::new(repository, workspace, loaded, *output, rows_out, spare_in);
+        let records = Batches::new(records_in, layout, rows.packs);
+        let mut encoder = Encoder::new(repository, workspace, rows, *output, rows_out, spare_in);
         let encoded = encoder.run(records);
         let finished = std::mem::take(&mut encoder.finished);
         drop(encoder);
@@ -139,7 +174,7 @@ impl<'a> Encoder<'a> {
     fn new(
         repository: &'a Repository,
         workspace: &'a Workspace,
-        loaded: &'a Loaded,
+        rows: &IndexRows<'a>,
         output: IndexOutput,
         rows_out: SyncSender<Piece>,
         spare_in: Receiver<Vec<u8>>,
@@ -147,11 +182,11 @@ impl<'a> Encoder<'a> {
         Self {
             repository,
             workspace,
-            layout: loaded.layout,
-            packs: &loaded.packs,
-            formats: &loaded.formats,
-            target_entries: &loaded.stats.target_entries,
-            longest: loaded.stats.longest_length,
+            layout: rows.layout,
+            packs: rows.packs,
+            formats: rows.formats,
+            target_entries: &rows.stats.target_entries,
+            longest: rows.stats.longest_length,
             output,
             next_value: 0,
             name_places: None,

@@ -197,6 +197,15 @@ impl PackTable {
         self.table.set(u64::from(canonical), value);
     }
 
+    /// Takes all values away, so that another writer can give its own: one sequential pass.
+    pub fn forget_values(&self) {
+        for number in 0..self.count {
+            if self.table.get(number) & ALIAS == 0 {
+                self.table.set(number, EMPTY);
+            }
+        }
+    }
+
     /// Reads the slot of a number: target, length, name.
     pub fn slot(&self, number: u32) -> Result<[u8; SLOT_BYTES], RepositoryError> {
         let mut slot = [0; SLOT_BYTES];

@@ -280,7 +280,7 @@ fn params(
         }
         loaded => loaded?,
     };
-    maintenance_params(repository, &loaded)
+    maintenance_params(repository, workspace, &loaded)
 }
 
 fn v0_status(

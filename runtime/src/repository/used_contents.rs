@@ -1,0 +1,301 @@
+//! The mark of snapshot GC: which contents the snapshots use.
+//!
+//! From the roots down, level by level: the directories of a level are looked up in the table of
+//! contents, sorted by where they lie, and read once in pack order by two threads. What they refer
+//! to goes to the contents in use, directories among it to the next level, unless an earlier level
+//! had them. No set of anything is held: keys are sorted on disk, and a table there has four bits for
+//! each content.
+//!
+//! ```text
+//! keys of a level -> sort -> join with the content table -> sort by pack -> read, parse
+//!        ^------------------------ directories below ------------------------------'
+//! ```
+//!
+//! Memory: the plan's phase "mark". Invariant: whatever cannot be read, and every content that is
+//! not in the index, is an error; nothing is deleted on the word of a part of a tree. Mirrors
+//! Kopia's `snapshot/snapshotgc/gc.go` and `snapshot_tree_walker.go`.
+
+use crate::kopia::content_id::ContentId;
+use crate::kopia::directory::EntryKind;
+use crate::memory::{NEXT_LEVEL_BYTES, WORKERS};
+use crate::spill::{MappedU32, Merge, Runs, SortMemory, SortShape, Sorter};
+
+use super::content_requests::{ContentRequests, ContentSource, SortedRequests, small_sort};
+use super::content_seek::ContentSeeker;
+use super::content_table::ContentTable;
+use super::mark_worker::{MarkWorker, Next, no_content, tag};
+use super::object_streams::ObjectStreams;
+use super::read_ahead::ReadAhead;
+use super::snapshots::Snapshots;
+use super::{Repository, RepositoryError, Workspace};
+
+/// Deepest tree: paths of most systems have 4,096 bytes, so at most half as many directories. Index
+/// objects of index objects count too.
+pub const LEVELS_MAX: u64 = 10_000;
+
+/// Sort buffer of what is read as a stream, in bytes: rare.
+const STREAMS_BYTES: usize = 64 * 1024;
+
+/// What the mark has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct MarkStats {
+    /// Snapshots, each of them a root.
+    pub snapshots: u64,
+    /// Levels of directories below the roots.
+    pub levels: u64,
+    /// Different directories.
+    pub directories: u64,
+    /// Different index objects of large files.
+    pub index_objects: u64,
+    /// Bytes of them as stored that were asked for.
+    pub asked_bytes: u64,
+    /// Bytes that were read between them and of no use.
+    pub useless_bytes: u64,
+}
+
+/// The contents in use.
+pub struct UsedContents {
+    keys: Runs,
+    /// What the mark has seen.
+    pub stats: MarkStats,
+}
+
+impl UsedContents {
+    /// Returns their keys, ascending, each once.
+    pub fn merge(&self) -> Result<Merge, RepositoryError> {
+        Ok(self.keys.merge()?)
+    }
+}
+
+/// Finds the contents that `snapshots` use.
+///
+/// # Errors
+/// A snapshot, directory or index object that cannot be read or has another form; a directory that
+/// is not in the index. Other contents are only named: who joins them with the table finds those
+/// that are not there.
+pub fn mark(
+    repository: &Repository,
+    workspace: &Workspace,
+    table: &ContentTable,
+    snapshots: &Snapshots,
+) -> Result<UsedContents, RepositoryError> {
+    let progress = &workspace.progress;
+    progress.begin("read directories", "directories", None);
+    let marked = Mark::new(repository, workspace, table)?.run(snapshots);
+    progress.end();
+    marked
+}
+
+/// A mark in progress.
+struct Mark<'a> {
+    repository: &'a Repository,
+    workspace: &'a Workspace,
+    table: &'a ContentTable,
+    used: Sorter,
+    workers: Vec<MarkWorker>,
+    /// Four bits for each content: as what it was read.
+    read: MappedU32,
+    ahead: ReadAhead,
+    streams: ObjectStreams<'a>,
+    stats: MarkStats,
+}
+
+/// What is to be read of one level.
+struct Level {
+    contents: SortedRequests,
+    /// Objects that are streams of several contents.
+    streams: Runs,
+}
+
+impl<'a> Mark<'a> {
+    fn new(
+        repository: &'a Repository,
+        workspace: &'a Workspace,
+        table: &'a ContentTable,
+    ) -> Result<Self, RepositoryError> {
+        let key_bytes = table.layout.key_bytes;
+        let shape = SortShape {
+            record_bytes: key_bytes,
+            group: None,
+        };
+        let memory = workspace.sort_memory(WORKERS);
+        let memory = SortMemory {
+            buffer_bytes: memory.buffer_bytes.min(workspace.memory.mark_buffer_bytes),
+            ..memory
+        };
+        let used = Sorter::new(workspace.scratch.clone(), shape, memory);
+        let workers = (0..WORKERS).map(|_| MarkWorker::new(key_bytes, used.buffer()));
+        Ok(Self {
+            workers: workers.collect(),
+            read: MappedU32::create(&workspace.scratch, table.contents() / 8 + 1, 0)?,
+            ahead: ReadAhead::create(workspace)?,
+            streams: ObjectStreams::new(repository, workspace, table),
+            repository,
+            workspace,
+            table,
+            used,
+            stats: MarkStats::default(),
+        })
+    }
+
+    fn run(mut self, snapshots: &Snapshots) -> Result<UsedContents, RepositoryError> {
+        let mut next = self.begin_level();
+        snapshots.each(|snapshot| {
+            self.stats.snapshots += 1;
+            let directory = snapshot.root.kind == EntryKind::Directory;
+            let references = &mut self.workers[0].references;
+            references.object(&snapshot.root.object, directory)
+        })?;
+        loop {
+            let runs = self.end_level(next)?;
+            if runs.records() == 0 {
+                break;
+            }
+            if self.stats.levels == LEVELS_MAX {
+                return Err(RepositoryError::TooMany {
+                    what: "levels of directories",
+                    maximum: LEVELS_MAX as usize,
+                });
+            }
+            self.stats.levels += 1;
+            let level = self.find(&runs)?;
+            drop(runs);
+            next = self.begin_level();
+            self.read(&level)?;
+        }
+        for worker in self.workers {
+            self.stats.directories += worker.directories;
+            self.stats.index_objects += worker.indexes;
+            worker.references.used.finish()?;
+        }
+        (self.stats.asked_bytes, self.stats.useless_bytes) = self.ahead.totals();
+        Ok(UsedContents {
+            keys: self.used.finish()?,
+            stats: self.stats,
+        })
+    }
+
+    /// Opens the collection of what the next level reads.
+    fn begin_level(&mut self) -> Sorter {
+        let shape = SortShape {
+            record_bytes: self.table.layout.key_bytes + 1,
+            group: None,
+        };
+        let memory = small_sort(self.workspace, NEXT_LEVEL_BYTES, WORKERS);
+        let sorter = Sorter::new(self.workspace.scratch.clone(), shape, memory);
+        for worker in &mut self.workers {
+            worker.references.next = Some(sorter.buffer());
+        }
+        sorter
+    }
+
+    fn end_level(&mut self, next: Sorter) -> Result<Runs, RepositoryError> {
+        for worker in &mut self.workers {
+            if let Some(buffer) = worker.references.next.take() {
+                buffer.finish()?;
+            }
+        }
+        Ok(next.finish()?)
+    }
+
+    /// Looks up what is to be read and was not read by an earlier level.
+    fn find(&self, runs: &Runs) -> Result<Level, RepositoryError> {
+        let key_bytes = self.table.layout.key_bytes;
+        let mut requests = ContentRequests::new(self.workspace, key_bytes);
+        let shape = SortShape {
+            record_bytes: key_bytes + 1,
+            group: None,
+        };
+        let memory = small_sort(self.workspace, STREAMS_BYTES, 1);
+        let sorter = Sorter::new(self.workspace.scratch.clone(), shape, memory);
+        let mut streams = sorter.buffer();
+        let mut seeker = ContentSeeker::new(self.table);
+        let mut merge = runs.merge()?;
+        merge.advance()?;
+        let mut key = vec![0; key_bytes];
+        while let Some(first) = merge.current() {
+            key.copy_from_slice(&first[..key_bytes]);
+            let found = seeker.seek(&key)?;
+            let Some((row, record)) = found else {
+                return Err(no_content(&ContentId::from_key(&key)?));
+            };
+            let mut tags = 0;
+            // Everything that this content is to be read as; mostly one thing.
+            while let Some(record) = merge.current().filter(|next| next[..key_bytes] == key[..]) {
+                match tag_of(Next::of_byte(record[key_bytes])) {
+                    Some(tag::DIRECTORY_INDEX) if self.set_read(row, tag::DIRECTORY_INDEX) => {}
+                    Some(tag::DIRECTORY_INDEX) | None => streams.push(record)?,
+                    Some(tag) if self.set_read(row, tag) => {}
+                    Some(tag) => tags |= tag,
+                }
+                merge.advance()?;
+            }
+            if tags != 0 {
+                requests.push(&key, &self.table.fields(record), tags)?;
+            }
+        }
+        streams.finish()?;
+        Ok(Level {
+            contents: requests.finish()?,
+            streams: sorter.finish()?,
+        })
+    }
+
+    /// Notes as what a content is read; returns whether it was before.
+    fn set_read(&self, row: u64, tag: u8) -> bool {
+        let (word, bit) = (row / 8, u32::from(tag) << (row % 8 * 4));
+        let before = self.read.get(word);
+        self.read.set(word, before | bit);
+        before & bit != 0
+    }
+
+    fn read(&mut self, level: &Level) -> Result<(), RepositoryError> {
+        let source = ContentSource {
+            packs: &self.table.packs,
+            formats: &self.table.formats,
+        };
+        let (repository, workspace) = (self.repository, self.workspace);
+        let (ahead, workers) = (Some(&self.ahead), &mut self.workers);
+        level
+            .contents
+            .read(repository, workspace, source, ahead, workers)?;
+        self.ahead.end_level();
+        let mut streams = level.streams.merge()?;
+        while let Some(record) = streams.next()? {
+            let (next, key) = record.split_last().ok_or(RepositoryError::Interrupted)?;
+            self.stream(ContentId::from_key(key)?, Next::of_byte(*next))?;
+        }
+        Ok(())
+    }
+
+    /// Reads an object that is made of several contents.
+    fn stream(&mut self, content: ContentId, next: Next) -> Result<(), RepositoryError> {
+        let object = next.object(content);
+        let worker = &mut self.workers[0];
+        if next.directory {
+            let mut sink = worker.directory_sink();
+            self.streams.read(&object, &mut sink)?;
+            sink.reader.finish(&format!("directory {object}"))?;
+            return Ok(());
+        }
+        let Some(index) = object.index_object() else {
+            return Err(RepositoryError::Interrupted);
+        };
+        let mut sink = worker.index_sink();
+        self.streams.read(&index, &mut sink)?;
+        sink.reader.finish(&format!("object {object}"))?;
+        Ok(())
+    }
+}
+
+/// Returns as what the content of an object is read; `None` for index objects that are indirect
+/// themselves.
+fn tag_of(next: Next) -> Option<u8> {
+    match (next.indirections, next.directory, next.compressed) {
+        (0, _, false) => Some(tag::DIRECTORY),
+        (0, _, true) => Some(tag::COMPRESSED_DIRECTORY),
+        (1, false, _) => Some(tag::INDEX),
+        (1, true, _) => Some(tag::DIRECTORY_INDEX),
+        _ => None,
+    }
+}

@@ -1,0 +1,187 @@
+//! Snapshot GC finds the contents in use that Kopia finds, and marks deleted what Kopia marks.
+//!
+//! The golden repositories tell both, for `--safety=full` and `none`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use careen::kopia::content_id::ContentId;
+use careen::maintenance::MaintenanceError;
+use careen::maintenance::safety::Safety;
+use careen::maintenance::snapshot_gc::{GcOptions, GcPlan, GcReport};
+use careen::repository::active_index::ActiveIndex;
+use careen::repository::content_table::ContentTable;
+use careen::repository::contents::each_content;
+use careen::repository::snapshots::Snapshots;
+use careen::repository::used_contents::{UsedContents, mark};
+use careen::repository::{Repository, RepositoryError, Workspace};
+use kit::golden::{Golden, NAMES};
+use kit::index_work::{Bench, open};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// What a mark of a repository gives.
+struct Marked {
+    table: ContentTable,
+    used: UsedContents,
+}
+
+fn mark_all(repository: &Repository, workspace: &Workspace) -> Result<Marked, RepositoryError> {
+    let active = ActiveIndex::find(repository, workspace)?;
+    let table = ContentTable::load(repository, workspace, &active)?;
+    let snapshots = Snapshots::load(repository, workspace, &table)?;
+    let used = mark(repository, workspace, &table, &snapshots)?;
+    Ok(Marked { table, used })
+}
+
+fn ids(used: &UsedContents) -> BTreeSet<String> {
+    let (mut ids, mut merge) = (BTreeSet::new(), used.merge().unwrap());
+    while let Some(key) = merge.next().unwrap() {
+        assert!(ids.insert(ContentId::from_key(key).unwrap().to_string()));
+    }
+    ids
+}
+
+/// Compares IDs with a list of a description, which may be given as its digest only.
+fn check_ids(ids: &BTreeSet<String>, told: &Value, what: &str) {
+    if let Some(list) = told.as_array().or_else(|| told["list"].as_array()) {
+        let told: BTreeSet<String> = list
+            .iter()
+            .map(|id| id.as_str().unwrap().to_owned())
+            .collect();
+        let more: Vec<_> = ids.difference(&told).take(5).collect();
+        let less: Vec<_> = told.difference(ids).take(5).collect();
+        assert!(
+            more.is_empty() && less.is_empty(),
+            "{what}: {more:?} too much, {less:?} missing"
+        );
+        return;
+    }
+    assert_eq!(told["count"].as_u64(), Some(ids.len() as u64), "{what}");
+    let mut hash = Sha256::new();
+    for id in ids {
+        hash.update(format!("{id}\n"));
+    }
+    let digest = hex::encode(hash.finalize());
+    assert_eq!(told["sha256"].as_str(), Some(digest.as_str()), "{what}");
+}
+
+#[test]
+fn contents_in_use_are_kopias() {
+    for name in NAMES {
+        let golden = Golden::open(name);
+        let repository = open(golden.path(), golden.password(), golden.now()).unwrap();
+        for bench in [Bench::new(), Bench::new().tiny()] {
+            let marked = mark_all(&repository, &bench.workspace()).unwrap();
+            let ids = ids(&marked.used);
+            check_ids(&ids, &golden.state()["usedContents"], name);
+            let told = golden.state()["snapshots"].as_array().unwrap().len() as u64;
+            assert_eq!(marked.used.stats.snapshots, told, "{name}");
+            assert!(marked.table.contents() > ids.len() as u64);
+        }
+    }
+}
+
+/// Runs the task at the repository's own time.
+fn collect(
+    repository: &Repository,
+    bench: &Bench,
+    safety: &Safety,
+) -> Result<GcReport, MaintenanceError> {
+    let now = repository.clock.now();
+    let options = GcOptions {
+        start: now,
+        now,
+        safety,
+        owner: "default@default",
+        end_early: &|| false,
+    };
+    let workspace = bench.workspace();
+    let active = ActiveIndex::find(repository, &workspace)?;
+    let table = ContentTable::load(repository, &workspace, &active)?;
+    let plan = GcPlan::make(repository, &workspace, &table, &options)?;
+    let tombstones = plan.tombstones();
+    let report = plan.execute(repository, &workspace, &options)?;
+    assert_eq!(report.tombstones, tombstones);
+    Ok(report)
+}
+
+/// What a reader sees of a content: whether it is deleted, its time, its pack.
+type Seen = BTreeMap<String, (bool, i64, String)>;
+
+fn contents(repository: &Repository) -> Seen {
+    let mut seen = Seen::new();
+    each_content(repository, &Bench::new().workspace(), &mut |row| {
+        let entry = (row.deleted, row.timestamp.seconds(), row.pack.to_string());
+        seen.insert(row.content.to_string(), entry);
+        true
+    })
+    .unwrap();
+    seen
+}
+
+/// Returns the IDs whose deleted flag went from `was` to `is`.
+fn changed(before: &Seen, after: &Seen, was: bool, is: bool) -> BTreeSet<String> {
+    let went = |(id, entry): (&String, &(bool, i64, String))| {
+        let then = before.get(id)?;
+        (then.0 == was && entry.0 == is).then(|| id.clone())
+    };
+    after.iter().filter_map(went).collect()
+}
+
+fn list(told: &Value) -> BTreeSet<String> {
+    let ids = told.as_array().or_else(|| told["list"].as_array());
+    let ids = ids.into_iter().flatten();
+    ids.map(|id| id.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn deleted_and_brought_back_is_what_kopia_deletes_and_brings_back() {
+    for name in NAMES {
+        for (run, safety) in [("full", Safety::full()), ("none", Safety::none())] {
+            let golden = Golden::open(name);
+            let told = golden.what_kopia_does(run);
+            let repository = open(golden.path(), golden.password(), golden.now()).unwrap();
+            let before = contents(&repository);
+            let report = collect(&repository, &Bench::new(), &safety).unwrap();
+            let what = format!("{name} {run}");
+            let told_stats = &told["tasks"]["snapshot-gc"]["snapshotGCStats"];
+            assert_eq!(
+                &serde_json::to_value(report.stats).unwrap(),
+                told_stats,
+                "{what}"
+            );
+            let after = contents(&repository);
+            check_ids(
+                &changed(&before, &after, true, false),
+                &told["undeleted"],
+                &what,
+            );
+            let deleted = changed(&before, &after, false, true);
+            if told["newlyDeleted"]["sha256"].is_string() {
+                check_ids(&deleted, &told["newlyDeleted"], &what);
+                continue;
+            }
+            // Kopia's run has dropped some of them at once.
+            let (stay, gone) = (list(&told["newlyDeleted"]), list(&told["droppedFromIndex"]));
+            assert!(
+                stay.is_subset(&deleted),
+                "{what}: {stay:?}, not {deleted:?}"
+            );
+            let rest: BTreeSet<_> = deleted.difference(&stay).cloned().collect();
+            assert!(rest.is_subset(&gone), "{what}: {rest:?} too much");
+            for (id, (_, time, pack)) in after.iter().filter(|(id, _)| deleted.contains(*id)) {
+                let (_, old_time, old_pack) = &before[id];
+                assert_eq!(
+                    *time,
+                    golden.now().seconds().max(old_time + 1),
+                    "{what}: {id}"
+                );
+                assert_eq!(pack, old_pack, "{what}: {id} stays where it is");
+            }
+            let untouched = before.iter().filter(|(id, _)| id.starts_with('m'));
+            for (id, entry) in untouched {
+                assert_eq!(after.get(id), Some(entry), "{what}: {id}");
+            }
+        }
+    }
+}
