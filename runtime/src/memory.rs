@@ -86,12 +86,19 @@ pub struct MemoryPlan {
     pub read_window_bytes: usize,
     /// Mark: one sort buffer of content IDs in use, of each worker.
     pub mark_buffer_bytes: usize,
-    /// Read packs: one buffer of contents; each worker has two, and each of its reads is a GET.
+    /// Copy contents: one buffer of contents as stored; each worker has two, and with ECC as much
+    /// again. Each of its reads is a GET.
     pub pack_read_bytes: usize,
+    /// Copy contents: the merge of their places, the sort of new entries, the sorts of the entries
+    /// of two open packs (half of it each), the merge of a new index: this much each.
+    pub copy_buffer_bytes: usize,
 }
 
 /// Mark: what finding the directories of a level takes, and opening one large content.
 const MARK_OTHER_BYTES: usize = 7 * MIB;
+
+/// Copy contents: write buffers of two open packs, and pieces of what is put.
+const COPY_OTHER_BYTES: usize = MIB;
 
 /// Mark: sort buffer of directories to be read, of each worker.
 pub const NEXT_LEVEL_BYTES: usize = MIB / 2;
@@ -119,6 +126,9 @@ impl MemoryPlan {
         let merge_runs = ((buffers - pipeline_bytes) / merge_read_bytes).min(192);
         let read_window_bytes = (limit_bytes / 64).clamp(MIB / 2, 2 * MIB);
         let mark_fixed = WORKERS * (5 * read_window_bytes + NEXT_LEVEL_BYTES) + MARK_OTHER_BYTES;
+        let pack_read_bytes = (buffers / 15).clamp(MIB / 2, 4 * MIB);
+        let copy_fixed = WORKERS * 4 * pack_read_bytes + pipeline_bytes + COPY_OTHER_BYTES;
+        let copy_rest = buffers.saturating_sub(copy_fixed);
         let plan = Self {
             limit_bytes,
             unlock_bytes: key_table_bytes(handed),
@@ -131,7 +141,8 @@ impl MemoryPlan {
             seal_bytes: 2 * MIB,
             read_window_bytes,
             mark_buffer_bytes: (buffers.saturating_sub(mark_fixed) / WORKERS).clamp(MIB, 16 * MIB),
-            pack_read_bytes: if limit_bytes < 64 * MIB { MIB } else { 2 * MIB },
+            pack_read_bytes,
+            copy_buffer_bytes: (copy_rest / 4).clamp(MIB / 2, 8 * MIB),
         };
         assert!(
             plan.peak_bytes() <= useful * PLANNED_PERCENT / 100,
@@ -141,10 +152,12 @@ impl MemoryPlan {
     }
 
     /// Returns the phases with the bytes that each holds, the process included.
-    pub fn phases(&self) -> [(&'static str, usize); 6] {
+    pub fn phases(&self) -> [(&'static str, usize); 7] {
         let load = WORKERS * (self.sort_buffer_bytes + 2 * self.blob_bytes);
         let worker = 5 * self.read_window_bytes + NEXT_LEVEL_BYTES + self.mark_buffer_bytes;
         let merge = self.merge_runs * self.merge_read_bytes + self.pipeline_bytes;
+        let copy = WORKERS * 4 * self.pack_read_bytes + 4 * self.copy_buffer_bytes;
+        let copy = copy + self.pipeline_bytes + COPY_OTHER_BYTES;
         [
             ("unlock", PROCESS_BYTES + self.unlock_bytes),
             ("strategy", PROCESS_BYTES + self.plugin_bytes),
@@ -152,6 +165,7 @@ impl MemoryPlan {
             ("merge and encode", PROCESS_BYTES + merge),
             ("seal and write", PROCESS_BYTES + self.seal_bytes * WORKERS),
             ("mark", PROCESS_BYTES + WORKERS * worker + MARK_OTHER_BYTES),
+            ("copy contents", PROCESS_BYTES + copy),
         ]
     }
 

@@ -4,6 +4,7 @@
 //! then our rewrite, the drop of that run, and our deletion follow; contents, packs and statistics
 //! must be those that Kopia left. Where there is a real Kopia, it reads everything afterwards.
 
+mod cycles;
 mod damaged;
 mod oracle;
 

@@ -190,6 +190,7 @@ fn is_there(task: CycleTask, has_epochs: bool) -> bool {
         | CycleTask::GenerateEpochRangeIndex
         | CycleTask::CleanupEpochMarkers
         | CycleTask::DeleteSupersededEpochIndexes
+        | CycleTask::SnapshotGc
         | CycleTask::FullRewriteContents
         | CycleTask::QuickRewriteContents
         | CycleTask::FullDeleteBlobs
