@@ -92,12 +92,19 @@ pub struct MemoryPlan {
     pub read_window_bytes: usize,
     /// Mark: one sort buffer of content IDs in use, of each worker.
     pub mark_buffer_bytes: usize,
-    /// Read packs: one buffer of contents; each worker has two, and each of its reads is a GET.
+    /// Copy contents: one buffer of contents as stored; each worker has two, and with ECC as much
+    /// again. Each of its reads is a GET.
     pub pack_read_bytes: usize,
+    /// Copy contents: the merge of their places, the sort of new entries, the sorts of the entries
+    /// of two open packs (half of it each), the merge of a new index: this much each.
+    pub copy_buffer_bytes: usize,
 }
 
 /// Mark: what finding the directories of a level takes, and opening one large content.
 const MARK_OTHER_BYTES: usize = 7 * MIB;
+
+/// Copy contents: write buffers of two open packs, and pieces of what is put.
+const COPY_OTHER_BYTES: usize = MIB;
 
 /// Mark: sort buffer of directories to be read, of each worker.
 pub const NEXT_LEVEL_BYTES: usize = MIB / 2;
@@ -126,6 +133,9 @@ impl MemoryPlan {
         let merge_runs = ((buffers - pipeline_bytes) / merge_read_bytes).min(192);
         let read_window_bytes = (limit_bytes / 64).clamp(MIB / 2, 2 * MIB);
         let mark_fixed = WORKERS * (5 * read_window_bytes + NEXT_LEVEL_BYTES) + MARK_OTHER_BYTES;
+        let pack_read_bytes = (buffers / 15).clamp(MIB / 2, 4 * MIB);
+        let copy_fixed = WORKERS * 4 * pack_read_bytes + pipeline_bytes + COPY_OTHER_BYTES;
+        let copy_rest = buffers.saturating_sub(copy_fixed);
         let plan = Self {
             limit_bytes,
             unlock_bytes: key_table_bytes(handed - names_bytes),
@@ -140,7 +150,8 @@ impl MemoryPlan {
             seal_bytes: 2 * MIB,
             read_window_bytes,
             mark_buffer_bytes: (buffers.saturating_sub(mark_fixed) / WORKERS).clamp(MIB, 16 * MIB),
-            pack_read_bytes: if limit_bytes < 64 * MIB { MIB } else { 2 * MIB },
+            pack_read_bytes,
+            copy_buffer_bytes: (copy_rest / 4).clamp(MIB / 2, 8 * MIB),
         };
         assert!(
             plan.peak_bytes() <= useful * PLANNED_PERCENT / 100,
@@ -150,7 +161,7 @@ impl MemoryPlan {
     }
 
     /// Returns the phases with what each holds besides the process itself, in bytes.
-    pub fn phases(&self) -> [(&'static str, Vec<(&'static str, usize)>); 6] {
+    pub fn phases(&self) -> [(&'static str, Vec<(&'static str, usize)>); 7] {
         let Self {
             sort_buffer_bytes,
             blob_bytes,
@@ -180,6 +191,12 @@ impl MemoryPlan {
             ("sort buffers", WORKERS * self.mark_buffer_bytes),
             ("other", MARK_OTHER_BYTES),
         ];
+        let copy = vec![
+            ("read windows", WORKERS * 4 * self.pack_read_bytes),
+            ("sort buffers", 4 * self.copy_buffer_bytes),
+            ("batches", self.pipeline_bytes),
+            ("other", COPY_OTHER_BYTES),
+        ];
         [
             (
                 "unlock",
@@ -193,6 +210,7 @@ impl MemoryPlan {
             ("merge and encode", merge),
             ("seal and write", seal),
             ("mark", mark),
+            ("copy contents", copy),
         ]
     }
 

@@ -16,6 +16,7 @@ mod kill;
 mod kopia_oracle;
 mod memory_cgroup;
 mod merge_model;
+mod packs;
 mod run_protocol;
 mod snapshot_gc;
 mod tidy;

@@ -1,4 +1,5 @@
-//! The tasks of a run that work on packs: rewriting contents, deleting packs, extending locks.
+//! The tasks of a run that work on contents and packs: snapshot GC, rewriting, deleting packs,
+//! extending locks.
 //!
 //! They share one table of contents, which is read when the first of them needs it and again after
 //! anything was written that it does not show. Memory: that of the largest of them. Mirrors
@@ -12,13 +13,14 @@ use crate::repository::{Repository, Workspace};
 
 use super::MaintenanceError;
 use super::cycle_task::CycleTask;
-use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan};
+use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan, check_index};
 use super::extend_blob_retention::extend_blob_retention;
 use super::index_tasks::Done;
 use super::orphan_packs::Scope;
 use super::pack_choice::ShortPacks;
 use super::rewrite_contents::{RewriteOptions, RewritePlan};
 use super::safety::Safety;
+use super::snapshot_gc::{GcOptions, GcPlan};
 use super::task_stats;
 
 /// What the tasks need of the run.
@@ -76,6 +78,7 @@ impl<'a> PackTasks<'a> {
     /// Runs one of the tasks; `None` for a task of others.
     pub(super) fn run(&mut self, task: CycleTask) -> Option<Result<Done, MaintenanceError>> {
         Some(match task {
+            CycleTask::SnapshotGc => self.collect_garbage(),
             CycleTask::FullRewriteContents => self.rewrite(None),
             CycleTask::QuickRewriteContents => self.rewrite(Some(b'q')),
             CycleTask::FullDeleteBlobs => self.delete(Scope::Full),
@@ -83,6 +86,29 @@ impl<'a> PackTasks<'a> {
             CycleTask::ExtendBlobRetentionTime => self.extend(),
             _ => return None,
         })
+    }
+
+    fn collect_garbage(&mut self) -> Result<Done, MaintenanceError> {
+        let table = self.take_table()?;
+        let options = GcOptions {
+            start: self.start,
+            now: table.read,
+            safety: &self.safety,
+            owner: &self.owner,
+            end_early: self.stopped,
+        };
+        let (repository, workspace) = (self.repository, self.workspace);
+        let plan = GcPlan::make(repository, workspace, &table.contents, &options)?;
+        let report = plan.execute(repository, workspace, &options)?;
+        if report.ended_early {
+            return Err(MaintenanceError::Stopped);
+        }
+        let (deleted, back) = (report.tombstones, report.undeleted.contents);
+        if deleted == 0 && back == 0 {
+            self.table = Some(table);
+        }
+        let what = format!("{deleted} contents deleted, {back} brought back");
+        Ok(Done::new(task_stats::snapshot_gc(&report.stats), what))
     }
 
     fn rewrite(&mut self, kind: Option<u8>) -> Result<Done, MaintenanceError> {
@@ -172,6 +198,7 @@ impl<'a> PackTasks<'a> {
             Ok((active, contents))
         });
         let (active, contents) = loaded?;
+        check_index(repository, workspace, &active)?;
         Ok(Table {
             active,
             contents,
