@@ -18,6 +18,7 @@ use kit::world::{OWNER, World, WorldOptions};
 
 use crate::kill::scenarios;
 
+mod effect;
 mod golden;
 mod interruptions;
 mod kopias;
