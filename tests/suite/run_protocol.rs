@@ -21,6 +21,7 @@ use crate::kill::scenarios;
 mod effect;
 mod golden;
 mod interruptions;
+mod killed_cycles;
 mod kopias;
 mod leases;
 mod processes;
