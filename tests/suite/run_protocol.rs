@@ -18,8 +18,10 @@ use kit::world::{OWNER, World, WorldOptions};
 
 use crate::kill::scenarios;
 
+mod effect;
 mod golden;
 mod interruptions;
+mod killed_cycles;
 mod kopias;
 mod leases;
 mod processes;

@@ -28,7 +28,7 @@ use super::interlocks::{Gate, History, safe_drop_time};
 use super::local_lock::LocalLock;
 use super::owner::Identity;
 use super::pack_tasks::PackTasks;
-use super::run_plan::{Prepared, RunPlan, index_tasks_of, names};
+use super::run_plan::{Prepared, RunPlan, index_tasks_of};
 use super::run_report::{RunReport, TaskRun};
 use super::strategy::Splitting;
 use super::task_stats;
@@ -88,10 +88,6 @@ pub fn run(
     let Some(cycle) = plan.cycle.cycle else {
         return Ok(RunReport::nothing(plan.cycle));
     };
-    if !plan.not_yet.is_empty() {
-        let tasks = names(&plan.not_yet);
-        return Err(MaintenanceError::NotYet { tasks });
-    }
     on_event(&Event::Planned(&plan));
     let _lock = options.config.as_deref().map(LocalLock::take).transpose()?;
     let began = repository.clock.now();
@@ -183,25 +179,23 @@ impl Work<'_> {
 
     /// Does a task.
     fn task(&mut self, task: CycleTask) -> Result<Done, MaintenanceError> {
-        if let Some(done) = self.packs.run(task) {
-            return done;
-        }
-        self.packs.forget();
         match task {
-            CycleTask::CompactSingleEpoch
-            | CycleTask::AdvanceEpoch
-            | CycleTask::GenerateEpochRangeIndex
-            | CycleTask::CleanupEpochMarkers
-            | CycleTask::DeleteSupersededEpochIndexes => self.index.run(task),
+            CycleTask::SnapshotGc
+            | CycleTask::FullRewriteContents
+            | CycleTask::QuickRewriteContents
+            | CycleTask::FullDeleteBlobs
+            | CycleTask::QuickDeleteBlobs
+            | CycleTask::ExtendBlobRetentionTime => return self.packs.run(task),
+            _ => self.packs.forget(),
+        }
+        match task {
             CycleTask::FullDropDeletedContent => self.drop_deleted(),
             CycleTask::IndexCompaction => {
                 let compaction = CompactionV0::quick(self.settle());
                 self.compact_v0(&compaction, "no index blobs are to be merged")
             }
             CycleTask::CleanupLogs => self.clean_logs(),
-            _ => Err(MaintenanceError::NotYet {
-                tasks: task.name().to_owned(),
-            }),
+            _ => self.index.run(task),
         }
     }
 

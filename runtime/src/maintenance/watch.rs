@@ -28,7 +28,7 @@ use super::cycle_task::{Cycle, CycleTask};
 use super::interlocks::History;
 use super::lease::{LEASE, Lease, RENEW_AFTER};
 
-/// How long a rewrite may take to write the index of what it has copied: the signal's sender
+/// How long a task may take to write the index of what it has copied: the signal's sender
 /// usually waits half a minute.
 const FINISH_TIME: Duration = Duration::from_secs(10);
 
@@ -62,9 +62,9 @@ struct State {
     /// Times of full and quick cycles before the run.
     before: (Timestamp, Timestamp),
     run: String,
-    /// The rewrite that is at work.
+    /// The task that copies contents now.
     task: Option<CycleTask>,
-    /// Until when a rewrite may write its index, once the run was told to end.
+    /// Until when it may write its index, once the run was told to end.
     stop_until: Option<Timestamp>,
     format: FormatWatch,
     /// Why the run must end.
@@ -178,11 +178,11 @@ impl Watch {
         }
     }
 
-    /// Says that a task begins: that it is still ours to do, and for a rewrite, so that a crash in
-    /// it is known: packs that it left over are not deleted at once.
+    /// Says that a task begins: that it is still ours to do, and for one that copies contents, so
+    /// that a crash in it is known: packs that a rewrite left over are not deleted at once.
     pub fn enter(&self, task: CycleTask) -> Result<(), MaintenanceError> {
         self.check_stop()?;
-        if task.rewrites() {
+        if task.copies() {
             let mut state = self.state();
             state.task = Some(task);
             return self.rewrite(&mut state, |schedule, lease, before| {
@@ -305,7 +305,7 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells whether the run was told to end and has to, now. A rewrite looks at the flag itself
+    /// Tells whether the run was told to end and has to, now. Who copies looks at the flag itself
     /// and writes the index of what it has copied, for which it gets some time.
     fn must_stop(&self) -> bool {
         if !self.stop.load(Ordering::SeqCst) {

@@ -105,3 +105,64 @@ fn interrupted(client: &Client, folder: &Path) {
     let quick = cycle(Mode::Quick, Safety::full(), kopia::IDENTITY);
     Bench::new().cycle(&repository, &quick).unwrap();
 }
+
+/// Files that change from round to round: small ones that come and go, and one that is large.
+fn change(folder: &Path, round: u32) {
+    for number in 0..12 {
+        let file = folder.join(format!("file-{number}"));
+        if (round + number) % 5 == 0 {
+            std::fs::remove_file(&file).ok();
+        } else if (round + number) % 3 == 0 {
+            std::fs::write(&file, format!("{number} in round {round} ").repeat(300)).unwrap();
+        }
+    }
+    let large: Vec<u8> = (0..300_000_u32)
+        .map(|n| n.wrapping_mul(n / 97 + round) as u8)
+        .collect();
+    std::fs::write(folder.join("large"), large).unwrap();
+}
+
+/// Goal: whole cycles without margins, ours and Kopia's in turns, keep every snapshot; method:
+/// snapshots come and go, and Kopia reads every file after each of our cycles.
+#[test]
+fn whole_cycles_take_turns_with_kopias_and_lose_nothing() {
+    for kopia in kopia::binaries() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = CreateOptions::default();
+        let client = kopia.create(dir.path(), PASSWORD, &options).unwrap();
+        let source = tempfile::tempdir().unwrap();
+        let mut snapshots: Vec<String> = Vec::new();
+        for round in 0..4 {
+            for step in 0..3 {
+                change(source.path(), round * 3 + step);
+                let fresh = client.fresh().unwrap();
+                let made = fresh.snapshot_create(source.path(), &[]).unwrap();
+                snapshots.push(made["id"].as_str().unwrap().to_owned());
+            }
+            for id in snapshots.drain(..2) {
+                client.fresh().unwrap().snapshot_delete(&id).unwrap();
+            }
+            if round == 2 {
+                client.fresh().unwrap().maintenance_run_unsafe().unwrap();
+                continue;
+            }
+            let what = format!("{kopia}, round {round}");
+            let repository = open(dir.path(), PASSWORD, now()).unwrap();
+            let options = cycle(Mode::Full, Safety::none(), kopia::IDENTITY);
+            let report = Bench::new().cycle(&repository, &options);
+            let report = report.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(report.tasks.len(), 10, "{what}: {report}");
+            let fresh = client.fresh().unwrap();
+            fresh.snapshot_verify().unwrap();
+            fresh.content_verify(true).unwrap();
+            assert_eq!(
+                fresh.snapshot_list().unwrap().len(),
+                snapshots.len(),
+                "{what}"
+            );
+        }
+        let last = client.fresh().unwrap();
+        last.maintenance_run(true).unwrap();
+        last.snapshot_verify().unwrap();
+    }
+}
