@@ -257,10 +257,7 @@ impl<'a> Encoder<'a> {
             });
         }
         let rows = Arc::new(self.workspace.scratch.create_file("index-rows")?);
-        let (entries, packs) = (
-            self.target_entries[usize::from(target)],
-            self.packs.different(target),
-        );
+        let (entries, packs) = (self.entries_left(target), self.packs.different(target));
         let formats = self.formats.len().min(FORMATS_MAX) as u16;
         let version = self.version();
         let tables = tables(version, packs, formats);
@@ -295,6 +292,17 @@ impl<'a> Encoder<'a> {
             formats: Vec::new(),
             format_numbers: [NO_FORMAT; 256],
         })
+    }
+
+    /// Returns how many entries the next shard of a target has if nothing drops out any more.
+    fn entries_left(&self, target: u8) -> u64 {
+        let shards = self.finished.iter().rev();
+        let written: u64 = shards
+            .take_while(|shard| shard.target == target)
+            .map(|shard| u64::from(shard.image.shape.entry_count))
+            .sum();
+        let all = self.target_entries[usize::from(target)];
+        all.saturating_sub(written).min(self.output.shard_entries)
     }
 
     #[inline]
