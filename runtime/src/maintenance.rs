@@ -12,6 +12,7 @@ pub mod cleanup_indexes_v0;
 pub mod cleanup_logs;
 pub mod compact_epochs;
 pub mod compact_indexes_v0;
+pub mod compact_manifests;
 pub mod cycle_plan;
 pub mod cycle_task;
 pub mod delete;

@@ -115,7 +115,11 @@ pub fn run(
         index: IndexTasks::new(&watched, workspace, splitting, index_options),
         report: RunReport::of(cycle, owner),
     };
-    if let Err(error) = work.all(on_event) {
+    let compact_manifests = plan.compact_manifests.is_some();
+    if let Err(error) = work
+        .first(compact_manifests)
+        .and_then(|()| work.all(on_event))
+    {
         let error = watch.reason(error);
         watch.release();
         return Err(error);
@@ -142,6 +146,16 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Does what is no task of the schedule.
+    fn first(&mut self, compact_manifests: bool) -> Result<(), MaintenanceError> {
+        if compact_manifests {
+            self.watch.check_stop()?;
+            self.watch.still_ours()?;
+            self.report.manifests = Some(self.packs.compact_manifests()?);
+        }
+        Ok(())
+    }
+
     /// Runs every task that may run.
     fn all(&mut self, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<(), MaintenanceError> {
         let has_epochs = self.repository.format.epochs.enabled;
