@@ -21,6 +21,7 @@ pub mod delete_unreferenced_packs;
 mod error;
 pub mod explain_packs;
 pub mod extend_blob_retention;
+mod halt;
 pub mod index_maintenance;
 pub mod index_plan;
 pub mod index_plan_v0;
