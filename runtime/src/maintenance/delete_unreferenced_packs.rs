@@ -26,8 +26,9 @@ use super::safety::Safety;
 pub const UNEXPLAINED_PERCENT_MAX: u64 = 1;
 
 /// Without epochs: packs up to this share of all packs may hold contents that no index knows, since
-/// dropped contents leave no trace there. In percent.
-pub const FORGOTTEN_PERCENT_MAX: u64 = 50;
+/// dropped contents leave no trace there. In percent. Deleting most snapshots of a repository frees
+/// more than half of its packs; more than this is rather an index that is lost.
+pub const FORGOTTEN_PERCENT_MAX: u64 = 75;
 
 /// Deletions between two looks at whether the repository is still ours to maintain.
 const DELETIONS_A_LOOK: usize = 1_000;
@@ -244,7 +245,7 @@ impl DeletePacksPlan {
 }
 
 /// Stops where the index is not what a reader could choose with certainty.
-fn check_index(
+pub(super) fn check_index(
     repository: &Repository,
     workspace: &Workspace,
     active: &ActiveIndex,

@@ -499,25 +499,3 @@ fn a_missing_pack_stops_the_task() {
         .count();
     assert!(packs >= 19 && world.names("").len() >= before);
 }
-
-/// Goal: whether the repository is ours is asked before anything is deleted.
-#[test]
-fn somebody_elses_repository_is_left_alone() {
-    let world = World::new(Shape::default());
-    many_short_packs(&world);
-    rewrite(&world, &Safety::full()).unwrap();
-    let before = world.names("");
-    let (active, table) = world.table().unwrap();
-    let safety = Safety::full();
-    let options = DeletePacksOptions {
-        scope: Scope::Full,
-        safety: &safety,
-        maintenance_start: world.clock.now(),
-        accept_unexplained: false,
-        still_ours: &|| Err(MaintenanceError::EmptyOwner),
-    };
-    let (repository, workspace) = (&world.repository, &world.workspace);
-    let plan = DeletePacksPlan::make(repository, workspace, &active, &table, &options).unwrap();
-    plan.execute(repository, workspace, &options).unwrap_err();
-    assert_eq!(world.names(""), before);
-}

@@ -1,4 +1,5 @@
 //! Packs written by the writer: what other code finds in them, in every form of repository.
+//! Local indexes, sessions, and what a crash leaves, are part of it.
 
 use std::sync::Arc;
 

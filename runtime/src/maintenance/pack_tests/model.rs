@@ -1,4 +1,5 @@
 //! Rewriting and deleting against a model: a crash at every operation, and random histories.
+//! The model is a map of all contents with their bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +10,10 @@ use proptest::prelude::*;
 use super::{DAY, check, delete, many_short_packs, rewrite, shapes};
 use crate::blob::{SimulatedStore, SimulationOptions};
 use crate::clock::Clock;
+use crate::maintenance::MaintenanceError;
 use crate::maintenance::advance_deletion_watermark::advance_deletion_watermark;
+use crate::maintenance::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan};
+use crate::maintenance::orphan_packs::Scope;
 use crate::maintenance::safety::Safety;
 use crate::repository::epochs::EpochState;
 use crate::repository::pack_world::{Shape, World, plain};
@@ -55,6 +59,28 @@ fn a_crash_at_any_operation_loses_nothing() {
             }
         }
     }
+}
+
+/// Goal: whether the repository is ours is asked before anything is deleted.
+#[test]
+fn somebody_elses_repository_is_left_alone() {
+    let world = World::new(Shape::default());
+    many_short_packs(&world);
+    rewrite(&world, &Safety::full()).unwrap();
+    let before = world.names("");
+    let (active, table) = world.table().unwrap();
+    let safety = Safety::full();
+    let options = DeletePacksOptions {
+        scope: Scope::Full,
+        safety: &safety,
+        maintenance_start: world.clock.now(),
+        accept_unexplained: false,
+        still_ours: &|| Err(MaintenanceError::EmptyOwner),
+    };
+    let (repository, workspace) = (&world.repository, &world.workspace);
+    let plan = DeletePacksPlan::make(repository, workspace, &active, &table, &options).unwrap();
+    plan.execute(repository, workspace, &options).unwrap_err();
+    assert_eq!(world.names(""), before);
 }
 
 /// One step of a random history.

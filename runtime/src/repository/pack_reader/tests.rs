@@ -1,0 +1,200 @@
+//! What reading packs gives and what it costs: every content once, in order, with its bytes, in few
+//! GETs.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::blob::{MemoryStore, PutOptions};
+use crate::clock::{ManualClock, Timestamp};
+use crate::memory::{MIB, MemoryPlan};
+use crate::progress::Silent;
+use crate::repository::Workspace;
+use crate::repository::pack_names::PackNames;
+use crate::spill::{Scratch, ScratchOptions};
+
+const LAYOUT: PackOrder = PackOrder {
+    key_bytes: 17,
+    extra_bytes: 1,
+};
+
+/// Records from memory.
+struct Given(std::vec::IntoIter<Vec<u8>>, Vec<u8>);
+
+impl Records for Given {
+    fn next(&mut self) -> Result<Option<&[u8]>, RepositoryError> {
+        let Some(record) = self.0.next() else {
+            return Ok(None);
+        };
+        self.1 = record;
+        Ok(Some(&self.1))
+    }
+}
+
+struct World {
+    storage: Storage,
+    packs: PackTable,
+    _directory: tempfile::TempDir,
+}
+
+/// Byte `at` of pack `pack`.
+fn byte(pack: u32, at: u32) -> u8 {
+    (at.wrapping_mul(31).wrapping_add(pack * 77) >> 2) as u8
+}
+
+impl World {
+    /// Packs of these lengths.
+    fn new(lengths: &[u32]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = ScratchOptions {
+            parent: directory.path().to_owned(),
+            quota_bytes: None,
+            tmpfs_allowed: true,
+        };
+        let workspace = Workspace {
+            scratch: Scratch::create(&options, [1; 8]).unwrap(),
+            memory: MemoryPlan::new(32 * MIB).unwrap(),
+            progress: Arc::new(Silent),
+        };
+        let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1)));
+        let storage = Storage::new(Arc::new(MemoryStore::new(clock)));
+        let names = PackNames::create(&workspace).unwrap();
+        let mut writer = names.writer();
+        for (number, length) in lengths.iter().enumerate() {
+            let name = format!("p{number:032x}-s1");
+            assert_eq!(writer.push(0, name.as_bytes(), "").unwrap(), number as u32);
+            let bytes: Vec<u8> = (0..*length).map(|at| byte(number as u32, at)).collect();
+            let put = storage.put_bytes(&name.into(), &bytes, &PutOptions::default());
+            put.unwrap();
+        }
+        writer.flush().unwrap();
+        drop(writer);
+        let packs = names.finish(&workspace).unwrap();
+        Self {
+            storage,
+            packs,
+            _directory: directory,
+        }
+    }
+
+    /// Reads contents (pack, offset, length) with `workers` workers; returns what came.
+    fn read(
+        &self,
+        contents: &[(u32, u32, u32)],
+        buffer_bytes: usize,
+        workers: usize,
+    ) -> Result<Vec<(u32, u32, Option<Vec<u8>>)>, RepositoryError> {
+        let mut records: Vec<Vec<u8>> = contents
+            .iter()
+            .map(|(pack, offset, length)| {
+                let mut record = vec![0; LAYOUT.record_bytes()];
+                let place = Place {
+                    group: 0,
+                    pack: *pack,
+                    offset: *offset,
+                    length: *length,
+                };
+                let mut key = [0; 17];
+                key[1] = *pack as u8;
+                LAYOUT.encode(&mut record, &place, &key, &[1]);
+                record
+            })
+            .collect();
+        records.sort();
+        let reader = PackReader::new(Given(records.into_iter(), vec![]), LAYOUT, &self.packs);
+        let workers = (0..workers).map(|_| |_: &mut PackBatch| Ok(())).collect();
+        let mut came = Vec::new();
+        reader.read(&self.storage, buffer_bytes, workers, |batch| {
+            for number in 0..batch.len() {
+                let content = batch.content(number);
+                let place = LAYOUT.place(content.record);
+                let name = format!("p{:032x}-s1", place.pack);
+                assert_eq!(content.pack.as_str(), name);
+                let bytes = (!batch.large()).then(|| content.bytes.to_vec());
+                came.push((place.pack, place.offset, bytes));
+            }
+            Ok::<(), RepositoryError>(())
+        })?;
+        Ok(came)
+    }
+}
+
+/// Goal: neighbours share a GET, far ones and other packs do not.
+#[test]
+fn one_get_for_neighbours() {
+    let world = World::new(&[500_000, 500_000]);
+    let contents: Vec<_> = (0..1000).map(|n| (0, 32 + n * 400, 390)).collect();
+    let came = world.read(&contents, MIB, 2).unwrap();
+    assert_eq!(came.len(), 1000);
+    assert_eq!(world.storage.counters().gets, 1);
+    let far = [(0, 0, 10), (0, 10 + 32 * 1024 + 1, 10), (1, 0, 10)];
+    world.read(&far, MIB, 2).unwrap();
+    assert_eq!(world.storage.counters().gets, 1 + 3);
+    world.read(&contents, 50_000, 2).unwrap();
+    assert_eq!(world.storage.counters().gets, 4 + 8);
+}
+
+/// Goal: a content larger than the buffer is announced, in its place, and not read.
+#[test]
+fn large_contents_come_alone() {
+    let world = World::new(&[10_000]);
+    let contents = [(0, 0, 100), (0, 100, 5000), (0, 5100, 100)];
+    let came = world.read(&contents, 1000, 2).unwrap();
+    let sizes: Vec<_> = came
+        .iter()
+        .map(|(_, _, b)| b.as_ref().map(Vec::len))
+        .collect();
+    assert_eq!(sizes, [Some(100), None, Some(100)]);
+    assert_eq!(world.storage.counters().gets, 2);
+}
+
+/// Goal: what is missing is named by pack and by the first content that it lacks.
+#[test]
+fn missing_and_short_packs_are_named() {
+    let world = World::new(&[1000, 1000]);
+    let short = world.read(&[(0, 0, 100), (0, 990, 10), (0, 995, 10)], MIB, 1);
+    let Err(RepositoryError::ShortPack {
+        pack, pack_bytes, ..
+    }) = short
+    else {
+        panic!("{short:?}")
+    };
+    assert_eq!(
+        (pack.as_str(), pack_bytes),
+        (&*format!("p{:032x}-s1", 0), 1000)
+    );
+    world
+        .storage
+        .delete(&format!("p{:032x}-s1", 1).into())
+        .unwrap();
+    let gone = world.read(&[(0, 0, 100), (1, 40, 10)], MIB, 2);
+    let Err(RepositoryError::MissingPack { pack, content }) = gone else {
+        panic!("{gone:?}")
+    };
+    assert_eq!(pack, format!("p{:032x}-s1", 1));
+    assert!(content.starts_with("01"), "{content}");
+}
+
+proptest! {
+    /// Goal: every content comes once, in order, with its own bytes, whatever the buffer.
+    #[test]
+    fn every_content_comes_once_with_its_bytes(
+        contents in proptest::collection::vec((0..3_u32, 0..90_000_u32, 1..5000_u32), 0..60),
+        buffer_bytes in 5000..60_000_usize,
+        workers in 1..4_usize,
+    ) {
+        let world = World::new(&[100_000; 3]);
+        let mut expected: Vec<_> = contents.clone();
+        expected.sort_unstable();
+        let came = world.read(&contents, buffer_bytes, workers).unwrap();
+        prop_assert_eq!(came.len(), expected.len());
+        for ((pack, offset, bytes), wanted) in came.iter().zip(expected) {
+            prop_assert_eq!((*pack, *offset), (wanted.0, wanted.1));
+            let bytes = bytes.as_ref().unwrap();
+            prop_assert_eq!(bytes.len(), wanted.2 as usize);
+            let right = |(at, b): (usize, &u8)| *b == byte(*pack, offset + at as u32);
+            prop_assert!(bytes.iter().enumerate().all(right));
+        }
+    }
+}
