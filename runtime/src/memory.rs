@@ -86,8 +86,8 @@ pub struct MemoryPlan {
     pub read_window_bytes: usize,
     /// Mark: one sort buffer of content IDs in use, of each worker.
     pub mark_buffer_bytes: usize,
-    /// Copy contents: one buffer of contents as stored; each worker has two, and with ECC as much
-    /// again. Each of its reads is a GET.
+    /// Copy contents: one buffer of contents as stored, each of its reads a GET; each worker has two.
+    /// With ECC half of it: the other half is what is decoded.
     pub pack_read_bytes: usize,
     /// Copy contents: the merge of their places, the sort of new entries, the sorts of the entries
     /// of two open packs (half of it each), the merge of a new index: this much each.
@@ -126,8 +126,8 @@ impl MemoryPlan {
         let merge_runs = ((buffers - pipeline_bytes) / merge_read_bytes).min(192);
         let read_window_bytes = (limit_bytes / 64).clamp(MIB / 2, 2 * MIB);
         let mark_fixed = WORKERS * (5 * read_window_bytes + NEXT_LEVEL_BYTES) + MARK_OTHER_BYTES;
-        let pack_read_bytes = (buffers / 15).clamp(MIB / 2, 4 * MIB);
-        let copy_fixed = WORKERS * 4 * pack_read_bytes + pipeline_bytes + COPY_OTHER_BYTES;
+        let pack_read_bytes = (buffers / 7).clamp(MIB, 8 * MIB);
+        let copy_fixed = WORKERS * 2 * pack_read_bytes + pipeline_bytes + COPY_OTHER_BYTES;
         let copy_rest = buffers.saturating_sub(copy_fixed);
         let plan = Self {
             limit_bytes,
@@ -156,7 +156,7 @@ impl MemoryPlan {
         let load = WORKERS * (self.sort_buffer_bytes + 2 * self.blob_bytes);
         let worker = 5 * self.read_window_bytes + NEXT_LEVEL_BYTES + self.mark_buffer_bytes;
         let merge = self.merge_runs * self.merge_read_bytes + self.pipeline_bytes;
-        let copy = WORKERS * 4 * self.pack_read_bytes + 4 * self.copy_buffer_bytes;
+        let copy = WORKERS * 2 * self.pack_read_bytes + 4 * self.copy_buffer_bytes;
         let copy = copy + self.pipeline_bytes + COPY_OTHER_BYTES;
         [
             ("unlock", PROCESS_BYTES + self.unlock_bytes),

@@ -427,7 +427,8 @@ impl Copying<'_, '_> {
             })
             .collect();
         let reader = PackReader::new(merge, layout, &self.table.packs);
-        let buffer_bytes = self.workspace.memory.pack_read_bytes;
+        let shared = if crypto.ecc.is_some() { 2 } else { 1 };
+        let buffer_bytes = self.workspace.memory.pack_read_bytes / shared;
         let storage = &self.repository.storage;
         let outcome = reader.read(storage, buffer_bytes, workers, |batch| self.take(batch));
         self.report.repaired += repaired.into_inner();
