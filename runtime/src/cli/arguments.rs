@@ -206,6 +206,12 @@ pub(super) struct RunArguments {
     /// Print the plan with its reasons and the memory plan, and stop
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Delete unused packs even if it is not known why nothing uses them
+    ///
+    /// Without it such packs are kept and named, and many of them stop the run: an index blob may
+    /// be lost, and these packs are then all that is left of some backup.
+    #[arg(long)]
+    pub(super) accept_unexplained: bool,
 }
 
 const RUN_HELP: &str = "\

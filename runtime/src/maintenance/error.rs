@@ -78,12 +78,6 @@ pub enum MaintenanceError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Tasks that this version does not have.
-    #[error("not yet: this version does not have {tasks}")]
-    NotYet {
-        /// Their names.
-        tasks: String,
-    },
     /// Tasks that the cycle does not have.
     #[error("{tasks}: not in {cycle} maintenance of this repository, which has {known}")]
     NotInCycle {
@@ -138,7 +132,6 @@ impl MaintenanceError {
             Self::Leased { .. } => "leased",
             Self::Locked { .. } => "locked",
             Self::LockFile { .. } => "lock-file",
-            Self::NotYet { .. } => "not-yet",
             Self::NotInCycle { .. } => "not-in-cycle",
             Self::UnexplainedPacks { .. } => "unexplained-packs",
             Self::RetentionNotExtended { .. } => "retention-not-extended",

@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::kopia::maintenance_params::MaintenanceParams;
@@ -18,6 +19,7 @@ use crate::repository::{Repository, Workspace};
 use super::MaintenanceError;
 use super::advance_deletion_watermark::advance_deletion_watermark;
 use super::cleanup_logs::cleanup_logs;
+use super::compact_indexes_v0::{CompactionV0, settle_time};
 use super::cycle_plan::{PlannedTask, Wanted, gate};
 use super::cycle_task::{Cycle, CycleTask};
 use super::index_plan;
@@ -26,7 +28,7 @@ use super::interlocks::{Gate, History, safe_drop_time};
 use super::local_lock::LocalLock;
 use super::owner::Identity;
 use super::pack_tasks::PackTasks;
-use super::run_plan::{Prepared, RunPlan, index_tasks_of, names};
+use super::run_plan::{Prepared, RunPlan, index_tasks_of};
 use super::run_report::{RunReport, TaskRun};
 use super::strategy::Splitting;
 use super::task_stats;
@@ -44,6 +46,8 @@ pub struct RunOptions {
     pub owner: Identity,
     /// Kopia's config file, whose lock is taken.
     pub config: Option<PathBuf>,
+    /// Delete also packs that are not explained.
+    pub accept_unexplained: bool,
     /// Set from outside to end the run at the next storage operation.
     pub stop: StopFlag,
 }
@@ -73,7 +77,6 @@ pub fn run(
     on_event: &mut dyn FnMut(&Event<'_>),
 ) -> Result<RunReport, MaintenanceError> {
     let prepared = Prepared::make(repository, workspace, options)?;
-    on_event(&Event::Planned(&prepared.plan));
     let owner = prepared.identity?;
     let plan = prepared.plan;
     if let Some(lease) = plan.cycle.lease.clone()
@@ -85,10 +88,7 @@ pub fn run(
     let Some(cycle) = plan.cycle.cycle else {
         return Ok(RunReport::nothing(plan.cycle));
     };
-    if !plan.not_yet.is_empty() {
-        let tasks = names(&plan.not_yet);
-        return Err(MaintenanceError::NotYet { tasks });
-    }
+    on_event(&Event::Planned(&plan));
     let _lock = options.config.as_deref().map(LocalLock::take).transpose()?;
     let began = repository.clock.now();
     let (watch, anchor) = Watch::begin(repository, Arc::clone(&options.stop))?;
@@ -101,8 +101,10 @@ pub fn run(
     let still_ours = || watch.still_ours();
     let stopped = || options.stop.load(std::sync::atomic::Ordering::SeqCst);
     let pack_run = (options.wanted.safety, owner.clone(), anchor.start);
+    let mut packs = PackTasks::new(&watched, workspace, pack_run, &still_ours, &stopped);
+    packs.accept_unexplained = options.accept_unexplained;
     let mut work = Work {
-        packs: PackTasks::new(&watched, workspace, pack_run, &still_ours, &stopped),
+        packs,
         watch: &watch,
         repository: &watched,
         workspace,
@@ -177,21 +179,23 @@ impl Work<'_> {
 
     /// Does a task.
     fn task(&mut self, task: CycleTask) -> Result<Done, MaintenanceError> {
-        if let Some(done) = self.packs.run(task) {
-            return done;
-        }
-        self.packs.forget();
         match task {
-            CycleTask::CompactSingleEpoch
-            | CycleTask::AdvanceEpoch
-            | CycleTask::GenerateEpochRangeIndex
-            | CycleTask::CleanupEpochMarkers
-            | CycleTask::DeleteSupersededEpochIndexes => self.index.run(task),
+            CycleTask::SnapshotGc
+            | CycleTask::FullRewriteContents
+            | CycleTask::QuickRewriteContents
+            | CycleTask::FullDeleteBlobs
+            | CycleTask::QuickDeleteBlobs
+            | CycleTask::ExtendBlobRetentionTime => return self.packs.run(task),
+            _ => self.packs.forget(),
+        }
+        match task {
             CycleTask::FullDropDeletedContent => self.drop_deleted(),
+            CycleTask::IndexCompaction => {
+                let compaction = CompactionV0::quick(self.settle());
+                self.compact_v0(&compaction, "no index blobs are to be merged")
+            }
             CycleTask::CleanupLogs => self.clean_logs(),
-            _ => Err(MaintenanceError::NotYet {
-                tasks: task.name().to_owned(),
-            }),
+            _ => self.index.run(task),
         }
     }
 
@@ -231,6 +235,10 @@ impl Work<'_> {
             let nothing = task_stats::compact_indexes(None);
             return Ok(Done::new(nothing, "no safe time"));
         };
+        if !self.repository.format.epochs.enabled {
+            let compaction = CompactionV0::drop_deleted(before, self.settle());
+            return self.compact_v0(&compaction, "there is nothing to drop");
+        }
         let state = EpochState::load(&self.repository.storage)?;
         let watermark = state.watermark_seconds.map(Timestamp::from_seconds);
         if watermark.is_some_and(|watermark| before < watermark) {
@@ -240,6 +248,37 @@ impl Work<'_> {
         advance_deletion_watermark(self.repository, &state, before.seconds())?;
         let what = format!("what was deleted up to {before} is forgotten");
         Ok(Done::new(task_stats::compact_indexes(Some(before)), what))
+    }
+
+    /// Merges index blobs of a repository without epochs.
+    fn compact_v0(
+        &self,
+        compaction: &CompactionV0,
+        nothing: &str,
+    ) -> Result<Done, MaintenanceError> {
+        let outcome = compaction.run(self.repository, self.workspace, &mut |_| {})?;
+        let extra = outcome.extra();
+        let rows: Vec<String> = outcome
+            .report
+            .tasks
+            .into_iter()
+            .map(|row| row.what)
+            .collect();
+        let what = match rows.is_empty() {
+            true => nothing.to_owned(),
+            false => rows.join("; "),
+        };
+        Ok(Done::new(extra, what))
+    }
+
+    /// Returns how long a replaced index blob without epochs stays.
+    fn settle(&self) -> Duration {
+        settle_time(
+            self.options
+                .wanted
+                .safety
+                .disable_eventual_consistency_safety,
+        )
     }
 
     fn clean_logs(&self) -> Result<Done, MaintenanceError> {

@@ -34,8 +34,6 @@ pub struct RunPlan {
     /// The cycle and its tasks.
     #[serde(flatten)]
     pub cycle: CyclePlan,
-    /// Tasks that are due and that this version does not have; a run stops there.
-    pub not_yet: Vec<CycleTask>,
     /// What the epoch tasks will do.
     pub index: Option<index_plan::Plan>,
     /// Memory of every phase.
@@ -77,15 +75,10 @@ impl Prepared {
         let cycle = decide(repository, options, &params, &schedule);
         let has_epochs = repository.format.epochs.enabled;
         check_names(&cycle, options, has_epochs)?;
-        let not_yet = cycle
-            .running()
-            .filter(|task| !is_there(*task, has_epochs))
-            .collect();
         let plan = RunPlan {
             owner: Some(params.owner.clone()),
             owner_problem: identity.as_ref().err().map(ToString::to_string),
             cycle,
-            not_yet,
             index: None,
             memory: workspace.memory,
         };
@@ -101,7 +94,6 @@ impl Prepared {
             owner: None,
             owner_problem: None,
             cycle,
-            not_yet: Vec::new(),
             index: None,
             memory: workspace.memory,
         };
@@ -182,28 +174,8 @@ pub(super) fn index_tasks_of(plan: &CyclePlan) -> Vec<index_plan::Task> {
         .collect()
 }
 
-/// Returns whether this version has a task.
-fn is_there(task: CycleTask, has_epochs: bool) -> bool {
-    match task {
-        CycleTask::CompactSingleEpoch
-        | CycleTask::AdvanceEpoch
-        | CycleTask::GenerateEpochRangeIndex
-        | CycleTask::CleanupEpochMarkers
-        | CycleTask::DeleteSupersededEpochIndexes
-        | CycleTask::SnapshotGc
-        | CycleTask::FullRewriteContents
-        | CycleTask::QuickRewriteContents
-        | CycleTask::FullDeleteBlobs
-        | CycleTask::QuickDeleteBlobs
-        | CycleTask::ExtendBlobRetentionTime
-        | CycleTask::CleanupLogs => true,
-        CycleTask::FullDropDeletedContent => has_epochs,
-        _ => false,
-    }
-}
-
 /// Writes a list of tasks.
-pub(super) fn names(tasks: &[CycleTask]) -> String {
+fn names(tasks: &[CycleTask]) -> String {
     let names: Vec<&str> = tasks.iter().map(|task| task.name()).collect();
     names.join(", ")
 }
@@ -215,13 +187,6 @@ impl fmt::Display for RunPlan {
             writeln!(f, "a run would stop: {problem}")?;
         } else if let Some(owner) = &self.owner {
             writeln!(f, "owner: {owner}")?;
-        }
-        if !self.not_yet.is_empty() {
-            writeln!(
-                f,
-                "a run would stop: not yet in this version: {}",
-                names(&self.not_yet)
-            )?;
         }
         match &self.index {
             Some(index) => index.fmt(f),

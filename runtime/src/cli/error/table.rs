@@ -337,12 +337,6 @@ pub(in crate::cli) const TABLE: &[Row] = &[
          directory writable, or give the repository's directory instead of --config.",
     ),
     row(
-        "not-yet",
-        Exit::Configuration,
-        "Let Kopia run these tasks (`kopia maintenance run --full`), and name the others with \
-         --task.",
-    ),
-    row(
         "not-in-cycle",
         Exit::Configuration,
         "Choose another --mode, or leave --task out.",
