@@ -295,6 +295,12 @@ impl World {
         shards.iter().map(put).collect()
     }
 
+    /// Puts a blob `n` as a client's flush does without epochs; returns its name.
+    pub fn put_flush_v0(&self, entries: &[Entry], time: Timestamp) -> String {
+        let session = session_id(self.random(), time);
+        self.put_sealed("n", &session, &self.index_bytes(entries), time)
+    }
+
     /// Puts the markers of epochs 1 to `epoch`, so that writers write to `epoch`.
     pub fn put_markers(&self, epoch: u64, time: Timestamp) {
         for number in 1..=epoch {
@@ -374,12 +380,11 @@ impl World {
         };
         let bytes = assemble(&pieces).expect("one content fits into a pack");
         self.store.insert(pack, bytes, START);
-        self.put_sealed(
-            "xn0_",
-            &format!("{session}-c1"),
-            &self.index_bytes([&entry]),
-            START,
-        );
+        let (prefix, suffix) = match self.options.epochs.enabled {
+            true => ("xn0_", format!("{session}-c1")),
+            false => ("n", session),
+        };
+        self.put_sealed(prefix, &suffix, &self.index_bytes([&entry]), START);
     }
 
     /// Seals bytes that lie in a pack.

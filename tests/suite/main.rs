@@ -10,6 +10,7 @@
 
 mod damaged;
 mod golden_state;
+mod index_v0;
 mod judges;
 mod kill;
 mod kopia_oracle;

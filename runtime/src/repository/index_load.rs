@@ -6,7 +6,7 @@
 //! of a target becomes a record; entries of system contents (`m`) of every blob are kept beside, so
 //! that the owner's manifest is found without reading the index twice.
 //!
-//! Memory: a sort buffer and a blob for each worker. Invariant: a blob is used whole or the load
+//! Memory: two sort buffers and a blob for each worker. Invariant: a blob is used whole or the load
 //! fails; an entry that a client would refuse fails the load where it would be written again.
 
 use std::sync::Mutex;
@@ -81,7 +81,7 @@ pub fn load(
     let memory = workspace.sort_memory(WORKERS);
     let records = Sorter::new(workspace.scratch.clone(), layout.shape(), memory);
     let small = SortMemory {
-        buffer_bytes: 512 * 1024,
+        buffer_bytes: workspace.memory.system_buffer_bytes,
         ..memory
     };
     let system = Sorter::new(workspace.scratch.clone(), layout.shape(), small);

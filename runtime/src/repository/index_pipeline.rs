@@ -1,7 +1,7 @@
 //! The threads on both sides of the encoder: one feeds it with merged records, one takes its rows.
 //!
-//! Batches of half a level 2 cache go from thread to thread; those of rows come back. A thread
-//! whose neighbour is gone ends quietly: the neighbour tells why. Memory: see `index_writer.rs`.
+//! Batches go from thread to thread, and come back to be filled again. A thread whose neighbour is
+//! gone ends quietly: the neighbour tells why. Memory: see `index_writer.rs`.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -12,24 +12,26 @@ use crate::spill::{ScratchFile, SequentialWriter};
 use super::RepositoryError;
 use super::pack_names::PackTable;
 use super::record::RecordLayout;
-use super::winners::Records;
+use super::winners::{BatchWinners, Records};
 
-/// Bytes of a batch between two threads: half a level 2 cache.
-pub(super) const BATCH_BYTES: usize = 64 * 1024;
+/// Bytes of a batch between two threads: few enough changes of threads, and still in the caches.
+pub(super) const BATCH_BYTES: usize = 256 * 1024;
 
-/// Sends the merged records on in batches.
+/// Sends the merged records on in batches, which come back by `spare`.
 pub(super) fn feed_records(
     mut records: impl Records,
     layout: RecordLayout,
     out: &SyncSender<Vec<u8>>,
+    spare: &Receiver<Vec<u8>>,
 ) -> Result<(), RepositoryError> {
     let batch_bytes = BATCH_BYTES / layout.record_bytes() * layout.record_bytes();
     let mut batch = Vec::with_capacity(batch_bytes);
     while let Some(record) = records.next()? {
         batch.extend_from_slice(record);
         if batch.len() == batch_bytes {
-            let full = std::mem::replace(&mut batch, Vec::with_capacity(batch_bytes));
-            if out.send(full).is_err() {
+            let empty = spare.try_recv();
+            let empty = empty.unwrap_or_else(|_| Vec::with_capacity(batch_bytes));
+            if out.send(std::mem::replace(&mut batch, empty)).is_err() {
                 return Ok(()); // the encoder has stopped and tells why
             }
         }
@@ -38,52 +40,27 @@ pub(super) fn feed_records(
     Ok(())
 }
 
-/// Records as they come in batches from another thread.
-pub(super) struct Batches<'a> {
-    incoming: Receiver<Vec<u8>>,
+/// Calls `take` with the winners of all batches, in order, and gives the batches back.
+pub(super) fn take_winners(
+    incoming: &Receiver<Vec<u8>>,
+    used: &SyncSender<Vec<u8>>,
     layout: RecordLayout,
-    packs: &'a PackTable,
-    batch: Vec<u8>,
-    at: usize,
-}
-
-impl<'a> Batches<'a> {
-    pub(super) fn new(
-        incoming: Receiver<Vec<u8>>,
-        layout: RecordLayout,
-        packs: &'a PackTable,
-    ) -> Self {
-        Self {
-            incoming,
-            layout,
-            packs,
-            batch: Vec::new(),
-            at: 0,
+    packs: &PackTable,
+    mut take: impl FnMut(&[u8]) -> Result<(), RepositoryError>,
+) -> Result<(), RepositoryError> {
+    let mut winners = BatchWinners::new(layout);
+    while let Ok(mut batch) = incoming.recv() {
+        // Numbers of packs are as good as random: without this, half the time is waiting for them.
+        for record in batch.chunks_exact(layout.record_bytes()) {
+            packs.prefetch(layout.pack(record));
         }
+        winners.of_batch(&batch, packs, &mut take)?;
+        batch.clear();
+        let _ = used.try_send(batch);
     }
-}
-
-impl Records for Batches<'_> {
-    fn next(&mut self) -> Result<Option<&[u8]>, RepositoryError> {
-        let bytes = self.layout.record_bytes();
-        if self.at + bytes > self.batch.len() {
-            match self.incoming.recv() {
-                Ok(batch) => {
-                    // Numbers of packs are as good as random: without this, half the time is
-                    // waiting for them.
-                    for record in batch.chunks_exact(bytes) {
-                        self.packs.prefetch(self.layout.pack(record));
-                    }
-                    (self.batch, self.at) = (batch, 0);
-                }
-                Err(_) => return Ok(None),
-            }
-            if self.batch.len() < bytes {
-                return Ok(None);
-            }
-        }
-        self.at += bytes;
-        Ok(self.batch.get(self.at - bytes..self.at))
+    match winners.last() {
+        Some(record) => take(&record),
+        None => Ok(()),
     }
 }
 

@@ -21,14 +21,14 @@ use crate::spill::{MappedU32, ScratchFile, SequentialWriter, SortMemory, SortSha
 
 use super::index_image::IndexImage;
 use super::index_load::{FORMATS_MAX, LoadStats, Loaded};
-use super::index_pipeline::{BATCH_BYTES, Batches, Piece, feed_records, write_rows};
+use super::index_pipeline::{BATCH_BYTES, Piece, feed_records, take_winners, write_rows};
 use super::pack_names::{PackTable, SLOT_BYTES, name_of};
 use super::record::RecordLayout;
-use super::winners::{Records, Winners};
+use super::winners::Records;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Batches on the way between two threads.
-const BATCHES: usize = 4;
+const BATCHES: usize = 2;
 
 /// Index blobs that one merge may make: with shards of at least 100,000 entries more than anybody
 /// has.
@@ -118,13 +118,13 @@ pub fn write_index_rows(
     let (rows_out, rows_in) = sync_channel(BATCHES);
     let (spare_out, spare_in) = sync_channel(2 * BATCHES);
     let (records_out, records_in) = sync_channel(BATCHES);
+    let (used_out, used_in) = sync_channel(2 * BATCHES);
     let layout = rows.layout;
     std::thread::scope(|scope| {
-        let merging = scope.spawn(move || feed_records(records, layout, &records_out));
+        let merging = scope.spawn(move || feed_records(records, layout, &records_out, &used_in));
         let writing = scope.spawn(move || write_rows(&rows_in, &spare_out));
-        let records = Batches::new(records_in, layout, rows.packs);
         let mut encoder = Encoder::new(repository, workspace, rows, *output, rows_out, spare_in);
-        let encoded = encoder.run(records);
+        let encoded = encoder.run(&records_in, &used_out);
         let finished = std::mem::take(&mut encoder.finished);
         drop(encoder);
         let merged = merging.join().unwrap_or(Err(RepositoryError::Interrupted));
@@ -199,30 +199,41 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    fn run(&mut self, records: impl Records) -> Result<(), RepositoryError> {
-        let mut winners = Winners::new(records, self.layout);
-        let mut shard: Option<Shard> = None;
-        while let Some(record) = winners.next(self.packs)? {
-            if self.is_dropped(record) {
-                continue;
-            }
-            let target = self.layout.target(record);
-            let full = shard.as_ref().is_some_and(|open| {
-                open.target != target || open.entries >= self.output.shard_entries
-            });
-            if full && let Some(done) = shard.take() {
-                self.end_shard(done)?;
-            }
-            let open = match &mut shard {
-                Some(open) => open,
-                none => none.insert(self.begin_shard(target)?),
-            };
-            self.encode(open, record)?;
-        }
+    fn run(
+        &mut self,
+        incoming: &Receiver<Vec<u8>>,
+        used: &SyncSender<Vec<u8>>,
+    ) -> Result<(), RepositoryError> {
+        let (layout, packs) = (self.layout, self.packs);
+        let mut shard = None;
+        take_winners(incoming, used, layout, packs, |record| {
+            self.add(&mut shard, record)
+        })?;
         match shard {
             Some(done) => self.end_shard(done),
             None => Ok(()),
         }
+    }
+
+    /// Adds a winner to the open shard; begins the next one where that is full or another target's.
+    #[inline]
+    fn add(&mut self, shard: &mut Option<Shard>, record: &[u8]) -> Result<(), RepositoryError> {
+        if self.is_dropped(record) {
+            return Ok(());
+        }
+        let target = self.layout.target(record);
+        let most = self.output.shard_entries;
+        let full = shard
+            .as_ref()
+            .is_some_and(|open| open.target != target || open.entries >= most);
+        if full && let Some(done) = shard.take() {
+            self.end_shard(done)?;
+        }
+        let open = match shard {
+            Some(open) => open,
+            none => none.insert(self.begin_shard(target)?),
+        };
+        self.encode(open, record)
     }
 
     /// Returns whether a winner is a tombstone that nobody needs any more.

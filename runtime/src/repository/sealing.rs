@@ -1,5 +1,5 @@
-//! Seals a finished index blob, or a file of scratch, on its way to the store: nothing of it is ever
-//! whole in memory.
+//! Seals a finished index blob, or a file of scratch, on its way to the store: nothing of it is
+//! ever whole in memory.
 //!
 //! A thread reads the plaintext from scratch and encrypts it piece by piece while the store writes.
 //! With ECC the sealed bytes go through scratch once more, since all parity comes first. The source
