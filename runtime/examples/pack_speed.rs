@@ -7,8 +7,8 @@
 //!
 //! `make` writes a repository whose packs are all short (8 MB); `run` reads the index, rewrites,
 //! reads the index again and deletes, in the memory that it is told, and shows wall time, requests
-//! and bytes of each step. Run it in a cgroup of that size. 2,200 thousand contents of 545 bytes are
-//! 1.2 GB.
+//! and bytes of each step. Run it in a cgroup of that size. 2,200 thousand contents of 545 bytes
+//! are 1.2 GB.
 
 #![allow(clippy::print_stdout)]
 
@@ -152,7 +152,8 @@ impl Steps {
     fn end(&mut self, step: &str, what: String) {
         let (now, was) = (self.storage.counters(), self.before);
         println!(
-            "{step:<20} {:6.2} s  {:>5} GETs {:>4} LISTs {:>4} PUTs {:>5} DELETEs  {:>6} MB read {:>6} MB written  {what}",
+            "{step:<20} {:6.2} s  {:>5} GETs {:>4} LISTs {:>4} PUTs {:>5} DELETEs  \
+             {:>6} MB read {:>6} MB written  {what}",
             self.watch.elapsed().as_secs_f64(),
             now.gets - was.gets,
             now.lists - was.lists,

@@ -82,8 +82,8 @@ pub struct MemoryPlan {
     /// Merge: read buffer of one open run and what the kernel reads ahead of it. With 32 KiB, a
     /// merge of 20 million entries in 64 MiB took a tenth longer than with 128.
     pub merge_read_bytes: usize,
-    /// Merge: batches of winners between the merging and the encoding thread, and output buffers. The
-    /// pack names of a finished shard are sorted in as much again.
+    /// Merge: batches of winners between the merging and the encoding thread, and output buffers.
+    /// The pack names of a finished shard are sorted in as much again.
     pub pipeline_bytes: usize,
     /// Seal: pieces of an index shard on their way from scratch to the store.
     pub seal_bytes: usize,
@@ -92,8 +92,8 @@ pub struct MemoryPlan {
     pub read_window_bytes: usize,
     /// Mark: one sort buffer of content IDs in use, of each worker.
     pub mark_buffer_bytes: usize,
-    /// Copy contents: one buffer of contents as stored, each of its reads a GET; each worker has two.
-    /// With ECC half of it: the other half is what is decoded.
+    /// Copy contents: one buffer of contents as stored, each of its reads a GET; each worker has
+    /// two. With ECC half of it: the other half is what is decoded.
     pub pack_read_bytes: usize,
     /// Copy contents: the merge of their places, the sort of new entries, the sorts of the entries
     /// of two open packs (half of it each), the merge of a new index: this much each.

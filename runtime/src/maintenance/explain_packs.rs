@@ -228,8 +228,8 @@ struct Feed {
     next: u32,
 }
 
-/// Reads the local indexes of all packs; returns their contents, sorted by key, each with the number
-/// of its pack.
+/// Reads the local indexes of all packs; returns their contents, sorted by key, each with the
+/// number of its pack.
 fn read_local_indexes(
     repository: &Repository,
     workspace: &Workspace,
