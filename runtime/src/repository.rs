@@ -28,6 +28,8 @@ pub mod index_writer_v0;
 pub mod inspect;
 pub mod listing;
 mod load_worker;
+#[cfg(test)]
+mod mark_tests;
 mod mark_worker;
 pub mod new_entries;
 pub mod new_repository;

@@ -39,7 +39,7 @@ const OUTCOMES: [(&str, Outcome); 24] = [
     ("intact", Harmless),
     ("missing-p-pack", Harmless),
     // The owner's manifest is in it.
-    ("missing-q-pack", Stopped("blob-not-found")),
+    ("missing-q-pack", Stopped("missing-pack")),
     ("truncated-index", Stopped("tag-mismatch")),
     ("empty-index", Stopped("tag-mismatch")),
     ("flipped-index-byte", Stopped("tag-mismatch")),

@@ -122,7 +122,7 @@ impl<'a> GcPlan<'a> {
     }
 
     /// Joins the contents in use with all contents.
-    fn sweep(
+    pub fn sweep(
         workspace: &Workspace,
         table: &'a ContentTable,
         used: &UsedContents,
