@@ -40,6 +40,7 @@ mod pack_tasks;
 #[cfg(test)]
 mod pack_tests;
 pub mod rescue_unsettled;
+mod rewrite_choice;
 pub mod rewrite_contents;
 pub mod run;
 pub mod run_plan;

@@ -7,8 +7,8 @@
 //! say the same. A manifest that somebody else writes meanwhile lies in a content that we have not
 //! read, and stays.
 //!
-//! Memory: one content of [`CONTENT_BYTES`] compressed, sealed besides, and a pack writer; what does
-//! not fit into one content goes into a few. Mirrors `maybeCompactLocked` of Kopia's
+//! Memory: one content of [`CONTENT_BYTES`] compressed, sealed besides, and a pack writer. What
+//! does not fit into one content goes into a few. Mirrors `maybeCompactLocked` of Kopia's
 //! `repo/manifest/committed_manifest_manager.go`.
 
 use std::io::Write;

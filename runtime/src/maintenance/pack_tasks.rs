@@ -14,7 +14,7 @@ use crate::repository::{Repository, Workspace};
 use super::MaintenanceError;
 use super::compact_manifests::{ManifestsCompacted, compact_manifests};
 use super::cycle_task::CycleTask;
-use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan, check_index};
+use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan};
 use super::extend_blob_retention::extend_blob_retention;
 use super::index_tasks::Done;
 use super::orphan_packs::Scope;
@@ -215,7 +215,6 @@ impl<'a> PackTasks<'a> {
             Ok((active, contents))
         });
         let (active, contents) = loaded?;
-        check_index(repository, workspace, &active)?;
         Ok(Table {
             active,
             contents,
