@@ -2,6 +2,8 @@
 //!
 //! The golden repositories tell both, for `--safety=full` and `none`.
 
+mod oracle;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use careen::kopia::content_id::ContentId;

@@ -16,7 +16,11 @@ use crate::spill::ScratchFile;
 use super::pack_order::Place;
 use super::{RepositoryError, Workspace};
 
-/// Largest gap that is read along, in bytes: less than a store gives in the time of a request.
+/// Largest gap that is read along, in bytes, by the number of requests so far: few requests may be
+/// exact, many may not be slow. A request costs the time of some 256 KiB.
+const GAPS: [(u64, u64); 3] = [(256, 2 * 1024), (512, 8 * 1024), (768, 32 * 1024)];
+
+/// The same for all further requests.
 const GAP_BYTES_MAX: u64 = 256 * 1024;
 
 /// The same where much that was read along proves to be of no use: dead directories lie between
@@ -50,6 +54,7 @@ struct State {
     /// What this level keeps.
     new: Vec<KeptRange>,
     level: u64,
+    requests: u64,
     asked_bytes: u64,
     /// Read along, and not asked for yet.
     waiting_bytes: u64,
@@ -97,12 +102,25 @@ impl ReadAhead {
         (range.pack == place.pack && end <= range.end).then_some(*range)
     }
 
+    /// Begins a stretch with a content: returns the kept range that it is read from; without one it
+    /// is a request.
+    pub(super) fn begin(&self, place: &Place) -> Option<KeptRange> {
+        let kept = self.find(place);
+        if kept.is_none() {
+            self.state().requests += 1;
+        }
+        kept
+    }
+
     /// Returns whether a gap is worth to be read along in a stretch of `bytes` that has `gap_bytes`
     /// of them already.
     pub(super) fn bridges(&self, gap: u64, bytes: u64, gap_bytes: u64) -> bool {
         let state = self.state();
         if state.ranges.len() + state.new.len() >= RANGES_MAX {
             return (gap_bytes + gap) * USELESS_PART <= bytes;
+        }
+        if let Some((_, most)) = GAPS.iter().find(|(requests, _)| state.requests < *requests) {
+            return gap <= *most;
         }
         let most = USELESS_BYTES_MAX + state.asked_bytes / USELESS_PART;
         gap <= match state.expected_useless_bytes() <= most {
