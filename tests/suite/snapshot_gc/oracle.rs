@@ -79,7 +79,9 @@ fn judge(kopia: &Kopia, create: &CreateOptions) {
     let data = DataDir::open(dir.path()).unwrap();
     data.copy_to(copy.path()).unwrap();
 
-    let theirs = kopia.connect(copy.path(), PASSWORD, kopia::IDENTITY).unwrap();
+    let theirs = kopia
+        .connect(copy.path(), PASSWORD, kopia::IDENTITY)
+        .unwrap();
     theirs.maintenance_run_unsafe().unwrap();
     let now = SystemTime::now().into();
     let repository = open(dir.path(), PASSWORD, now).unwrap();
