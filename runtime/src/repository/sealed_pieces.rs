@@ -4,8 +4,8 @@
 //! scratch. Nothing of that may be used before the last byte was authenticated, so the file is
 //! handed out only then.
 //!
-//! Memory: one piece, half of the plan's blob buffer; with ECC one block more. Scratch: the size of
-//! the plaintext.
+//! Memory: one piece, the plan's blob buffer; with ECC half of it, and one block more. Scratch: the
+//! size of the plaintext.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -162,7 +162,12 @@ fn each_piece(
         take(&nonce)?;
     }
     let mut opener: Opener = repository.crypto.encryption.opener(iv, &nonce);
-    let (mut taken, piece_bytes) = (0, workspace.memory.blob_bytes as u64 / 2);
+    let shared = if repository.crypto.ecc.is_some() {
+        2
+    } else {
+        1
+    };
+    let (mut taken, piece_bytes) = (0, workspace.memory.blob_bytes as u64 / shared);
     while taken < text_bytes {
         pieces.take((text_bytes - taken).min(piece_bytes) as usize, &mut piece)?;
         match form {

@@ -98,7 +98,22 @@ pub struct Manifests {
     pub contents: u64,
 }
 
-/// Reads the manifests whose type is one of `kinds`.
+/// How many manifest contents there are, and their bytes as stored. Reads none of them.
+pub fn count_manifest_contents(
+    mut system: SystemContents<'_>,
+) -> Result<(u64, u64), RepositoryError> {
+    let (layout, mut contents, mut bytes) = (system.layout, 0, 0);
+    while let Some(record) = system.next()? {
+        let fields = layout.fields(record);
+        if !fields.deleted {
+            contents += 1;
+            bytes += u64::from(fields.packed_length);
+        }
+    }
+    Ok((contents, bytes))
+}
+
+/// Reads the manifests whose type is one of `kinds`; none given means all.
 ///
 /// # Errors
 /// A content that cannot be read, whatever is in it.
@@ -269,7 +284,8 @@ impl TakeContents for EntryReader<'_> {
         };
         let mut number = 0u32;
         read_gzip_entries(gzip, &content.to_string(), |entry: ManifestEntry| {
-            let wanted = entry.kind().is_some_and(|kind| self.kinds.contains(&kind));
+            let wanted = self.kinds.is_empty()
+                || entry.kind().is_some_and(|kind| self.kinds.contains(&kind));
             let json = match wanted && !entry.deleted {
                 true => serde_json::to_vec(&entry).map_err(|_| RepositoryError::Interrupted)?,
                 false => Vec::new(),

@@ -304,6 +304,7 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         "The storage is very slow; what was written was taken back. Run again.",
     ),
     row("halted", Exit::SafetyStop, REPORT),
+    row("scratch-halted", Exit::SafetyStop, REPORT),
     row(
         "format-changed",
         Exit::PartDone,
