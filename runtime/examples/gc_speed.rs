@@ -2,6 +2,8 @@
 //!
 //!     KOPIA_PASSWORD=… cargo run --release -p careen --example gc_speed -- /backup [MEMORY_MIB] [SCRATCH]
 
+#![allow(clippy::print_stdout)] // it is there to print
+
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
