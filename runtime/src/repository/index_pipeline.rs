@@ -48,8 +48,8 @@ pub(super) fn feed_records(
     Ok(())
 }
 
-/// Calls `take` with the winners of all batches, in order, and gives the batches back. The time that
-/// goes into a batch is encoding; `take` skips its own waits.
+/// Calls `take` with the winners of all batches, in order, and gives the batches back. The time
+/// that goes into a batch is encoding; `take` skips its own waits.
 pub(super) fn take_winners(
     incoming: &Receiver<Vec<u8>>,
     used: &SyncSender<Vec<u8>>,
