@@ -117,7 +117,7 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         output.error(&error);
         error.exit()
     });
-    output.finished(exit);
+    output.finished(exit, console.progress.busy_seconds());
     exit
 }
 
@@ -134,7 +134,7 @@ fn unusable(error: &clap::Error, words: &[OsString], stdout_is_terminal: bool) -
         let message = text.lines().next().unwrap_or_default();
         let message = message.strip_prefix("error: ").unwrap_or(message);
         output.error(&CliError::Usage(message.to_owned()));
-        output.finished(Exit::Configuration);
+        output.finished(Exit::Configuration, Vec::new());
     }
     Exit::Configuration
 }

@@ -64,6 +64,7 @@ pub mod verify;
 #[cfg(test)]
 mod views_tests;
 pub mod winners;
+mod working_time;
 
 pub use error::RepositoryError;
 pub use open::{OpenOptions, Repository};

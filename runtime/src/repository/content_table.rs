@@ -23,6 +23,7 @@ use super::index_pipeline::{BATCH_BYTES, feed_records, take_winners};
 use super::pack_names::PackTable;
 use super::record::{RECORD_BYTES_MAX, RecordFields, RecordLayout};
 use super::winners::Records;
+use super::working_time::WorkingTime;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Read and write buffer of the run, in bytes; the kernel reads as much ahead.
@@ -246,8 +247,10 @@ fn write_winners(
     let (used_out, used_in) = sync_channel(2 * BATCHES);
     let mut contents = 0u64;
     std::thread::scope(|scope| {
-        let merging = scope.spawn(move || feed_records(merge, layout, &batches_out, &used_in));
-        let written = take_winners(&batches_in, &used_out, layout, packs, |record| {
+        let (progress, out) = (&*workspace.progress, batches_out);
+        let merging = scope.spawn(move || feed_records(merge, layout, &out, &used_in, progress));
+        let time = WorkingTime::start(progress);
+        let written = take_winners(&batches_in, &used_out, layout, packs, &time, |record| {
             let mut fields = layout.fields(record);
             if is_dropped(&fields, watermark_seconds) {
                 dropped_writer.write(layout.key(record))?;

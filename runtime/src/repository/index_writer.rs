@@ -17,6 +17,7 @@ use crate::clock::Timestamp;
 use crate::kopia::hashing::Digest;
 use crate::kopia::index_blob::{ContentFormat, ENTRY_V1_BYTES};
 use crate::kopia::index_builder::{EntryFields, IndexShape, encode_entry, encode_entry_v1};
+use crate::progress::Part;
 use crate::spill::{MappedU32, ScratchFile, SequentialWriter, SortMemory, SortShape, Sorter};
 
 use super::index_image::IndexImage;
@@ -25,6 +26,7 @@ use super::index_pipeline::{BATCH_BYTES, Piece, feed_records, take_winners, writ
 use super::pack_names::{PackTable, SLOT_BYTES, name_of};
 use super::record::RecordLayout;
 use super::winners::Records;
+use super::working_time::WorkingTime;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Batches on the way between two threads.
@@ -119,11 +121,14 @@ pub fn write_index_rows(
     let (spare_out, spare_in) = sync_channel(2 * BATCHES);
     let (records_out, records_in) = sync_channel(BATCHES);
     let (used_out, used_in) = sync_channel(2 * BATCHES);
-    let layout = rows.layout;
+    let (layout, told) = (rows.layout, &*workspace.progress);
     std::thread::scope(|scope| {
-        let merging = scope.spawn(move || feed_records(records, layout, &records_out, &used_in));
-        let writing = scope.spawn(move || write_rows(&rows_in, &spare_out));
-        let mut encoder = Encoder::new(repository, workspace, rows, *output, rows_out, spare_in);
+        let merging =
+            scope.spawn(move || feed_records(records, layout, &records_out, &used_in, told));
+        let writing = scope.spawn(move || write_rows(&rows_in, &spare_out, told));
+        let time = &WorkingTime::start(told);
+        let channels = (rows_out, spare_in);
+        let mut encoder = Encoder::new(repository, workspace, rows, *output, channels, time);
         let encoded = encoder.run(&records_in, &used_out);
         let finished = std::mem::take(&mut encoder.finished);
         drop(encoder);
@@ -167,6 +172,7 @@ struct Encoder<'a> {
     batch: Vec<u8>,
     rows_out: SyncSender<Piece>,
     spare_in: Receiver<Vec<u8>>,
+    time: &'a WorkingTime<'a>,
     finished: Vec<FinishedIndex>,
 }
 
@@ -176,8 +182,8 @@ impl<'a> Encoder<'a> {
         workspace: &'a Workspace,
         rows: &IndexRows<'a>,
         output: IndexOutput,
-        rows_out: SyncSender<Piece>,
-        spare_in: Receiver<Vec<u8>>,
+        (rows_out, spare_in): (SyncSender<Piece>, Receiver<Vec<u8>>),
+        time: &'a WorkingTime<'a>,
     ) -> Self {
         Self {
             repository,
@@ -195,6 +201,7 @@ impl<'a> Encoder<'a> {
             batch: Vec::with_capacity(BATCH_BYTES),
             rows_out,
             spare_in,
+            time,
             finished: Vec::new(),
         }
     }
@@ -204,9 +211,9 @@ impl<'a> Encoder<'a> {
         incoming: &Receiver<Vec<u8>>,
         used: &SyncSender<Vec<u8>>,
     ) -> Result<(), RepositoryError> {
-        let (layout, packs) = (self.layout, self.packs);
+        let (layout, packs, time) = (self.layout, self.packs, self.time);
         let mut shard = None;
-        take_winners(incoming, used, layout, packs, |record| {
+        take_winners(incoming, used, layout, packs, time, |record| {
             self.add(&mut shard, record)
         })?;
         match shard {
@@ -362,9 +369,10 @@ impl<'a> Encoder<'a> {
     }
 
     fn send(&self, piece: Piece) -> Result<(), RepositoryError> {
-        self.rows_out
-            .send(piece)
-            .map_err(|_| RepositoryError::Interrupted)
+        self.time.lap(Part::Encode);
+        let sent = self.rows_out.send(piece);
+        self.time.skip();
+        sent.map_err(|_| RepositoryError::Interrupted)
     }
 
     fn send_batch(&mut self) -> Result<(), RepositoryError> {
@@ -384,7 +392,9 @@ impl<'a> Encoder<'a> {
         let (back_out, back_in) = sync_channel(1);
         self.send(Piece::End(back_out))?;
         let (names, name_bytes) = self.sort_names(shard.first_value)?;
+        self.time.lap(Part::Encode);
         let hasher = back_in.recv().map_err(|_| RepositoryError::Interrupted)?;
+        self.time.skip();
         let packs = self.next_value - shard.first_value;
         let formats = shard.formats.len() as u16;
         let version = self.version();
@@ -413,6 +423,7 @@ impl<'a> Encoder<'a> {
         } else {
             image.digest(&self.repository.crypto.hash)?
         };
+        self.time.lap(Part::Hash);
         self.finished.push(FinishedIndex {
             target: shard.target,
             image,
