@@ -1,7 +1,7 @@
 //! The component ABI of the `splitting` world, generated from `wit/strategy.wit`. Do not edit: run
 //! `.ci/generate-bindings.sh`.
 //!
-//! The only file of this crate with `unsafe`: it moves values through the plugin's memory.
+//! One of the files of this crate with `unsafe`: they move values through the plugin's memory.
 #![allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
@@ -73,8 +73,8 @@ pub mod careen {
       }
 
       #[allow(unused_unsafe, clippy::all)]
-      /// Writes one line to the host's log. The host cuts lines after 1,000 bytes, drops lines
-      /// after the first 100 of a call, and ends a plugin that writes more than 10,000.
+      /// Writes one line to the host's log. The host cuts lines after 1,000 bytes, drops lines after
+      /// the first 100 of a call, and ends a plugin that writes more than 10,000.
       #[allow(async_fn_in_trait)]
       pub fn log(level: Level,message: &str,) -> (){
         unsafe {
