@@ -18,6 +18,7 @@ pub mod delete;
 pub mod delete_superseded_epoch_indexes;
 pub mod delete_unreferenced_packs;
 mod error;
+pub mod expire_snapshots;
 pub mod explain_packs;
 pub mod extend_blob_retention;
 mod index_due;
@@ -38,6 +39,7 @@ mod pack_tasks;
 #[cfg(test)]
 mod pack_tests;
 pub mod rescue_unsettled;
+pub mod retention;
 pub mod rewrite_contents;
 pub mod run;
 pub mod run_plan;
