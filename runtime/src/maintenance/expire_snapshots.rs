@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -107,9 +108,6 @@ pub struct ExpireRow {
     pub expire: bool,
     /// Why, in the strategy's words.
     pub reason: String,
-    /// When the manifest was written; in nanoseconds since 1970.
-    #[serde(rename = "modifiedNanos")]
-    modified_nanos: i64,
 }
 
 impl fmt::Display for ExpireRow {
@@ -227,13 +225,33 @@ impl ExpirePlan {
         &self,
         mut each: impl FnMut(ExpireRow) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.each_dated(|_, row| each(row))
+    }
+
+    /// The same, with the time when the manifest was written.
+    fn each_dated<E: From<RepositoryError>>(
+        &self,
+        mut each: impl FnMut(Timestamp, ExpireRow) -> Result<(), E>,
+    ) -> Result<(), E> {
         let file = Arc::clone(&self.decided);
-        let mut at = 0;
-        while at < self.bytes {
-            let row = read_row(&file, &mut at)?;
-            each(row)?;
+        let mut reader = SequentialReader::new(file, 0..self.bytes, BUFFER_BYTES);
+        let mut json = Vec::new();
+        loop {
+            let Some(length) = reader.next(4).map_err(RepositoryError::from)? else {
+                return Ok(());
+            };
+            let length = length.try_into().map_or(0, u32::from_be_bytes) as usize;
+            json.clear();
+            while json.len() < length {
+                let bytes = (length - json.len()).min(BUFFER_BYTES);
+                let piece = reader.next(bytes).map_err(RepositoryError::from)?;
+                json.extend_from_slice(piece.ok_or(RepositoryError::Interrupted)?);
+            }
+            // It was written by the same type.
+            let row = serde_json::from_slice(&json).map_err(|_| RepositoryError::Interrupted);
+            let (modified_nanos, row) = row?;
+            each(Timestamp::from_nanos(modified_nanos), row)?;
         }
-        Ok(())
     }
 
     /// Deletes the snapshots that are expired, as `owner` (`user@host`).
@@ -252,16 +270,13 @@ impl ExpirePlan {
         self.format.look(repository)?;
         let now = repository.clock.now();
         let mut writer = ManifestWriter::new(repository, workspace, owner)?;
-        self.each(|row| {
+        self.each_dated(|modified, row| {
             if !row.expire {
                 return Ok(());
             }
             // Only a later entry counts, whatever the clock of the client that wrote the first.
-            let modified = now.nanos().max(row.modified_nanos.saturating_add(1));
-            writer.push(ManifestEntry::tombstone(
-                row.id,
-                Timestamp::from_nanos(modified),
-            ))
+            let time = now.max(modified.plus(Duration::from_nanos(1)));
+            writer.push(ManifestEntry::tombstone(row.id, time))
         })?;
         Ok(ExpireReport {
             written: writer.finish()?,
@@ -277,19 +292,6 @@ impl ExpirePlan {
             ..ExpireReport::default()
         }
     }
-}
-
-/// Reads the decision at `at`, and moves it behind.
-fn read_row(file: &Arc<ScratchFile>, at: &mut u64) -> Result<ExpireRow, RepositoryError> {
-    let mut length = [0; 4];
-    file.read_exact_at(&mut length, *at)?;
-    let bytes = u64::from(u32::from_be_bytes(length));
-    let start = *at + 4;
-    *at = start + bytes;
-    let mut reader = SequentialReader::new(Arc::clone(file), start..*at, BUFFER_BYTES);
-    let json = reader.next(bytes as usize)?.unwrap_or_default();
-    // It was written by the same type.
-    serde_json::from_slice(json).map_err(|_| RepositoryError::Interrupted)
 }
 
 /// A source that is being decided.
@@ -370,6 +372,7 @@ impl Deciding<'_> {
             }
             source.snapshots += 1;
             source.expired += u64::from(decision.expire);
+            let modified_nanos = row.modified.nanos();
             let row = ExpireRow {
                 source: name.clone(),
                 id: row.id,
@@ -378,9 +381,9 @@ impl Deciding<'_> {
                 pins: row.pins,
                 expire: decision.expire,
                 reason: decision.reason,
-                modified_nanos: row.modified.nanos(),
             };
-            let json = serde_json::to_vec(&row).map_err(|_| RepositoryError::Interrupted)?;
+            let json = serde_json::to_vec(&(modified_nanos, &row))
+                .map_err(|_| RepositoryError::Interrupted)?;
             self.writer.write(&(json.len() as u32).to_be_bytes())?;
             self.writer.write(&json)?;
         }

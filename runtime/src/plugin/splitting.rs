@@ -89,7 +89,10 @@ pub fn parse_plugin_argument(argument: &str) -> Result<PluginSource, PluginError
 
 /// Reads what follows `--plugin` of a command that has this strategy: `STRATEGY=FILE` or
 /// `STRATEGY=FILE@blake3:HEX`.
-pub fn parse_strategy_argument(strategy: &str, argument: &str) -> Result<PluginSource, PluginError> {
+pub fn parse_strategy_argument(
+    strategy: &str,
+    argument: &str,
+) -> Result<PluginSource, PluginError> {
     let refuse = |reason: String| PluginError {
         plugin: harmless(argument),
         failure: Failure::Argument(reason),
