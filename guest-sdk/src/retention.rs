@@ -97,7 +97,9 @@ macro_rules! register_retention {
             }
 
             #[cfg(target_arch = "wasm32")]
-    $crate::retention_bindings::export_retention!(Exported with_types_in $crate::retention_bindings);
+            $crate::retention_bindings::export_retention!(
+                Exported with_types_in $crate::retention_bindings
+            );
 
             #[cfg(not(target_arch = "wasm32"))]
             const _: fn(&$crate::retention::Question) -> Result<$strategy, String> =

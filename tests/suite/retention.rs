@@ -1,8 +1,8 @@
-//! Snapshots are kept and expired as Kopia does, and what may not be expired is not, whoever says so.
+//! Snapshots are kept and expired as Kopia does, and what may not be expired is refused.
 //!
 //! Real Kopia makes snapshots at given times under several policies and says why it keeps each
-//! (`snapshot list`) and how many it would delete (`snapshot expire`). The built-in strategy runs as
-//! native code here; a test of the plugin floor compares it with its component.
+//! (`snapshot list`); `snapshot expire` finds nothing more. The built-in strategy runs as native
+//! code here; a test of the plugin floor compares it with its component.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -140,70 +140,38 @@ impl Kopia {
             .get_or_insert_with(|| Cutoffs::new(policy, zone, start));
         let date = Date::of(start);
         let (week_year, week) = iso_week(zone.local(start));
-        let periods = &mut self.periods;
-        let names = &mut periods.names;
+        let month = Name::Part(date.year, date.month);
+        let week = Name::Part(week_year, week);
+        let day = Name::Day(day_number(start));
+        let hour = Name::Hour(start.div_euclid(HOUR));
+        let year = Name::Number(date.year);
+        let kept = &mut self.periods;
         // In the order in which Kopia looks at them, which decides who gets a name that two want.
-        let mut latest = None;
-        if counts(&mut periods.latest, policy.keep_latest)
-            && !names.contains(&Name::Number(self.seen.into()))
-        {
-            periods.latest += 1;
-            latest = Some(format!("latest-{}", periods.latest));
-            // Only years can want the same name; to remember all would grow with the source.
-            if self.seen <= YEAR_MAX {
-                names.insert(Name::Number(self.seen.into()));
-            }
-        }
-        let mut period = |count: &mut i64, most, cutoff, name, kind: &str| {
+        let latest = kept.latest(policy.keep_latest, self.seen);
+        let names = &mut kept.names;
+        let mut period = |kind: &str, count: &mut i64, most, cutoff, name| {
             if start < cutoff || !counts(count, most) || !names.insert(name) {
                 return None;
             }
             *count += 1;
             Some(format!("{kind}-{count}"))
         };
-        let year = Name::Number(date.year);
-        let month = Name::Part(date.year, date.month);
-        let week = Name::Part(week_year, week);
-        let (day, hour) = (day_number(start), start.div_euclid(HOUR));
-        let annual = period(
-            &mut periods.annual,
+        let (a, m, w, d, h) = (
             policy.keep_annual,
-            cutoffs.annual,
-            year,
-            "annual",
-        );
-        let monthly = period(
-            &mut periods.monthly,
             policy.keep_monthly,
-            cutoffs.monthly,
-            month,
-            "monthly",
-        );
-        let weekly = period(
-            &mut periods.weekly,
             policy.keep_weekly,
-            cutoffs.weekly,
-            week,
-            "weekly",
-        );
-        let daily = period(
-            &mut periods.daily,
             policy.keep_daily,
-            cutoffs.daily,
-            Name::Day(day),
-            "daily",
-        );
-        let hourly = period(
-            &mut periods.hourly,
             policy.keep_hourly,
-            cutoffs.hourly,
-            Name::Hour(hour),
-            "hourly",
         );
+        let annual = period("annual", &mut kept.annual, a, cutoffs.annual, year);
+        let monthly = period("monthly", &mut kept.monthly, m, cutoffs.monthly, month);
+        let weekly = period("weekly", &mut kept.weekly, w, cutoffs.weekly, week);
+        let daily = period("daily", &mut kept.daily, d, cutoffs.daily, day);
+        let hourly = period("hourly", &mut kept.hourly, h, cutoffs.hourly, hour);
         // Snapshots come in the order of time: earlier days and hours do not come back.
         for (counted, last, name) in [
-            (&daily, &mut periods.last_day, Name::Day(day)),
-            (&hourly, &mut periods.last_hour, Name::Hour(hour)),
+            (&daily, &mut kept.last_day, day),
+            (&hourly, &mut kept.last_hour, hour),
         ] {
             if let Some(earlier) = counted.as_ref().and_then(|_| last.replace(name)) {
                 names.remove(&earlier);
@@ -214,11 +182,27 @@ impl Kopia {
     }
 }
 
+impl Periods {
+    /// Keeps the snapshot at this place if it is among the latest, and says so.
+    fn latest(&mut self, most: Option<i64>, place: u64) -> Option<String> {
+        let name = Name::Number(place.into());
+        if !counts(&self.latest, most) || self.names.contains(&name) {
+            return None;
+        }
+        // Only years can want the same name; to remember all would grow with the source.
+        if place <= YEAR_MAX {
+            self.names.insert(name);
+        }
+        self.latest += 1;
+        Some(format!("latest-{}", self.latest))
+    }
+}
+
 /// The last year that a Kopia timestamp can have.
 const YEAR_MAX: u64 = 2_262;
 
 /// Returns whether one more of a kind is kept.
-fn counts(count: &mut i64, most: Option<i64>) -> bool {
+fn counts(count: &i64, most: Option<i64>) -> bool {
     most.is_some_and(|most| *count < most)
 }
 

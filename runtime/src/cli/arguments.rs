@@ -3,12 +3,15 @@
 //! Options of all commands are accepted before and after the subcommand. The password is never an
 //! argument: arguments are visible to every process of the machine. No memory cost.
 
+mod snapshot;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 use crate::memory::MIB;
+
+pub(super) use snapshot::{ExpireArguments, SnapshotCommand};
 
 /// Shown by `--version`; says so when the time can be set from outside.
 pub(super) const VERSION: &str = if cfg!(feature = "test-clock") {
@@ -309,50 +312,6 @@ pub(super) struct ChangeArguments {
     #[arg(long = "plugin", value_name = "STRATEGY=FILE")]
     pub(super) plugins: Vec<String>,
 }
-
-/// `careen snapshot …`
-#[derive(Debug, Subcommand)]
-pub(super) enum SnapshotCommand {
-    /// Show what Kopia's retention policies keep and why; with --delete, delete the rest
-    #[command(after_help = EXPIRE_HELP)]
-    Expire(ExpireArguments),
-}
-
-/// Options of `snapshot expire`.
-#[derive(Debug, Args)]
-pub(super) struct ExpireArguments {
-    /// Which repository.
-    #[command(flatten)]
-    pub(super) repository: RepositoryArgument,
-    /// Only this source: user@host:/path, user@host, @host or a path
-    #[arg(long, value_name = "SOURCE")]
-    pub(super) source: Option<String>,
-    /// Delete the snapshots that are expired; without it nothing is changed
-    #[arg(long)]
-    pub(super) delete: bool,
-    /// Largest share of a source's snapshots that may be expired at once, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = EXPIRE_PERCENT,
-          value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub(super) max_expire_percent: u8,
-    /// Use this strategy instead of the built-in one: retention=FILE or retention=FILE@blake3:HEX
-    ///
-    /// With a digest the file is refused unless it has exactly this content.
-    #[arg(long = "plugin", value_name = "STRATEGY=FILE")]
-    pub(super) plugins: Vec<String>,
-}
-
-const EXPIRE_HELP: &str = "\
-The built-in strategy decides as `kopia snapshot expire` does; weeks, and where periods end, are local
-time (TZ). Whatever a strategy says, nothing is expired that is pinned, that is Velero's, or that is
-the newest complete snapshot of its source: then nothing at all is deleted, exit code 60.
-
-The data of deleted snapshots becomes free in later runs, by Kopia's safety times.
-
-Examples:
-  careen snapshot expire /backup
-  careen snapshot expire /backup --delete --source user@host:/home
-  careen snapshot expire /backup --delete --max-expire-percent 90
-  careen snapshot expire /backup --plugin retention=audit.wasm";
 
 /// Options of `status`.
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! Local time, as Go's programs find it: `TZ`, else `/etc/localtime`, else UTC.
 //!
-//! `TZ` is a name below one of the system's directories of zones, or a file; empty means UTC. A zone
-//! that cannot be read is UTC, as in Go, and that is said. Memory: one zone file, at most
+//! `TZ` is a name below one of the system's directories of zones, or a file; empty means UTC. A
+//! zone that cannot be read is UTC, as in Go, and that is said. Memory: one zone file, at most
 //! [`FILE_BYTES_MAX`], and its changes.
 
 use std::ffi::OsStr;

@@ -1,9 +1,9 @@
 //! Calls into a plugin: a fresh store with its limits, the log, and what came of it.
 //!
-//! Mostly nothing of an instance survives a call, so one answer cannot depend on another; a strategy
-//! that is asked in batches has a session of several. Whatever state an error leaves behind is gone. Fuel ends loops the same way on every machine; the
-//! deadline is the net below it. Memory: the plugin's budget, and [`HOSTCALL_BYTES`] for what it
-//! hands over.
+//! Mostly nothing of an instance survives a call, so one answer cannot depend on another; a
+//! strategy that is asked in batches has a session of several calls. Whatever state an error leaves
+//! behind is gone. Fuel ends loops the same way on every machine; the deadline is the net below it.
+//! Memory: the plugin's budget, and [`HOSTCALL_BYTES`] for what it hands over.
 
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
