@@ -1,4 +1,5 @@
-//! The strategy against cases whose answers Kopia gave.
+//! The strategy against cases whose answers Kopia gave, in batches of several sizes; and what it
+//! remembers of thousands of snapshots.
 
 use careen_guest_sdk::retention::{Moment, Source};
 

@@ -1,8 +1,8 @@
 //! The retention strategy as a plugin: one instance for each source, asked in batches.
 //!
 //! A batch costs a call, with the fuel and the time of a call; the instance and its memory live
-//! from a source's first snapshot to its last. Whoever asks checks the decisions; here they are only
-//! turned into plain values. Memory: see the floor's head; a batch is copied once.
+//! from a source's first snapshot to its last. Whoever asks checks the decisions; here they are
+//! only turned into plain values. Memory: see the floor's head; a batch is copied once.
 
 use wasmtime::component::Component;
 

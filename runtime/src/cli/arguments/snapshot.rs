@@ -1,4 +1,6 @@
-//! What `careen snapshot …` can be asked. No memory cost.
+//! What `careen snapshot …` can be asked, with the help that people read.
+//!
+//! No memory cost.
 
 use clap::{Args, Subcommand};
 
@@ -38,8 +40,8 @@ pub(in crate::cli) struct ExpireArguments {
 
 const EXPIRE_HELP: &str = "\
 The built-in strategy decides as `kopia snapshot expire` does; weeks, and where periods end, are
-local time (TZ). Whatever a strategy says, nothing is expired that is pinned, that is Velero's, or that is
-the newest complete snapshot of its source: then nothing at all is deleted, exit code 60.
+local time (TZ). Whatever a strategy says, nothing is expired that is pinned, that is Velero's, or
+that is the newest complete snapshot of its source: then nothing at all is deleted, exit code 60.
 
 The data of deleted snapshots becomes free in later runs, by Kopia's safety times.
 
