@@ -14,7 +14,7 @@ head_of() {
 //! \`.ci/generate-bindings.sh\`.
 //!
 //! One of the files of this crate with \`unsafe\`: they move values through the plugin's memory.
-#![allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+#![allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::unwrap_used)]
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 H
