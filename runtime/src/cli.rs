@@ -17,10 +17,12 @@ mod output;
 mod password;
 mod run;
 mod signals;
+mod snapshot;
 mod strategy;
 mod surroundings;
 mod target;
 mod telling;
+mod time_zone;
 mod wording;
 mod workspace;
 
@@ -109,6 +111,7 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         Command::Run(arguments) => run::run(&console, arguments),
         Command::Plan(arguments) => run::plan(&console, arguments),
         Command::Index(command) => index::run(&console, command),
+        Command::Snapshot(command) => snapshot::run(&console, command),
         Command::Status(arguments) => check::status(&console, arguments),
         Command::Verify(arguments) => check::verify(&console, arguments),
     };
