@@ -41,8 +41,8 @@ mod pack_tasks;
 #[cfg(test)]
 mod pack_tests;
 pub mod rescue_unsettled;
-mod rewrite_choice;
 pub mod retention;
+mod rewrite_choice;
 pub mod rewrite_contents;
 pub mod run;
 pub mod run_plan;
