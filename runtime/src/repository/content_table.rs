@@ -6,9 +6,9 @@
 //! number, so that equal numbers are equal packs. The run is read from the start or from a key on,
 //! as often as wanted.
 //!
-//! Memory: a load, then a merge; afterwards [`READ_BYTES`] for each open stream. Scratch: one record
-//! for each content, one key for each that was dropped. Invariant: keys ascend strictly. Mirrors `listContents` of Kopia's
-//! `repo/content/committed_content_index.go`.
+//! Memory: a load, then a merge; afterwards [`READ_BYTES`] for each open stream. Scratch: one
+//! record for each content, one key for each that was dropped. Invariant: keys ascend strictly.
+//! Mirrors `listContents` of Kopia's `repo/content/committed_content_index.go`.
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -140,8 +140,8 @@ impl ContentTable {
         self.stream_range(&[prefix], upper.as_ref().map(|key| &key[..]))
     }
 
-    /// Streams the records from key `lower` on, up to and without `upper`. Both may be leading bytes
-    /// of keys.
+    /// Streams the records from key `lower` on, up to and without `upper`. Both may be leading
+    /// bytes of keys.
     pub fn stream_range(
         &self,
         lower: &[u8],

@@ -1,13 +1,13 @@
 //! Bytes that were read along with others and are likely to be asked for next, kept in scratch.
 //!
 //! The mark of snapshot GC reads directories level by level. Clients write a directory right behind
-//! what lies below it, so the gap between two directories of one level is mostly what the next level
-//! asks for. It is read along, in one GET, and kept; when its level comes it is read from here. So
-//! every part of a pack is asked for about once, however deep the trees are.
+//! what lies below it, so the gap between two directories of one level is mostly what the next
+//! level asks for. It is read along, in one GET, and kept; when its level comes it is read from
+//! here. So every part of a pack is asked for about once, however deep the trees are.
 //!
 //! Memory: a list of the ranges kept, at most [`RANGES_MAX`] of 48 bytes. Scratch: at most the live
-//! metadata and what lies between it. Invariant: bytes from here are those of the pack; content tags
-//! are verified as with any others.
+//! metadata and what lies between it. Invariant: bytes from here are those of the pack; content
+//! tags are verified as with any others.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -24,9 +24,9 @@ const GAPS: [(u64, u64); 3] = [(256, 2 * 1024), (512, 8 * 1024), (768, 32 * 1024
 const GAP_BYTES_MAX: u64 = 256 * 1024;
 
 /// The same where much that was read along proves to be of no use: dead directories lie between
-/// those that live. Smaller still would cost more in requests than it saves in bytes: of a tree with
-/// half of it dead, 1 MB of live directories is read in 12 requests with 0.6 MB in vain, with this
-/// in 48 and 0.5 MB, with 4 KiB in 230 and 0.2 MB.
+/// those that live. Smaller still would cost more in requests than it saves in bytes: of a tree
+/// with half of it dead, 1 MB of live directories is read in 12 requests with 0.6 MB in vain, with
+/// this in 48 and 0.5 MB, with 4 KiB in 230 and 0.2 MB.
 const WARY_GAP_BYTES_MAX: u64 = 32 * 1024;
 
 /// Bytes that may be read in vain without anybody minding, and the part of all that is asked for

@@ -4,10 +4,11 @@
 //! several entries in different contents. The later one counts (of two equal ones that of the
 //! smaller content ID, so that the answer is always the same); one that is a deletion hides the
 //! manifest. All contents are read once, in pack order; entries are sorted by ID, and what they say
-//! waits in scratch. Anything that cannot be read is an error: snapshot GC takes its roots from here.
+//! waits in scratch. Anything that cannot be read is an error: snapshot GC takes its roots from
+//! here.
 //!
-//! Memory: the buffers of [`super::content_requests`], two sort buffers, half a MiB of a
-//! content and one manifest of at most 16 MiB a worker. Mirrors Kopia's `committed_manifest_manager.go`.
+//! Memory: the buffers of [`super::content_requests`], two sort buffers, half a MiB of a content
+//! and one manifest of at most 16 MiB a worker. Mirrors Kopia's `committed_manifest_manager.go`.
 
 use std::io::Read;
 use std::sync::Arc;
