@@ -143,7 +143,8 @@ fn every_snapshot_is_seen_once_the_newest_of_a_source_first() {
             let told = golden.state()["snapshots"].as_array().unwrap();
             let mut told: Vec<_> = told.iter().map(|row| row["id"].as_str().unwrap()).collect();
             let mut ids: Vec<_> = rows.iter().map(|row| &*row.id).collect();
-            (told.sort_unstable(), ids.sort_unstable());
+            told.sort_unstable();
+            ids.sort_unstable();
             assert_eq!(ids, told, "{name}");
             let order = rows
                 .iter()

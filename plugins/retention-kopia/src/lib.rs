@@ -86,7 +86,7 @@ impl Retention for Kopia {
         Ok(Self {
             policy: Policy {
                 keep_latest: effective_keep_latest(&question.policy),
-                ..question.policy.clone()
+                ..question.policy
             },
             zone: Zone::new(question.offset_seconds, &question.zone),
             seen: 0,

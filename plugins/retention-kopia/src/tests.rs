@@ -24,7 +24,7 @@ fn row(text: &str) -> SnapshotRow {
     };
     SnapshotRow {
         id: text.into(),
-        start: moment.clone(),
+        start: moment,
         end: moment,
         incomplete_reason: incomplete.into(),
         pins: Vec::new(),
