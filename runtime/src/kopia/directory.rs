@@ -209,7 +209,8 @@ mod tests {
         );
         format!(
             "{{\"stream\":\"kopia:directory\",\"entries\":[{{\"name\":\"a\\u0026\\\"b\",\
-             \"type\":\"f\",\"mode\":\"0644\",\"size\":5,\"mtime\":\"2026-09-01T00:00:00.123Z\",\"uid\":1,\
+             \"type\":\"f\",\"mode\":\"0644\",\"size\":5,\
+             \"mtime\":\"2026-09-01T00:00:00.123Z\",\"uid\":1,\
              \"gid\":1,\"obj\":\"{ID}\"}},{{\"name\":\"l\",\"type\":\"s\",\"obj\":\"Z{ID}\"}},\
              {{\"name\":\"d\",\"type\":\"d\",\"mode\":\"0755\",\"obj\":\"k{ID}\",\
              \"summ\":{summary}}}],\"summary\":{summary}}}\n"

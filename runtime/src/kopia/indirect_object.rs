@@ -164,7 +164,8 @@ mod tests {
     fn kopias_index_objects_cut_anywhere() {
         let json = format!(
             "{{\"stream\":\"kopia:indirect\",\"entries\":[\n\
-             {{\"l\":1698099,\"o\":\"D{ID}\"}},\n{{\"s\":1698099,\"l\":1302081,\"o\":\"Z{ID}\"}},\n{{\"s\":3000180,\"o\":\"Ix{ID}\"}}]}}\n"
+             {{\"l\":1698099,\"o\":\"D{ID}\"}},\n{{\"s\":1698099,\"l\":1302081,\"o\":\"Z{ID}\"}},\n\
+             {{\"s\":3000180,\"o\":\"Ix{ID}\"}}]}}\n"
         );
         for piece_bytes in 1..json.len() + 1 {
             let (parts, bytes) = read(&json, piece_bytes).unwrap();

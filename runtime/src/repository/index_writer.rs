@@ -252,10 +252,6 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    fn version(&self) -> u8 {
-        self.repository.format.index_version
-    }
-
     fn begin_shard(&mut self, target: u8) -> Result<Shard, RepositoryError> {
         if self.finished.len() == IMAGES_MAX {
             return Err(RepositoryError::TooMany {
@@ -266,7 +262,7 @@ impl<'a> Encoder<'a> {
         let rows = Arc::new(self.workspace.scratch.create_file("index-rows")?);
         let (entries, packs) = (self.entries_left(target), self.packs.different(target));
         let formats = self.formats.len().min(FORMATS_MAX) as u16;
-        let version = self.version();
+        let version = self.repository.format.index_version;
         let tables = tables(version, packs, formats);
         let guess = IndexShape {
             version,
@@ -283,10 +279,8 @@ impl<'a> Encoder<'a> {
         if version == 1 {
             let scratch = &self.workspace.scratch;
             let count = u64::from(packs);
-            self.name_places = Some((
-                MappedU32::create(scratch, count, 0)?,
-                MappedU32::create(scratch, count, 0)?,
-            ));
+            let table = || MappedU32::create(scratch, count, 0);
+            self.name_places = Some((table()?, table()?));
             self.next_name_at = 0;
         }
         Ok(Shard {
@@ -397,7 +391,7 @@ impl<'a> Encoder<'a> {
         self.time.skip();
         let packs = self.next_value - shard.first_value;
         let formats = shard.formats.len() as u16;
-        let version = self.version();
+        let version = self.repository.format.index_version;
         let tables = tables(version, packs, formats);
         let shape = IndexShape {
             entry_count: u32::try_from(shard.entries).unwrap_or(u32::MAX),
