@@ -55,6 +55,7 @@ pub mod sealed_pieces;
 pub mod sealing;
 pub mod sessions;
 pub mod set_comparison;
+mod shard_names;
 pub mod snapshot_history;
 pub mod snapshots;
 mod sorted_listing;
