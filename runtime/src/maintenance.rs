@@ -45,6 +45,7 @@ pub mod safety;
 pub mod snapshot_gc;
 pub mod strategy;
 mod task_stats;
+mod undelete;
 pub mod watch;
 
 pub use error::MaintenanceError;

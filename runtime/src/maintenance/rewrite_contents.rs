@@ -34,7 +34,7 @@ use super::pack_choice::{ChoosePacks, PackRow};
 use super::safety::Safety;
 
 /// What travels with a content: time 8, deleted 1, original length 4, format 1.
-const EXTRA_BYTES: usize = 14;
+pub(super) const EXTRA_BYTES: usize = 14;
 
 /// In the table of sums: the contents of this pack are rewritten. A sum never is: it stops before.
 const CHOSEN: u32 = u32::MAX;
@@ -142,6 +142,17 @@ impl RewritePlan {
         })
     }
 
+    /// Makes a plan of contents that others have chosen: records of `layout` with what
+    /// [`encode_extra`] gives.
+    pub(super) fn of(stats: RewriteContentsStats, layout: PackOrder, places: Runs) -> Self {
+        Self {
+            stats,
+            packs: 0,
+            layout,
+            places,
+        }
+    }
+
     /// Tells whether nothing is to be done.
     pub fn is_empty(&self) -> bool {
         self.stats.to_rewrite_content_count == 0
@@ -206,62 +217,8 @@ impl RewritePlan {
     }
 }
 
-/// Collects deleted contents that are in use, to be copied as live ones.
-pub(super) struct Undelete {
-    layout: PackOrder,
-    sorter: Sorter,
-    places: SortBuffer,
-    stats: RewriteContentsStats,
-}
-
-impl Undelete {
-    /// Makes an empty collection.
-    pub(super) fn new(workspace: &Workspace, table: &ContentTable) -> Self {
-        let layout = PackOrder {
-            key_bytes: table.layout.key_bytes,
-            extra_bytes: EXTRA_BYTES,
-        };
-        let memory = PackOrder::sort_memory(workspace, 1);
-        let sorter = Sorter::new(workspace.scratch.clone(), layout.shape(), memory);
-        Self {
-            layout,
-            places: sorter.buffer(),
-            sorter,
-            stats: RewriteContentsStats::default(),
-        }
-    }
-
-    /// Adds a content.
-    pub(super) fn push(
-        &mut self,
-        key: &[u8],
-        fields: &RecordFields,
-    ) -> Result<(), MaintenanceError> {
-        let live = RecordFields {
-            deleted: false,
-            ..*fields
-        };
-        self.stats.to_rewrite_content_count += 1;
-        self.stats.to_rewrite_content_size += u64::from(fields.packed_length);
-        let (layout, place, extra) = (self.layout, place_of(key, fields), encode_extra(&live));
-        self.places
-            .push_with(|out| layout.encode(out, &place, key, &extra))?;
-        Ok(())
-    }
-
-    /// Ends the collection.
-    pub(super) fn finish(self) -> Result<RewritePlan, MaintenanceError> {
-        self.places.finish()?;
-        Ok(RewritePlan {
-            stats: self.stats,
-            packs: 0,
-            layout: self.layout,
-            places: self.sorter.finish()?,
-        })
-    }
-}
-
-fn place_of(key: &[u8], fields: &RecordFields) -> Place {
+/// Returns where a content lies; data is read before metadata.
+pub(super) fn place_of(key: &[u8], fields: &RecordFields) -> Place {
     Place {
         group: u8::from(is_metadata(key)),
         pack: fields.pack,
@@ -379,7 +336,8 @@ fn is_metadata(key: &[u8]) -> bool {
     key.first().is_some_and(|prefix| *prefix != 0)
 }
 
-fn encode_extra(fields: &RecordFields) -> [u8; EXTRA_BYTES] {
+/// Returns what travels with a content.
+pub(super) fn encode_extra(fields: &RecordFields) -> [u8; EXTRA_BYTES] {
     let mut extra = [0; EXTRA_BYTES];
     extra[..8].copy_from_slice(&fields.timestamp_seconds.to_be_bytes());
     extra[8] = u8::from(fields.deleted);

@@ -26,8 +26,9 @@ use crate::repository::used_contents::{MarkStats, UsedContents, mark};
 use crate::repository::{Repository, RepositoryError, Workspace};
 
 use super::MaintenanceError;
-use super::rewrite_contents::{RewriteOptions, RewritePlan, Undelete};
+use super::rewrite_contents::{RewriteOptions, RewritePlan};
 use super::safety::Safety;
+use super::undelete::Undelete;
 
 /// Contents between two reports of progress.
 const PROGRESS_CONTENTS: u64 = 4_096;

@@ -4,236 +4,20 @@
 //! once and more often, compressed as an object, compressed as a content; shared between snapshots
 //! and levels. Buffers so small that contents go through scratch.
 
+mod trees;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use ruzstd::encoding::{CompressionLevel, compress_to_vec};
-use serde_json::value::RawValue;
 
-use super::pack_world::{FORMAT, NOW, OWNER, Shape, World};
-use super::pack_writer::{NewContent, PackWriter, Sealed};
+use self::trees::{Builder, DIRECT, Form, Object, tree};
+use super::pack_world::{NOW, Shape, World};
 use super::snapshots::Snapshots;
 use super::used_contents::{MarkStats, mark};
 use super::{Repository, RepositoryError};
 use crate::blob::Storage;
 use crate::kopia::content_id::ContentId;
-use crate::kopia::index_blob::ContentFormat;
-use crate::kopia::manifest::{ManifestEntry, TYPE_LABEL, to_gzip_json};
-
-/// Header ID of zstd-fastest.
-const ZSTD: u32 = 0x1101;
-
-/// An object and everything below it.
-#[derive(Clone, Debug)]
-struct Object {
-    id: String,
-    directory: bool,
-    contents: BTreeSet<ContentId>,
-}
-
-/// Builds trees as a client does, children first.
-struct Builder<'w> {
-    world: &'w World,
-    writer: PackWriter<'w>,
-    seconds: i64,
-}
-
-impl<'w> Builder<'w> {
-    fn new(world: &'w World) -> Self {
-        let writer = PackWriter::new(&world.repository, &world.workspace, OWNER).unwrap();
-        Self {
-            world,
-            writer,
-            seconds: NOW.seconds() - 100_000,
-        }
-    }
-
-    /// Appends a content; with `compressed` as zstd.
-    fn content(&mut self, prefix: Option<u8>, plain: &[u8], compressed: bool) -> ContentId {
-        let crypto = &self.world.repository.crypto;
-        let id = ContentId::from_hash(prefix, &crypto.hash.hash(plain)).unwrap();
-        let mut body = plain.to_vec();
-        if compressed {
-            body = ZSTD.to_be_bytes().to_vec();
-            body.extend(compress_to_vec(plain, CompressionLevel::Fastest));
-        }
-        let (mut sealed, mut stored) = (Vec::new(), Vec::new());
-        let nonce = self.world.repository.random();
-        crypto.encryption.seal(id.iv(), nonce, &body, &mut sealed);
-        match &crypto.ecc {
-            None => stored = sealed,
-            Some(ecc) => ecc.encode(&sealed, &mut stored),
-        }
-        let content = NewContent {
-            key: id.key(),
-            timestamp_seconds: self.seconds,
-            deleted: false,
-            original_length: plain.len() as u32,
-            format: ContentFormat {
-                compression_header_id: if compressed { ZSTD } else { 0 },
-                ..FORMAT
-            },
-        };
-        self.writer
-            .append(&content, Sealed::Bytes(&stored))
-            .unwrap();
-        id
-    }
-
-    /// Writes an object in chunks; returns its ID and its contents.
-    fn object(
-        &mut self,
-        prefix: Option<u8>,
-        plain: &[u8],
-        form: Form,
-    ) -> (String, BTreeSet<ContentId>) {
-        if form.object {
-            let mut body = ZSTD.to_be_bytes().to_vec();
-            body.extend(compress_to_vec(plain, CompressionLevel::Fastest));
-            let id = self.content(prefix, &body, false);
-            return (format!("Z{id}"), BTreeSet::from([id]));
-        }
-        if plain.len() <= form.chunk {
-            let id = self.content(prefix, plain, form.compressed);
-            return (id.to_string(), BTreeSet::from([id]));
-        }
-        let (mut entries, mut contents, mut start) = (Vec::new(), BTreeSet::new(), 0);
-        for chunk in plain.chunks(form.chunk) {
-            let id = self.content(prefix, chunk, form.compressed);
-            contents.insert(id);
-            let start_field = match start {
-                0 => String::new(),
-                start => format!("\"s\":{start},"),
-            };
-            entries.push(format!(
-                "{{{start_field}\"l\":{},\"o\":\"{id}\"}}",
-                chunk.len()
-            ));
-            start += chunk.len();
-        }
-        let index = format!(
-            "{{\"stream\":\"kopia:indirect\",\"entries\":[{}]}}\n",
-            entries.join(",\n")
-        );
-        // As long as an entry, so that the index has fewer chunks than the object.
-        let form = Form {
-            chunk: form.chunk.max(200),
-            ..form
-        };
-        let (id, own) = self.object(prefix.or(Some(b'x')), index.as_bytes(), form);
-        contents.extend(own);
-        (format!("I{id}"), contents)
-    }
-
-    fn node(&mut self, node: &Node) -> Object {
-        match node {
-            Node::File { seed, bytes, form } => {
-                let plain: Vec<u8> = (0..*bytes)
-                    .map(|at| seed.wrapping_mul(31).wrapping_add((at / 7) as u8))
-                    .collect();
-                let (id, contents) = self.object(None, &plain, *form);
-                Object {
-                    id,
-                    directory: false,
-                    contents,
-                }
-            }
-            Node::Directory { children, form } => {
-                let children: Vec<Object> = children.iter().map(|child| self.node(child)).collect();
-                self.directory(&children, *form)
-            }
-        }
-    }
-
-    fn directory(&mut self, children: &[Object], form: Form) -> Object {
-        let mut below = BTreeSet::new();
-        let entries: Vec<String> = children
-            .iter()
-            .enumerate()
-            .map(|(number, child)| {
-                below.extend(child.contents.iter().copied());
-                let kind = if child.directory { "d" } else { "f" };
-                format!(
-                    "{{\"name\":\"n{number}\",\"type\":\"{kind}\",\"obj\":\"{}\"}}",
-                    child.id
-                )
-            })
-            .collect();
-        let json = format!(
-            "{{\"stream\":\"kopia:directory\",\"entries\":[{}],\"summary\":{{\"size\":1}}}}\n",
-            entries.join(",")
-        );
-        let (id, contents) = self.object(Some(b'k'), json.as_bytes(), form);
-        below.extend(contents);
-        Object {
-            id,
-            directory: true,
-            contents: below,
-        }
-    }
-
-    /// Appends the manifest of a snapshot.
-    fn snapshot(&mut self, number: u32, root: &Object) {
-        let kind = if root.directory { "d" } else { "f" };
-        let data = format!(
-            "{{\"source\":{{\"host\":\"h\",\"userName\":\"u\",\"path\":\"/p\"}},\
-             \"rootEntry\":{{\"type\":\"{kind}\",\"obj\":\"{}\"}}}}",
-            root.id
-        );
-        self.manifest(number, "snapshot", &data);
-    }
-
-    fn manifest(&mut self, number: u32, kind: &str, data: &str) {
-        let labels = [(TYPE_LABEL.to_owned(), kind.to_owned())].into();
-        let data = RawValue::from_string(data.to_owned()).unwrap();
-        let entry = ManifestEntry::new(format!("{number:032x}"), labels, NOW, data);
-        self.content(Some(b'm'), &to_gzip_json(&[entry]), false);
-    }
-
-    fn finish(self) {
-        self.writer.finish().unwrap();
-    }
-}
-
-/// How an object is stored.
-#[derive(Clone, Copy, Debug)]
-struct Form {
-    chunk: usize,
-    /// zstd in each content.
-    compressed: bool,
-    /// zstd around the object: `Z`.
-    object: bool,
-}
-
-const DIRECT: Form = Form {
-    chunk: usize::MAX,
-    compressed: false,
-    object: false,
-};
-
-#[derive(Clone, Debug)]
-enum Node {
-    File { seed: u8, bytes: u16, form: Form },
-    Directory { children: Vec<Node>, form: Form },
-}
-
-fn form() -> impl Strategy<Value = Form> {
-    let chunk = prop_oneof![4 => Just(usize::MAX), 1 => 30_usize..400];
-    (chunk, any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(chunk, compressed, object)| Form {
-        chunk,
-        compressed,
-        object,
-    })
-}
-
-fn tree() -> impl Strategy<Value = Node> {
-    let file = (any::<u8>(), 0..600_u16, form());
-    let file = file.prop_map(|(seed, bytes, form)| Node::File { seed, bytes, form });
-    file.prop_recursive(5, 60, 6, |inner| {
-        let children = prop::collection::vec(inner, 0..6);
-        (children, form()).prop_map(|(children, form)| Node::Directory { children, form })
-    })
-}
+use crate::kopia::manifest::{ManifestEntry, to_gzip_json};
 
 /// Marks; returns the contents in use.
 fn marked(world: &World) -> Result<(BTreeSet<ContentId>, MarkStats), RepositoryError> {
@@ -301,11 +85,7 @@ fn regular(builder: &mut Builder<'_>, width: usize, levels: usize, number: &mut 
     for _ in 0..2 {
         *number += 1;
         let id = builder.content(None, &number.to_be_bytes(), false);
-        children.push(Object {
-            id: id.to_string(),
-            directory: false,
-            contents: BTreeSet::from([id]),
-        });
+        children.push(Object::file(id));
     }
     builder.directory(&children, DIRECT)
 }
@@ -367,12 +147,7 @@ fn a_large_directory_comes_in_chunks() {
         .map(|number| {
             let mut hash = [0; 16];
             hash[..4].copy_from_slice(&number.to_be_bytes());
-            let id = ContentId::from_hash(None, &hash).unwrap();
-            Object {
-                id: id.to_string(),
-                directory: false,
-                contents: BTreeSet::from([id]),
-            }
+            Object::file(ContentId::from_hash(None, &hash).unwrap())
         })
         .collect();
     let form = Form {
@@ -426,6 +201,7 @@ fn what_cannot_be_read_ends_the_mark() {
         id: id.to_owned(),
         directory,
         contents: BTreeSet::new(),
+        below: (0, 0),
     };
     let missing = root_of(&|builder| builder.directory(&[entry(&absent, true)], DIRECT));
     let (code, text) = refused(&missing);

@@ -1,9 +1,11 @@
 //! Bytes that were read along with others and are likely to be asked for next, kept in scratch.
 //!
 //! The mark of snapshot GC reads directories level by level. Clients write a directory right behind
-//! what lies below it, so the gap between two directories of one level is mostly what the next level
-//! asks for. It is read along, in one GET, and kept; when its level comes it is read from here. So
-//! every part of a pack is asked for about once, however deep the trees are.
+//! what lies below it, so the gap before a directory is mostly what the next levels ask for, as far
+//! as the directory's summary says. It is read along, in one GET, and kept; when its level comes it
+//! is read from here. So every part of a pack is asked for about once, however deep the trees are.
+//! Other gaps are dead directories, or live ones that are read otherwise: they are read along when
+//! that is cheaper than a request more.
 //!
 //! Memory: a list of the ranges kept, at most [`RANGES_MAX`] of 48 bytes. Scratch: at most the live
 //! metadata and what lies between it. Invariant: bytes from here are those of the pack; content tags
@@ -16,12 +18,14 @@ use crate::spill::ScratchFile;
 use super::pack_order::Place;
 use super::{RepositoryError, Workspace};
 
-/// Largest gap that is read along, in bytes, by the number of requests so far: few requests may be
-/// exact, many may not be slow. A request costs the time of some 256 KiB.
-const GAPS: [(u64, u64); 3] = [(256, 2 * 1024), (512, 8 * 1024), (768, 32 * 1024)];
-
-/// The same for all further requests.
+/// Largest gap that is read along, in bytes: a request takes a store as long as so many bytes.
 const GAP_BYTES_MAX: u64 = 256 * 1024;
+
+/// Requests that are about exact: as long as there are so few, gaps that belong to nothing known
+/// come to no more than this part of what is asked for, and [`EXACT_BYTES`].
+const EXACT_REQUESTS: u64 = 512;
+const EXACT_PART: u64 = 12;
+const EXACT_BYTES: u64 = 16 * 1024;
 
 /// The same where much that was read along proves to be of no use: dead directories lie between
 /// those that live. Smaller still would cost more in requests than it saves in bytes: of a tree with
@@ -37,8 +41,8 @@ const USELESS_PART: u64 = 10;
 /// Bytes of which it is believed before anything is known that they are of use.
 const TRUST_BYTES: u64 = 1024 * 1024;
 
-/// Ranges: at 1 MiB each, 64 GiB of metadata; smaller ones only where little is read. Beyond, gaps
-/// are read along only if all of a stretch come to [`USELESS_PART`] of it.
+/// Ranges: at 1 MiB each, 64 GiB of metadata; smaller ones only where little is read. Beyond, no
+/// gaps are read along.
 const RANGES_MAX: usize = 65_536;
 
 /// Ranges of packs in scratch.
@@ -55,6 +59,8 @@ struct State {
     new: Vec<KeptRange>,
     level: u64,
     requests: u64,
+    /// Gaps that belong to nothing known.
+    stray_bytes: u64,
     asked_bytes: u64,
     /// Read along, and not asked for yet.
     waiting_bytes: u64,
@@ -112,21 +118,27 @@ impl ReadAhead {
         kept
     }
 
-    /// Returns whether a gap is worth to be read along in a stretch of `bytes` that has `gap_bytes`
-    /// of them already.
-    pub(super) fn bridges(&self, gap: u64, bytes: u64, gap_bytes: u64) -> bool {
-        let state = self.state();
-        if state.ranges.len() + state.new.len() >= RANGES_MAX {
-            return (gap_bytes + gap) * USELESS_PART <= bytes;
+    /// Returns whether the gap before a content is worth to be read along; 2 to the power `reach`
+    /// bytes before it belong to it.
+    pub(super) fn bridges(&self, gap: u64, reach: u8) -> bool {
+        let mut state = self.state();
+        if gap == 0 {
+            return true;
         }
-        if let Some((_, most)) = GAPS.iter().find(|(requests, _)| state.requests < *requests) {
-            return gap <= *most;
+        if state.ranges.len() + state.new.len() >= RANGES_MAX || gap > GAP_BYTES_MAX {
+            return false;
+        }
+        if gap >> reach == 0 {
+            return true;
+        }
+        if state.requests < EXACT_REQUESTS {
+            let most = state.asked_bytes / EXACT_PART + EXACT_BYTES;
+            let fits = state.stray_bytes + gap <= most;
+            state.stray_bytes += if fits { gap } else { 0 };
+            return fits;
         }
         let most = USELESS_BYTES_MAX + state.asked_bytes / USELESS_PART;
-        gap <= match state.expected_useless_bytes() <= most {
-            true => GAP_BYTES_MAX,
-            false => WARY_GAP_BYTES_MAX,
-        }
+        gap <= WARY_GAP_BYTES_MAX || state.expected_useless_bytes() <= most
     }
 
     /// Takes in a stretch that was read from the store; keeps it when more was read than was asked
@@ -227,5 +239,82 @@ impl State {
         let useless = u128::from(self.useless_bytes);
         let known = u128::from(self.hit_bytes + TRUST_BYTES) + useless;
         self.useless_bytes + (new * useless / known) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pack_world::{Shape, World};
+    use super::*;
+
+    fn place(pack: u32, offset: u32, length: u32) -> Place {
+        Place {
+            group: 0,
+            pack,
+            offset,
+            length,
+        }
+    }
+
+    /// Goal: what was read along is found and given back from the next level on, and counted.
+    #[test]
+    fn what_was_read_along_is_given_back() {
+        let world = World::new(Shape::default());
+        let ahead = ReadAhead::create(&world.workspace).unwrap();
+        let bytes: Vec<u8> = (0..100).collect();
+        assert!(ahead.begin(&place(7, 1_000, 30)).is_none());
+        ahead.note(7, 1_000, &bytes, 40).unwrap();
+        ahead.note(8, 1_000, &bytes, 0).unwrap();
+        assert!(
+            ahead.find(&place(7, 1_030, 20)).is_none(),
+            "only from the next level on"
+        );
+        ahead.end_level();
+        assert!(
+            ahead.find(&place(8, 1_000, 20)).is_none(),
+            "nothing was read along"
+        );
+        for missing in [place(7, 999, 20), place(7, 1_090, 11), place(6, 1_030, 20)] {
+            assert!(ahead.find(&missing).is_none());
+        }
+        let kept = ahead.begin(&place(7, 1_030, 20)).unwrap();
+        let mut into = [0; 20];
+        ahead.read(&kept, 1_030, &mut into, 20).unwrap();
+        assert_eq!(into[..], bytes[30..50]);
+        assert_eq!(ahead.totals(), (60 + 100 + 20, 20));
+    }
+
+    /// Goal: few requests are exact, many are long, and shorter again where nothing comes of it.
+    #[test]
+    fn few_requests_are_exact_and_many_are_long() {
+        let world = World::new(Shape::default());
+        let ahead = ReadAhead::create(&world.workspace).unwrap();
+        let bridged = |reach| {
+            let sizes = [1, 8, 32, 256, 257].map(|kib| kib * 1024);
+            let bridged = sizes.into_iter().filter(|gap| ahead.bridges(*gap, reach));
+            bridged.max().unwrap_or(0) / 1024
+        };
+        assert_eq!(bridged(0), 8, "few requests are exact");
+        assert_eq!(bridged(16), 32, "but for what belongs to a directory");
+        assert_eq!(bridged(30), 256, "as far as a request is worth");
+        ahead.note(1, 0, &vec![0; 1 << 20], 0).unwrap();
+        assert_eq!(bridged(0), 32, "a twelfth");
+        for number in 0..EXACT_REQUESTS as u32 {
+            ahead.begin(&place(1, number * 1_000, 10));
+        }
+        let largest = || bridged(0);
+        assert_eq!(largest(), 256, "many are not slow");
+        ahead.note(1, 0, &vec![0; 6 << 20], 6 << 20).unwrap();
+        assert_eq!(largest(), 256, "nobody knows yet");
+        for _ in 0..3 {
+            ahead.end_level();
+        }
+        assert_eq!(largest(), 32, "too much was in vain");
+        ahead.note(1, 0, &vec![0; 30 << 20], 0).unwrap();
+        assert_eq!(
+            largest(),
+            256,
+            "against all that was asked for it is little"
+        );
     }
 }
