@@ -1,6 +1,7 @@
 //! Measures snapshot GC's mark and sweep on a repository, phase by phase; writes nothing to it.
 //!
-//!     KOPIA_PASSWORD=… cargo run --release -p careen --example gc_speed -- /backup [MEMORY_MIB] [SCRATCH]
+//!     KOPIA_PASSWORD=… cargo run --release -p careen --example gc_speed -- /backup [MEMORY_MIB]
+//!     [SCRATCH]
 
 #![allow(clippy::print_stdout)]
 

@@ -72,12 +72,18 @@ pub struct MemoryPlan {
     pub sort_buffer_bytes: usize,
     /// Load: one index blob in flight of each worker, plus as much again for ECC.
     pub blob_bytes: usize,
+    /// Load: one sort buffer of system contents (manifests) of each worker; there are few.
+    pub system_buffer_bytes: usize,
+    /// Load and merge: names of uncompacted index blobs, as a sort buffer, kept in memory, or in
+    /// the read buffers of their runs. A rescue has two sets of them, before and after.
+    pub names_bytes: usize,
     /// Merge: runs open at once.
     pub merge_runs: usize,
     /// Merge: read buffer of one open run and what the kernel reads ahead of it. With 32 KiB, a
     /// merge of 20 million entries in 64 MiB took a tenth longer than with 128.
     pub merge_read_bytes: usize,
     /// Merge: batches of winners between the merging and the encoding thread, and output buffers.
+    /// The pack names of a finished shard are sorted in as much again.
     pub pipeline_bytes: usize,
     /// Seal: pieces of an index shard on their way from scratch to the store.
     pub seal_bytes: usize,
@@ -86,12 +92,19 @@ pub struct MemoryPlan {
     pub read_window_bytes: usize,
     /// Mark: one sort buffer of content IDs in use, of each worker.
     pub mark_buffer_bytes: usize,
-    /// Read packs: one buffer of contents; each worker has two, and each of its reads is a GET.
+    /// Copy contents: one buffer of contents as stored, each of its reads a GET; each worker has
+    /// two. With ECC half of it: the other half is what is decoded.
     pub pack_read_bytes: usize,
+    /// Copy contents: the merge of their places, the sort of new entries, the sorts of the entries
+    /// of two open packs (half of it each), the merge of a new index: this much each.
+    pub copy_buffer_bytes: usize,
 }
 
 /// Mark: what finding the directories of a level takes, and opening one large content.
 const MARK_OTHER_BYTES: usize = 7 * MIB;
+
+/// Copy contents: write buffers of two open packs, and pieces of what is put.
+const COPY_OTHER_BYTES: usize = MIB;
 
 /// Mark: sort buffer of directories to be read, of each worker.
 pub const NEXT_LEVEL_BYTES: usize = MIB / 2;
@@ -115,23 +128,30 @@ impl MemoryPlan {
             .saturating_sub(2 * blob_bytes + MIB)
             .clamp(2 * MIB, 16 * MIB);
         let merge_read_bytes = 128 * 1024;
-        let pipeline_bytes = 2 * MIB;
+        let pipeline_bytes = 3 * MIB;
+        let names_bytes = (useful / 32).clamp(MIB, 2 * MIB);
         let merge_runs = ((buffers - pipeline_bytes) / merge_read_bytes).min(192);
         let read_window_bytes = (limit_bytes / 64).clamp(MIB / 2, 2 * MIB);
         let mark_fixed = WORKERS * (5 * read_window_bytes + NEXT_LEVEL_BYTES) + MARK_OTHER_BYTES;
+        let pack_read_bytes = (buffers / 7).clamp(MIB, 8 * MIB);
+        let copy_fixed = WORKERS * 2 * pack_read_bytes + pipeline_bytes + COPY_OTHER_BYTES;
+        let copy_rest = buffers.saturating_sub(copy_fixed);
         let plan = Self {
             limit_bytes,
-            unlock_bytes: key_table_bytes(handed),
+            unlock_bytes: key_table_bytes(handed - names_bytes),
             plugin_bytes: 8 * MIB,
             sort_buffer_bytes,
             blob_bytes,
+            system_buffer_bytes: 512 * 1024,
+            names_bytes,
             merge_runs,
             merge_read_bytes,
             pipeline_bytes,
             seal_bytes: 2 * MIB,
             read_window_bytes,
             mark_buffer_bytes: (buffers.saturating_sub(mark_fixed) / WORKERS).clamp(MIB, 16 * MIB),
-            pack_read_bytes: if limit_bytes < 64 * MIB { MIB } else { 2 * MIB },
+            pack_read_bytes,
+            copy_buffer_bytes: (copy_rest / 4).clamp(MIB / 2, 8 * MIB),
         };
         assert!(
             plan.peak_bytes() <= useful * PLANNED_PERCENT / 100,
@@ -140,29 +160,71 @@ impl MemoryPlan {
         Ok(plan)
     }
 
-    /// Returns the phases with the bytes that each holds, the process included.
-    pub fn phases(&self) -> [(&'static str, usize); 6] {
-        let load = WORKERS * (self.sort_buffer_bytes + 2 * self.blob_bytes);
-        let worker = 5 * self.read_window_bytes + NEXT_LEVEL_BYTES + self.mark_buffer_bytes;
-        let merge = self.merge_runs * self.merge_read_bytes + self.pipeline_bytes;
+    /// Returns the phases with what each holds besides the process itself, in bytes.
+    pub fn phases(&self) -> [(&'static str, Vec<(&'static str, usize)>); 7] {
+        let Self {
+            sort_buffer_bytes,
+            blob_bytes,
+            system_buffer_bytes,
+            names_bytes,
+            ..
+        } = *self;
+        let load = vec![
+            ("sort buffers", WORKERS * sort_buffer_bytes),
+            ("index blobs", WORKERS * 2 * blob_bytes),
+            ("system contents", WORKERS * system_buffer_bytes),
+            ("names", 2 * names_bytes),
+        ];
+        let merge = vec![
+            ("runs", self.merge_runs * self.merge_read_bytes),
+            ("batches", self.pipeline_bytes),
+            ("pack names", self.pipeline_bytes),
+            ("names", names_bytes),
+        ];
+        let seal = vec![
+            ("pieces", WORKERS * self.seal_bytes),
+            ("names", names_bytes),
+        ];
+        let mark = vec![
+            ("read windows", WORKERS * 5 * self.read_window_bytes),
+            ("next level", WORKERS * NEXT_LEVEL_BYTES),
+            ("sort buffers", WORKERS * self.mark_buffer_bytes),
+            ("other", MARK_OTHER_BYTES),
+        ];
+        let copy = vec![
+            ("contents", WORKERS * 2 * self.pack_read_bytes),
+            ("places, entries and indexes", 4 * self.copy_buffer_bytes),
+            ("batches", self.pipeline_bytes),
+            ("packs", COPY_OTHER_BYTES),
+        ];
         [
-            ("unlock", PROCESS_BYTES + self.unlock_bytes),
-            ("strategy", PROCESS_BYTES + self.plugin_bytes),
-            ("load and sort", PROCESS_BYTES + load),
-            ("merge and encode", PROCESS_BYTES + merge),
-            ("seal and write", PROCESS_BYTES + self.seal_bytes * WORKERS),
-            ("mark", PROCESS_BYTES + WORKERS * worker + MARK_OTHER_BYTES),
+            (
+                "unlock",
+                vec![("key table", self.unlock_bytes), ("names", names_bytes)],
+            ),
+            (
+                "strategy",
+                vec![("plugin", self.plugin_bytes), ("names", names_bytes)],
+            ),
+            ("load and sort", load),
+            ("merge and encode", merge),
+            ("seal and write", seal),
+            ("mark", mark),
+            ("copy contents", copy),
         ]
     }
 
-    /// Returns the largest phase, in bytes.
+    /// Returns the largest phase, the process included, in bytes.
     pub fn peak_bytes(&self) -> usize {
-        self.phases()
-            .iter()
-            .map(|(_, bytes)| *bytes)
-            .max()
-            .unwrap_or(0)
+        let phases = self.phases();
+        let phases = phases.iter().map(|(_, parts)| phase_bytes(parts));
+        phases.max().unwrap_or(0)
     }
+}
+
+/// Returns what a phase holds, the process included.
+fn phase_bytes(parts: &[(&'static str, usize)]) -> usize {
+    PROCESS_BYTES + parts.iter().map(|(_, bytes)| bytes).sum::<usize>()
 }
 
 impl fmt::Display for MemoryPlan {
@@ -172,8 +234,15 @@ impl fmt::Display for MemoryPlan {
             "memory plan for a limit of {} MiB:",
             self.limit_bytes / MIB
         )?;
-        for (phase, bytes) in self.phases() {
-            writeln!(f, "  {phase:<18} {:>4} MiB", bytes.div_ceil(MIB))?;
+        for (phase, parts) in self.phases() {
+            let bytes = phase_bytes(&parts);
+            let process = PROCESS_BYTES / MIB;
+            let total = bytes.div_ceil(MIB);
+            write!(f, "  {phase:<18} {total:>4} MiB: process {process}")?;
+            for (part, bytes) in parts {
+                write!(f, ", {part} {:.1}", bytes as f64 / MIB as f64)?;
+            }
+            writeln!(f)?;
         }
         write!(
             f,

@@ -18,6 +18,7 @@ mod index_feed;
 pub mod index_gaps;
 pub mod index_generator;
 pub mod index_image;
+pub mod index_listing;
 pub mod index_load;
 pub mod index_names;
 mod index_pipeline;
@@ -27,6 +28,7 @@ pub mod index_writer_v0;
 pub mod inspect;
 pub mod listing;
 mod load_worker;
+pub mod manifest_writer;
 #[cfg(test)]
 mod mark_tests;
 mod mark_worker;
@@ -53,8 +55,9 @@ pub mod sealed_pieces;
 pub mod sealing;
 pub mod sessions;
 pub mod set_comparison;
+pub mod snapshot_history;
 pub mod snapshots;
-pub mod status;
+mod sorted_listing;
 pub mod storage_time;
 pub mod system_contents;
 pub mod uncompacted_writer;
@@ -63,6 +66,7 @@ pub mod verify;
 #[cfg(test)]
 mod views_tests;
 pub mod winners;
+mod working_time;
 
 pub use error::RepositoryError;
 pub use open::{OpenOptions, Repository};
@@ -71,7 +75,7 @@ use std::sync::Arc;
 
 use crate::memory::MemoryPlan;
 use crate::progress::Progress;
-use crate::spill::{Scratch, SortMemory};
+use crate::spill::{Scratch, SortMemory, SortShape, Sorter};
 
 /// What a task works with besides the repository: disk, memory, and somebody who listens.
 #[derive(Clone)]
@@ -93,5 +97,30 @@ impl Workspace {
             run_read_bytes: self.memory.merge_read_bytes,
             runs_max: self.memory.merge_runs,
         }
+    }
+
+    /// Does `work` as a step that is told: its name, the unit that is counted, and how many there
+    /// are.
+    pub fn step<T>(
+        &self,
+        name: &str,
+        unit: &str,
+        total: Option<u64>,
+        work: impl FnOnce() -> T,
+    ) -> T {
+        self.progress.begin(name, unit, total);
+        let outcome = work();
+        self.progress.end();
+        outcome
+    }
+
+    /// Starts a sort of records without losers, for one thread.
+    fn sorter(&self, record_bytes: usize) -> Sorter {
+        let group = None;
+        let shape = SortShape {
+            record_bytes,
+            group,
+        };
+        Sorter::new(self.scratch.clone(), shape, self.sort_memory(1))
     }
 }

@@ -30,6 +30,7 @@ pub fn cycle(mode: Mode, safety: Safety, owner: &str) -> RunOptions {
         },
         owner: Identity::Explicit(owner.to_owned()),
         config: None,
+        accept_unexplained: false,
         stop: Arc::default(),
     }
 }

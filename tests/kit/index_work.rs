@@ -101,7 +101,7 @@ impl Bench {
     ) -> Result<Report, MaintenanceError> {
         let workspace = self.workspace();
         let strategy = &mut KopiasShape;
-        index_maintenance::run(repository, &workspace, strategy, options, &mut |_| {})
+        index_maintenance::run(repository, &workspace, None, strategy, options, &mut |_| {})
     }
 }
 

@@ -295,6 +295,12 @@ impl World {
         shards.iter().map(put).collect()
     }
 
+    /// Puts a blob `n` as a client's flush does without epochs; returns its name.
+    pub fn put_flush_v0(&self, entries: &[Entry], time: Timestamp) -> String {
+        let session = session_id(self.random(), time);
+        self.put_sealed("n", &session, &self.index_bytes(entries), time)
+    }
+
     /// Puts the markers of epochs 1 to `epoch`, so that writers write to `epoch`.
     pub fn put_markers(&self, epoch: u64, time: Timestamp) {
         for number in 1..=epoch {
@@ -339,9 +345,20 @@ impl World {
         };
         let json = String::from_utf8(params.to_json()).expect("JSON is UTF-8");
         let payload = RawValue::from_string(json).expect("it was just written as JSON");
-        let labels = BTreeMap::from([(TYPE_LABEL.to_owned(), MANIFEST_TYPE.to_owned())]);
+        self.put_manifest_content(&[self.manifest(MANIFEST_TYPE, payload)]);
+    }
+
+    /// Makes a manifest of a type, with a random ID.
+    pub fn manifest(&self, kind: &str, payload: Box<RawValue>) -> ManifestEntry {
+        let labels = BTreeMap::from([(TYPE_LABEL.to_owned(), kind.to_owned())]);
         let id = hex::encode(self.random::<16>());
-        let content = to_gzip_json(&[ManifestEntry::new(id, labels, START, payload)]);
+        ManifestEntry::new(id, labels, START, payload)
+    }
+
+    /// Puts manifests as a client's flush does: one content in one pack, and the index blob that
+    /// shows it.
+    pub fn put_manifest_content(&self, manifests: &[ManifestEntry]) {
+        let content = to_gzip_json(manifests);
         let id = ContentId::from_hash(Some(b'm'), &self.crypto.hash.hash(&content))
             .expect("a hash is a content ID");
         let sealed = self.seal(id.iv(), &content);
@@ -374,12 +391,11 @@ impl World {
         };
         let bytes = assemble(&pieces).expect("one content fits into a pack");
         self.store.insert(pack, bytes, START);
-        self.put_sealed(
-            "xn0_",
-            &format!("{session}-c1"),
-            &self.index_bytes([&entry]),
-            START,
-        );
+        let (prefix, suffix) = match self.options.epochs.enabled {
+            true => ("xn0_", format!("{session}-c1")),
+            false => ("n", session),
+        };
+        self.put_sealed(prefix, &suffix, &self.index_bytes([&entry]), START);
     }
 
     /// Seals bytes that lie in a pack.

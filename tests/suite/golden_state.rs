@@ -13,13 +13,13 @@ use std::sync::Arc;
 use careen::blob::{BlobMetadata, LocalOptions, LocalStore, Storage};
 use careen::clock::{ManualClock, SeededRandomness, Timestamp};
 use careen::kopia::format_blob::EpochParameters;
+use careen::maintenance::status::status;
 use careen::memory::{MIB, MemoryPlan};
 use careen::progress::Silent;
 use careen::repository::contents::{ContentRow as Content, each_content};
 use careen::repository::epochs::EpochState;
 use careen::repository::inspect::{InspectBlobs, InspectOptions, inspect};
 use careen::repository::listing::{IndexBlobRow, IndexBlobState, list_index_blobs};
-use careen::repository::status::status;
 use careen::repository::verify::verify_index;
 use careen::repository::{OpenOptions, Repository, RepositoryError, Workspace};
 use careen::spill::{Scratch, ScratchOptions};
@@ -92,13 +92,13 @@ fn contents(repository: &Repository, desk: &Desk) -> Result<Vec<ContentRow>, Rep
 }
 
 fn index_blobs(repository: &Repository) -> Vec<IndexBlobRow> {
-    let mut rows = Vec::new();
-    let desk = Desk::new();
+    let (mut rows, desk) = (Vec::new(), Desk::new());
     list_index_blobs(repository, &desk.workspace, &mut |row| {
         rows.push(row.clone());
         true
     })
     .unwrap();
+    assert!(rows.is_sorted_by_key(|row| row.blob.clone()));
     rows
 }
 
@@ -259,10 +259,14 @@ fn assert_entries(repository: &Repository, desk: &Desk, rows: &[ContentRow], nam
     let mut entries = BTreeSet::new();
     let options = InspectOptions::default();
     inspect(repository, &desk.workspace, &options, &mut |row| {
-        let content = row.content.to_string();
-        let (deleted, time) = (row.deleted, row.timestamp.seconds());
-        let place = (row.pack.to_string(), row.pack_offset, row.packed_length);
-        entries.insert((content, time, !deleted, place));
+        let entry = &row.entry;
+        let (content, time) = (entry.content.to_string(), entry.timestamp.seconds());
+        let place = (
+            entry.pack.to_string(),
+            entry.pack_offset,
+            entry.packed_length,
+        );
+        entries.insert((content, time, !entry.deleted, place));
         true
     })
     .unwrap();
@@ -286,7 +290,7 @@ fn assert_entries(repository: &Repository, desk: &Desk, rows: &[ContentRow], nam
     };
     let mut shown = 0;
     inspect(repository, &desk.workspace, &options, &mut |row| {
-        assert_eq!(row.content.to_string(), *first, "{name}");
+        assert_eq!(row.entry.content.to_string(), *first, "{name}");
         shown += 1;
         true
     })
@@ -363,14 +367,15 @@ fn kopia_prints_the_same_entries() {
         let (mut entries, desk) = (Vec::new(), Desk::new());
         let options = InspectOptions::default();
         inspect(&repository, &desk.workspace, &options, &mut |row| {
-            let time = row.timestamp.to_string();
+            let entry = &row.entry;
+            let time = entry.timestamp.to_string();
             entries.push(IndexEntry {
-                content: row.content.to_string(),
-                deleted: row.deleted,
+                content: entry.content.to_string(),
+                deleted: entry.deleted,
                 time: time.replace('T', " ").replace('Z', ".000 UTC"),
-                pack: row.pack.to_string(),
-                offset: row.pack_offset.into(),
-                packed_length: row.packed_length.into(),
+                pack: entry.pack.to_string(),
+                offset: entry.pack_offset.into(),
+                packed_length: entry.packed_length.into(),
                 index_blob: row.blob.to_string(),
             });
             true

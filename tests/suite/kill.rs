@@ -16,7 +16,7 @@ use kit::world::World;
 use kit::world::model::{self, Choice, View};
 
 mod processes;
-mod scenarios;
+pub(crate) mod scenarios;
 mod weather;
 
 /// What readers see before a scenario, by choice, and after it, whatever they choose.

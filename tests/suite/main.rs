@@ -10,12 +10,14 @@
 
 mod damaged;
 mod golden_state;
+mod index_v0;
 mod judges;
 mod kill;
 mod kopia_oracle;
 mod memory_cgroup;
 mod merge_model;
 mod packs;
+mod retention;
 mod run_protocol;
 mod snapshot_gc;
 mod tidy;

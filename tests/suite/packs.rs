@@ -4,6 +4,7 @@
 //! then our rewrite, the drop of that run, and our deletion follow; contents, packs and statistics
 //! must be those that Kopia left. Where there is a real Kopia, it reads everything afterwards.
 
+mod cycles;
 mod damaged;
 mod oracle;
 
@@ -103,10 +104,6 @@ impl<'g> Run<'g> {
             workspace,
             before,
         }
-    }
-
-    fn now_seconds(&self) -> i64 {
-        self.golden.now().seconds()
     }
 
     /// Does what snapshot GC did, as far as the outcome tells it.

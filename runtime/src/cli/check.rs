@@ -12,7 +12,7 @@ use super::error::{CliError, Exit};
 use super::output::Kind;
 use super::workspace::workspace;
 use crate::maintenance::maintenance_status::{MaintenanceStatus, maintenance_status};
-use crate::repository::status::{Status, status_and_params};
+use crate::maintenance::status::{Status, status_and_params};
 use crate::repository::verify::{VerifyOptions, verify_index_with};
 
 /// What the repository is, and how its maintenance stands.

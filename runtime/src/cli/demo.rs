@@ -8,13 +8,14 @@
 
 mod child;
 mod comparison;
+mod home;
 mod memory_group;
 mod report;
 mod steps;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Console;
@@ -31,6 +32,7 @@ use crate::repository::new_repository::{
     NewRepositoryOptions, VELERO_OWNER, VELERO_PASSWORD, create,
 };
 use comparison::Size;
+use home::Home;
 use report::{Blobs, DemoReport, MadeReport};
 use steps::{Limit, Steps};
 
@@ -109,59 +111,6 @@ fn check(arguments: &DemoArguments) -> Result<(), CliError> {
         ));
     }
     Ok(())
-}
-
-/// Where the demo lives. What was made in the temporary directory is removed on drop.
-struct Home {
-    /// The repository's root.
-    repository: PathBuf,
-    /// For everything else: Kopia's copy, config and cache.
-    work: PathBuf,
-    kept: bool,
-}
-
-impl Home {
-    fn new(console: &Console, arguments: &DemoArguments) -> Result<Self, CliError> {
-        let wrong = |path: &Path, reason: &dyn ToString| CliError::DemoDirectory {
-            path: path.to_owned(),
-            reason: reason.to_string(),
-        };
-        let base = console
-            .global
-            .scratch
-            .as_ref()
-            .unwrap_or(&console.surroundings.temporary);
-        let work = base.join(format!("careen-demo-{}", std::process::id()));
-        std::fs::create_dir_all(base).map_err(|error| wrong(base, &error))?;
-        let repository = match &arguments.keep {
-            None => work.join("repository"),
-            Some(directory) => {
-                match std::fs::read_dir(directory) {
-                    Ok(mut entries) => {
-                        if entries.next().is_some() {
-                            return Err(wrong(directory, &"is not empty"));
-                        }
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(wrong(directory, &error)),
-                }
-                directory.clone()
-            }
-        };
-        let kept = arguments.keep.is_some();
-        std::fs::create_dir(&work).map_err(|error| wrong(&work, &error))?;
-        Ok(Self {
-            repository,
-            work,
-            kept,
-        })
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.work);
-    }
 }
 
 /// Returns the password of the new repository: the given one, else Velero's default.

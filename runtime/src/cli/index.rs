@@ -65,7 +65,7 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
         target.refuse_read_only()?;
     }
     let workspace = workspace(console)?;
-    let repository = target.open(&workspace.memory, &console.surroundings)?;
+    let (repository, listing) = target.open_listed(&workspace, &console.surroundings)?;
     let epochs = repository.format.epochs.enabled;
     if let Some(task) = options
         .tasks
@@ -92,6 +92,7 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
     let report = index_maintenance::run(
         &repository,
         &workspace,
+        listing,
         &mut *splitting,
         &options,
         &mut |plan| {

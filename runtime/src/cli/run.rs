@@ -26,7 +26,10 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
     }
     let cycle = &arguments.cycle;
     let target = console.target("run", &cycle.repository)?;
-    let options = options(&target, cycle)?;
+    let options = RunOptions {
+        accept_unexplained: arguments.accept_unexplained,
+        ..options(&target, cycle)?
+    };
     target.refuse_read_only()?;
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
@@ -81,6 +84,7 @@ fn options(target: &Target, arguments: &CycleArguments) -> Result<RunOptions, Cl
         wanted,
         owner: target.identity(),
         config: target.config_file(),
+        accept_unexplained: false,
         stop: stop_flag()?,
     })
 }

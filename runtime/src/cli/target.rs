@@ -17,7 +17,8 @@ use super::surroundings::Surroundings;
 use crate::blob::{LocalStore, Storage};
 use crate::maintenance::owner::Identity;
 use crate::memory::MemoryPlan;
-use crate::repository::{OpenOptions, Repository};
+use crate::repository::index_listing::IndexListing;
+use crate::repository::{OpenOptions, Repository, Workspace};
 
 /// A repository that was asked for.
 #[derive(Debug)]
@@ -75,6 +76,28 @@ impl Target {
         memory: &MemoryPlan,
         surroundings: &Surroundings,
     ) -> Result<Repository, CliError> {
+        let (storage, options) = self.storage(memory, surroundings)?;
+        Ok(Repository::open(storage, &options)?)
+    }
+
+    /// Opens the repository and lists its index meanwhile; a repository without epochs has none.
+    pub(super) fn open_listed(
+        &self,
+        workspace: &Workspace,
+        surroundings: &Surroundings,
+    ) -> Result<(Repository, Option<IndexListing>), CliError> {
+        let (storage, options) = self.storage(&workspace.memory, surroundings)?;
+        let list = |storage: &Storage| IndexListing::take(storage, workspace);
+        let (repository, listing) = Repository::open_while(storage, &options, list)?;
+        let epochs = repository.format.epochs.enabled;
+        Ok((repository, epochs.then_some(listing).transpose()?))
+    }
+
+    fn storage(
+        &self,
+        memory: &MemoryPlan,
+        surroundings: &Surroundings,
+    ) -> Result<(Storage, OpenOptions), CliError> {
         let password = self.passwords.password()?;
         let store = LocalStore::open(&self.path, surroundings.local_options())?;
         let options = OpenOptions {
@@ -83,7 +106,7 @@ impl Target {
             clock: Arc::clone(&surroundings.clock),
             randomness: Arc::clone(&surroundings.randomness),
         };
-        Ok(Repository::open(Storage::new(Arc::new(store)), &options)?)
+        Ok((Storage::new(Arc::new(store)), options))
     }
 
     /// Returns Kopia's config file, if one was given.
@@ -116,6 +139,14 @@ impl Target {
                 user: identity::user(),
                 host: identity::host(),
             },
+        }
+    }
+
+    /// Returns who writes, as `user@host`, where no owner is asked for.
+    pub(super) fn writer(&self) -> String {
+        match self.identity() {
+            Identity::Explicit(name) => name,
+            Identity::Default { user, host } => format!("{user}@{host}"),
         }
     }
 }

@@ -138,3 +138,71 @@ impl Log {
             || age.is_some_and(|most| now.since(self.time) > most)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_788_220_800);
+
+    fn limits(size: i64, count: i64, days: i64) -> LogRetention {
+        LogRetention {
+            max_total_size: size,
+            max_count: count,
+            max_age_nanos: days * DAY.as_nanos() as i64,
+            ..LogRetention::default()
+        }
+    }
+
+    /// Returns how many of logs with these days and bytes, newest first, stay.
+    fn stay(retention: &LogRetention, logs: &[(u32, u64)]) -> u64 {
+        let mut kept = LogsCleaned::default();
+        for (days, length) in logs {
+            let log = Log {
+                id: "_log_x".into(),
+                time: NOW.minus(DAY * *days),
+                length: *length,
+            };
+            if log.exceeds(retention, &kept, NOW) {
+                break;
+            }
+            kept.retained += 1;
+            kept.retained_bytes += length;
+        }
+        kept.retained
+    }
+
+    #[test]
+    fn the_first_limit_that_is_exceeded_ends_what_stays() {
+        let logs = [(0, 100), (1, 100), (2, 100), (30, 100), (31, 1)];
+        assert_eq!(stay(&limits(0, 0, 0), &logs), 5, "no limits");
+        assert_eq!(stay(&limits(300, 0, 0), &logs), 3);
+        assert_eq!(stay(&limits(299, 0, 0), &logs), 2);
+        assert_eq!(stay(&limits(0, 4, 0), &logs), 4);
+        assert_eq!(
+            stay(&limits(0, 0, 30), &logs),
+            4,
+            "exactly as old as the limit stays"
+        );
+        assert_eq!(stay(&limits(1_000, 2, 1), &logs), 2);
+        // A log of the future, by a storage whose clock is ahead, has no age.
+        assert_eq!(stay(&limits(0, 0, 1), &[(0, 1)]), 1);
+    }
+
+    #[test]
+    fn records_sort_newest_first_and_come_back() {
+        let times = [
+            NOW,
+            NOW.minus(DAY),
+            Timestamp::from_nanos(-5),
+            Timestamp::default(),
+        ];
+        let mut numbers: Vec<u64> = times.iter().map(|time| descending(*time)).collect();
+        numbers.sort_unstable();
+        let back = |number: &u64| Timestamp::from_nanos((!number ^ (1 << 63)) as i64);
+        let sorted: Vec<Timestamp> = numbers.iter().map(back).collect();
+        assert_eq!(sorted, [times[0], times[1], times[3], times[2]]);
+    }
+}

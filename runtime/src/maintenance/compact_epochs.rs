@@ -105,18 +105,10 @@ pub fn load_round(
             });
         }
     }
-    workspace
-        .progress
-        .begin("read index blobs", "blobs", Some(total));
-    let loaded = load(
-        repository,
-        workspace,
-        uncompacted,
-        &inputs,
-        Strictness::ForWriting,
-    );
-    workspace.progress.end();
-    loaded
+    workspace.step("read index blobs", "blobs", Some(total), || {
+        let strictness = Strictness::ForWriting;
+        load(repository, workspace, uncompacted, &inputs, strictness)
+    })
 }
 
 /// Merges what was loaded and writes a set for every target that has any entry.
@@ -127,11 +119,10 @@ pub fn write_round(
     outputs: &[Output],
     shard_entries: u64,
 ) -> Result<Vec<WrittenSet>, MaintenanceError> {
-    workspace
-        .progress
-        .begin("merge", "entries", Some(loaded.records.records()));
-    let finished = write_indexes(repository, workspace, &loaded, shard_entries)?;
-    workspace.progress.end();
+    let records = Some(loaded.records.records());
+    let finished = workspace.step("merge", "entries", records, || {
+        write_indexes(repository, workspace, &loaded, shard_entries)
+    })?;
     drop(loaded);
     let mut written = Vec::new();
     let mut finished = finished.into_iter().peekable();
@@ -157,17 +148,15 @@ fn write_set(
 ) -> Result<Vec<BlobId>, MaintenanceError> {
     let suffix = compaction_suffix(repository.random(), set.len() as u32);
     let bytes = set.iter().map(|index| index.image.plain_bytes()).sum();
-    workspace
-        .progress
-        .begin("write index blobs", "bytes", Some(bytes));
-    let mut blobs = Vec::with_capacity(set.len());
-    for index in set {
+    let mut put = |index: FinishedIndex| {
         let bytes = index.image.plain_bytes();
-        blobs.push(put_index(repository, workspace, index, prefix, &suffix)?.0);
+        let blob = put_index(repository, workspace, index, prefix, &suffix)?.0;
         workspace.progress.advance(bytes);
-    }
-    workspace.progress.end();
-    Ok(blobs)
+        Ok(blob)
+    };
+    workspace.step("write index blobs", "bytes", Some(bytes), || {
+        set.into_iter().map(&mut put).collect()
+    })
 }
 
 /// Returns the epoch of a single-epoch set; a range belongs to no single epoch.

@@ -106,6 +106,12 @@ impl CycleTask {
         )
     }
 
+    /// Returns whether the task copies contents, which takes long, and ends early when it is told
+    /// to: with an index of what it has copied.
+    pub fn copies(self) -> bool {
+        self.rewrites() || self == SnapshotGc
+    }
+
     /// Returns whether the task copies contents into new packs, so that old ones are left over.
     pub fn rewrites(self) -> bool {
         matches!(self, FullRewriteContents | QuickRewriteContents)

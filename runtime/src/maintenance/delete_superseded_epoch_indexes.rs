@@ -112,17 +112,10 @@ fn missing_entries(
         }
     }
     let total = epochs.iter().map(|epoch| uncompacted.blobs(*epoch)).sum();
-    workspace
-        .progress
-        .begin("prove that nothing is lost", "blobs", Some(total));
-    let loaded = load(
-        repository,
-        workspace,
-        uncompacted,
-        &inputs,
-        Strictness::ForReading,
-    )?;
-    workspace.progress.end();
+    let loaded = workspace.step("prove that nothing is lost", "blobs", Some(total), || {
+        let strictness = Strictness::ForReading;
+        load(repository, workspace, uncompacted, &inputs, strictness)
+    })?;
     report.blobs_read += loaded.stats.blobs;
     report.entries_read += loaded.stats.entries;
     let mut missing = vec![0; epochs.len()];

@@ -78,12 +78,6 @@ pub enum MaintenanceError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Tasks that this version does not have.
-    #[error("not yet: this version does not have {tasks}")]
-    NotYet {
-        /// Their names.
-        tasks: String,
-    },
     /// Tasks that the cycle does not have.
     #[error("{tasks}: not in {cycle} maintenance of this repository, which has {known}")]
     NotInCycle {
@@ -103,6 +97,23 @@ pub enum MaintenanceError {
         listed: u64,
         /// The first of them, with reasons.
         examples: String,
+    },
+    /// A strategy expires more than the user allows.
+    #[error(
+        "{expired} of {snapshots} snapshots of {source_name} would be expired; allowed are \
+         {percent_max} percent and at most {maximum}"
+    )]
+    TooManyExpired {
+        /// The source.
+        source_name: String,
+        /// How many would be expired.
+        expired: u64,
+        /// How many it has.
+        snapshots: u64,
+        /// The share that is allowed.
+        percent_max: u8,
+        /// The number that is allowed.
+        maximum: u64,
     },
     /// Object locks that could not be extended.
     #[error("{count} object locks are not extended, the first for this reason: {first}")]
@@ -138,9 +149,9 @@ impl MaintenanceError {
             Self::Leased { .. } => "leased",
             Self::Locked { .. } => "locked",
             Self::LockFile { .. } => "lock-file",
-            Self::NotYet { .. } => "not-yet",
             Self::NotInCycle { .. } => "not-in-cycle",
             Self::UnexplainedPacks { .. } => "unexplained-packs",
+            Self::TooManyExpired { .. } => "too-many-expired",
             Self::RetentionNotExtended { .. } => "retention-not-extended",
             Self::WatermarkBackwards { .. } => "watermark-backwards",
         }

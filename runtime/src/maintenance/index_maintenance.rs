@@ -8,6 +8,7 @@
 
 use crate::clock::Stopwatch;
 use crate::repository::epochs::EpochState;
+use crate::repository::index_listing::IndexListing;
 use crate::repository::index_load::Loaded;
 use crate::repository::system_contents::maintenance_params;
 use crate::repository::{Repository, RepositoryError, Workspace};
@@ -33,20 +34,23 @@ pub fn plan(
     strategy: &mut dyn Splitting,
     options: &Options,
 ) -> Result<Plan, MaintenanceError> {
-    Ok(Survey::make(repository, workspace, strategy, options)?.plan)
+    Ok(Survey::make(repository, workspace, None, strategy, options)?.plan)
 }
 
 /// Plans and runs. A blob that vanishes while it is read (another client at work) is a fresh start.
+///
+/// `listing` is one that was taken just now, while the repository was opened.
 pub fn run(
     repository: &Repository,
     workspace: &Workspace,
+    mut listing: Option<IndexListing>,
     strategy: &mut dyn Splitting,
     options: &Options,
     on_plan: &mut dyn FnMut(&Plan),
 ) -> Result<Report, MaintenanceError> {
     let mut attempt = 1;
     loop {
-        let survey = Survey::make(repository, workspace, strategy, options)?;
+        let survey = Survey::make(repository, workspace, listing.take(), strategy, options)?;
         on_plan(&survey.plan);
         match survey.execute(repository, workspace, options) {
             Err(MaintenanceError::Repository(RepositoryError::Vanished { blob, .. })) => {
@@ -86,8 +90,7 @@ impl Survey {
         self.join(repository, workspace, &mut report)?;
         if !self.plan.markers.is_empty() || !self.plan.watermarks.is_empty() {
             let watch = Stopwatch::start();
-            let (markers, watermarks) =
-                cleanup_epoch_markers(repository, &self.state, self.plan.cut)?;
+            let (markers, watermarks) = cleanup_epoch_markers(repository, &self.plan)?;
             let what = format!("deleted {markers} markers and {watermarks} watermarks");
             let mut done = task(Task::CleanupEpochMarkers.name(), what, &watch);
             done.deleted = (markers + watermarks) as u64;

@@ -264,16 +264,10 @@ impl<'a> Contested<'a> {
                 blobs,
             });
         }
-        workspace.progress.begin("compare index sets", "sets", None);
-        let loaded = load(
-            repository,
-            workspace,
-            uncompacted,
-            &inputs,
-            Strictness::ForWriting,
-        );
-        workspace.progress.end();
-        loaded
+        workspace.step("compare index sets", "sets", None, || {
+            let strictness = Strictness::ForWriting;
+            load(repository, workspace, uncompacted, &inputs, strictness)
+        })
     }
 
     /// Calls `visit` with the best record of every content that some choice of a reader misses.

@@ -1,19 +1,21 @@
 //! The survey before index maintenance: what there is, and the plan that follows from it.
 //!
 //! Looks at names, times and a sample of sizes; reads no index blob and writes nothing. Asks the
-//! splitting strategy once and refuses what breaks Kopia's rules. Mirrors the choices of Kopia's
-//! `internal/epoch/epoch_manager.go`. Memory: the committed state, and one row an epoch.
+//! splitting strategy once and refuses what breaks Kopia's rules. What is due is decided in
+//! [`super::index_due`]. Memory: the committed state, and one row an epoch.
 
-use crate::clock::Timestamp;
+use std::collections::BTreeMap;
+
 use crate::repository::epoch_blobs::EpochBlobs;
 use crate::repository::epochs::EpochState;
 use crate::repository::index_gaps::check_nothing_vanished;
+use crate::repository::index_listing::IndexListing;
 use crate::repository::index_names::UncompactedNames;
 use crate::repository::{Repository, RepositoryError, Workspace};
 
 use super::MaintenanceError;
-use super::cleanup_epoch_markers::stale_markers;
-use super::index_plan::{Advance, EpochWork, Options, Plan, Rescue, Task};
+use super::index_due::{IndexDue, open_epochs};
+use super::index_plan::{EpochWork, Options, Plan, Rescue, Task};
 use super::rescue_unsettled::plan_rescues;
 use super::strategy::{
     EPOCH_ROWS_MAX, EpochRange, EpochRow, SHARD_ENTRIES_MAX, Splitting, SplittingAnswer,
@@ -34,37 +36,27 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// Looks around and makes the plan.
+    /// Looks around, unless somebody just has, and makes the plan.
     pub(super) fn make(
         repository: &Repository,
         workspace: &Workspace,
+        listing: Option<IndexListing>,
         strategy: &mut dyn Splitting,
         options: &Options,
     ) -> Result<Self, MaintenanceError> {
         if !repository.format.epochs.enabled {
             return Err(MaintenanceError::IndexManagerV0);
         }
-        let state = EpochState::load(&repository.storage)?;
-        let uncompacted = UncompactedNames::scan(&repository.storage, workspace)?;
+        let listing = match listing {
+            Some(listing) => listing,
+            None => IndexListing::take(&repository.storage, workspace)?,
+        };
+        let IndexListing { state, uncompacted } = listing;
         check_nothing_vanished(&state, &uncompacted)?;
-        let mut plan = empty_plan(&state, workspace, options);
-        if options.wants(Task::CompactSingleEpoch) {
-            let epochs = epochs_to_compact(&state, &uncompacted, &mut plan.notes);
-            plan.compact = work(&uncompacted, &epochs);
-        }
-        let (current, newest) = open_epochs(repository, &state)?;
+        let open = open_blobs(repository, &state, &uncompacted)?;
         let parameters = &repository.format.epochs;
-        plan.cut = newest.map(|newest| newest.minus(parameters.cleanup_safety_margin));
-        if options.wants(Task::AdvanceEpoch) {
-            let (advance, because) = current.should_advance(parameters);
-            plan.advance = Some(Advance { advance, because });
-        }
-        if options.wants(Task::CleanupEpochMarkers) {
-            (plan.markers, plan.watermarks) = stale_markers(&state, plan.cut);
-        }
-        if options.wants(Task::DeleteSupersededEpochIndexes) {
-            plan.superseded = work(&uncompacted, &superseded(&state, &uncompacted, plan.cut));
-        }
+        let due = IndexDue::find(&state, &uncompacted.epochs, &open, parameters);
+        let mut plan = plan_of(due, &state, &uncompacted, workspace, options);
         if options.unsettled {
             plan.rescue = plan_rescues(repository, &state, &uncompacted)?;
         }
@@ -101,9 +93,15 @@ fn ask(
     Ok(answer)
 }
 
-/// A plan that does nothing yet.
-fn empty_plan(state: &EpochState, workspace: &Workspace, options: &Options) -> Plan {
-    Plan {
+/// Returns the plan for the wanted part of what is due; what the strategy decides is still open.
+fn plan_of(
+    due: IndexDue,
+    state: &EpochState,
+    uncompacted: &UncompactedNames,
+    workspace: &Workspace,
+    options: &Options,
+) -> Plan {
+    let mut plan = Plan {
         tasks: Task::ALL
             .into_iter()
             .filter(|task| options.wants(*task))
@@ -118,77 +116,43 @@ fn empty_plan(state: &EpochState, workspace: &Workspace, options: &Options) -> P
         markers: Vec::new(),
         watermarks: Vec::new(),
         superseded: Vec::new(),
-        cut: None,
+        cut: due.cut,
         strategy: String::new(),
         strategy_reason: String::new(),
         shard_entries: 0,
         scratch_bytes: 0,
         notes: Vec::new(),
         memory: workspace.memory,
-    }
-}
-
-/// Returns the blobs of the write epoch, and the newest storage time of all epochs that may still
-/// be written.
-fn open_epochs(
-    repository: &Repository,
-    state: &EpochState,
-) -> Result<(EpochBlobs, Option<Timestamp>), RepositoryError> {
-    let (mut current, mut newest) = (EpochBlobs::default(), None);
-    for epoch in state.write_epoch.saturating_sub(1)..=state.write_epoch + 1 {
-        let blobs = EpochBlobs::list(repository, epoch)?;
-        if blobs.count > 0 {
-            newest = newest.max(Some(blobs.newest));
-        }
-        if epoch == state.write_epoch {
-            current = blobs;
-        }
-    }
-    Ok((current, newest))
-}
-
-/// Returns the settled epochs that have no set yet, up to the first empty one.
-fn epochs_to_compact(
-    state: &EpochState,
-    uncompacted: &UncompactedNames,
-    notes: &mut Vec<String>,
-) -> Vec<u64> {
-    let mut epochs = Vec::new();
-    let Some(last) = state.last_settled() else {
-        return epochs;
     };
-    for epoch in state.chain_end()..=last {
-        if state.single(epoch).is_some() {
-            continue;
-        }
-        if uncompacted.blobs(epoch) == 0 {
-            notes.push(format!(
+    if options.wants(Task::CompactSingleEpoch) {
+        plan.compact = work(uncompacted, &due.compact);
+        plan.notes.extend(due.jam.map(|epoch| {
+            format!(
                 "epoch {epoch} is empty: nothing above it is compacted until a range covers it, \
                  since older clients stumble over such a gap"
-            ));
-            break;
-        }
-        epochs.push(epoch);
+            )
+        }));
     }
-    epochs
+    if options.wants(Task::AdvanceEpoch) {
+        plan.advance = Some(due.advance);
+    }
+    if options.wants(Task::CleanupEpochMarkers) {
+        (plan.markers, plan.watermarks) = (due.markers, due.watermarks);
+    }
+    if options.wants(Task::DeleteSupersededEpochIndexes) {
+        plan.superseded = work(uncompacted, &due.superseded);
+    }
+    plan
 }
 
-/// Returns epochs whose set has replaced their uncompacted blobs for long enough.
-fn superseded(
+/// Looks at the blobs of the epochs that may still be written.
+fn open_blobs(
+    repository: &Repository,
     state: &EpochState,
     uncompacted: &UncompactedNames,
-    cut: Option<Timestamp>,
-) -> Vec<u64> {
-    let Some(cut) = cut else { return Vec::new() };
-    let replaced = |epoch: u64| {
-        state.is_settled(epoch) && state.single(epoch).is_some_and(|set| set.newest() < cut)
-    };
-    uncompacted
-        .epochs
-        .keys()
-        .copied()
-        .filter(|epoch| replaced(*epoch))
-        .collect()
+) -> Result<BTreeMap<u64, EpochBlobs>, RepositoryError> {
+    let blobs = |epoch| Ok((epoch, EpochBlobs::look_up(repository, uncompacted, epoch)?));
+    open_epochs(state).map(blobs).collect()
 }
 
 fn question(

@@ -96,6 +96,7 @@ impl<'a> IndexTasks<'a> {
             None => Survey::make(
                 self.repository,
                 self.workspace,
+                None,
                 self.splitting,
                 &self.options,
             ),
@@ -123,7 +124,7 @@ impl Survey {
                 Ok(self.joined())
             }
             CycleTask::CleanupEpochMarkers => {
-                let counts = cleanup_epoch_markers(repository, &self.state, self.plan.cut)?;
+                let counts = cleanup_epoch_markers(repository, &self.plan)?;
                 let (markers, watermarks) = counts;
                 let what = format!("{markers} markers and {watermarks} watermarks deleted");
                 let counts = self.plan.cut.map(|_| counts);
@@ -184,7 +185,7 @@ impl Survey {
         };
         let mut bytes = 0;
         for work in &self.plan.superseded {
-            bytes += EpochBlobs::list(repository, work.epoch)?.bytes;
+            bytes += EpochBlobs::look_up(repository, &self.uncompacted, work.epoch)?.bytes;
         }
         let blobs = match self.plan.superseded.is_empty() {
             true => 0,

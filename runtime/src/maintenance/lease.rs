@@ -30,7 +30,7 @@ pub struct Lease {
     pub until: Timestamp,
     /// Which run: random digits.
     pub run: String,
-    /// The task at work, where it matters that it was interrupted: a rewrite of contents.
+    /// The task at work, where it matters that it was interrupted: one that copies contents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
 }

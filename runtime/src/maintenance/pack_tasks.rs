@@ -1,4 +1,5 @@
-//! The tasks of a run that work on packs: rewriting contents, deleting packs, extending locks.
+//! The tasks of a run that work on contents and packs: snapshot GC, rewriting contents, deleting
+//! packs, extending locks.
 //!
 //! They share one table of contents, which is read when the first of them needs it and again after
 //! anything was written that it does not show. Memory: that of the largest of them. Mirrors
@@ -11,14 +12,16 @@ use crate::repository::content_table::ContentTable;
 use crate::repository::{Repository, Workspace};
 
 use super::MaintenanceError;
+use super::compact_manifests::{ManifestsCompacted, compact_manifests};
 use super::cycle_task::CycleTask;
-use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan, check_index};
+use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan};
 use super::extend_blob_retention::extend_blob_retention;
 use super::index_tasks::Done;
 use super::orphan_packs::Scope;
 use super::pack_choice::ShortPacks;
 use super::rewrite_contents::{RewriteOptions, RewritePlan};
 use super::safety::Safety;
+use super::snapshot_gc::{GcOptions, GcPlan};
 use super::task_stats;
 
 /// What the tasks need of the run.
@@ -73,16 +76,56 @@ impl<'a> PackTasks<'a> {
         self.table = None;
     }
 
-    /// Runs one of the tasks; `None` for a task of others.
-    pub(super) fn run(&mut self, task: CycleTask) -> Option<Result<Done, MaintenanceError>> {
-        Some(match task {
+    /// Runs one of these tasks.
+    pub(super) fn run(&mut self, task: CycleTask) -> Result<Done, MaintenanceError> {
+        match task {
+            CycleTask::SnapshotGc => self.collect(),
             CycleTask::FullRewriteContents => self.rewrite(None),
             CycleTask::QuickRewriteContents => self.rewrite(Some(b'q')),
             CycleTask::FullDeleteBlobs => self.delete(Scope::Full),
             CycleTask::QuickDeleteBlobs => self.delete(Scope::Quick),
-            CycleTask::ExtendBlobRetentionTime => self.extend(),
-            _ => return None,
-        })
+            _ => self.extend(),
+        }
+    }
+
+    /// Writes the manifests of many contents into one.
+    pub(super) fn compact_manifests(&mut self) -> Result<ManifestsCompacted, MaintenanceError> {
+        let table = self.take_table()?;
+        compact_manifests(
+            self.repository,
+            self.workspace,
+            &table.contents,
+            &self.owner,
+            table.read,
+        )
+    }
+
+    /// Marks and sweeps. The table is read anew: nothing may be older than the recorded start.
+    fn collect(&mut self) -> Result<Done, MaintenanceError> {
+        self.forget();
+        let table = self.take_table()?;
+        let options = GcOptions {
+            start: self.start,
+            now: table.read,
+            safety: &self.safety,
+            owner: &self.owner,
+            end_early: self.stopped,
+        };
+        let (repository, workspace) = (self.repository, self.workspace);
+        let plan = GcPlan::make(repository, workspace, &table.contents, &options)?;
+        let report = plan.execute(repository, workspace, &options)?;
+        if report.ended_early {
+            return Err(MaintenanceError::Stopped);
+        }
+        let (stats, deleted) = (report.stats, report.tombstones);
+        if deleted + stats.recovered_content_count == 0 {
+            self.table = Some(table);
+        }
+        let what = format!(
+            "{} contents in use by {} snapshots; {deleted} became deleted, {} came back",
+            stats.in_use_content_count, report.mark.snapshots, stats.recovered_content_count
+        );
+        Ok(Done::new(task_stats::snapshot_gc(&stats), what))
     }
 
     fn rewrite(&mut self, kind: Option<u8>) -> Result<Done, MaintenanceError> {
@@ -172,7 +215,6 @@ impl<'a> PackTasks<'a> {
             Ok((active, contents))
         });
         let (active, contents) = loaded?;
-        check_index(repository, workspace, &active)?;
         Ok(Table {
             active,
             contents,

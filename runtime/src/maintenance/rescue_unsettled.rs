@@ -53,11 +53,8 @@ pub fn plan_rescues(
         if state.is_settled(*epoch) || row.blobs < 2 {
             continue;
         }
-        let incomplete: Vec<String> = row
-            .incomplete_sets
-            .iter()
-            .map(|set| first_word(set))
-            .collect();
+        let incomplete = row.incomplete_sets.iter();
+        let incomplete: Vec<String> = incomplete.map(|open| open.set.clone()).collect();
         let (mut merged, mut kept) = (Vec::new(), 0);
         let mut names = uncompacted.of_epoch(*epoch)?;
         while let Some(blob) = names.next_name()? {
@@ -172,19 +169,11 @@ fn missing_in_merged(
             blobs: InputBlobs::Named(&rescue.merged),
         },
     ];
-    workspace.progress.begin(
-        "prove that nothing is lost",
-        "blobs",
-        Some(rescue.work.blobs),
-    );
-    let loaded = load(
-        repository,
-        workspace,
-        names,
-        &inputs,
-        Strictness::ForReading,
-    )?;
-    workspace.progress.end();
+    let total = Some(rescue.work.blobs);
+    let loaded = workspace.step("prove that nothing is lost", "blobs", total, || {
+        let strictness = Strictness::ForReading;
+        load(repository, workspace, names, &inputs, strictness)
+    })?;
     let mut missing = 0;
     compare_sets(&loaded, &mut |group| {
         if let Some(entry) = group.of(0) {
@@ -242,10 +231,6 @@ fn set_of(blob: &BlobId) -> &str {
 
 fn is_merged(name: &str) -> bool {
     set_member(name).is_some_and(|member| member.set.len() == MERGED_SET_CHARACTERS)
-}
-
-fn first_word(text: &str) -> String {
-    text.split(':').next().unwrap_or_default().to_owned()
 }
 
 fn newest(repository: &Repository, blobs: &[BlobId]) -> Result<Timestamp, RepositoryError> {

@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::kopia::maintenance_params::MaintenanceParams;
@@ -18,15 +19,17 @@ use crate::repository::{Repository, Workspace};
 use super::MaintenanceError;
 use super::advance_deletion_watermark::advance_deletion_watermark;
 use super::cleanup_logs::cleanup_logs;
+use super::compact_indexes_v0::{CompactionV0, settle_time};
 use super::cycle_plan::{PlannedTask, Wanted, gate};
 use super::cycle_task::{Cycle, CycleTask};
+use super::halt::Halt;
 use super::index_plan;
 use super::index_tasks::{Done, IndexTasks};
 use super::interlocks::{Gate, History, safe_drop_time};
 use super::local_lock::LocalLock;
 use super::owner::Identity;
 use super::pack_tasks::PackTasks;
-use super::run_plan::{Prepared, RunPlan, index_tasks_of, names};
+use super::run_plan::{Prepared, RunPlan, index_tasks_of};
 use super::run_report::{RunReport, TaskRun};
 use super::strategy::Splitting;
 use super::task_stats;
@@ -44,6 +47,8 @@ pub struct RunOptions {
     pub owner: Identity,
     /// Kopia's config file, whose lock is taken.
     pub config: Option<PathBuf>,
+    /// Delete also packs that are not explained.
+    pub accept_unexplained: bool,
     /// Set from outside to end the run at the next storage operation.
     pub stop: StopFlag,
 }
@@ -72,8 +77,9 @@ pub fn run(
     options: &RunOptions,
     on_event: &mut dyn FnMut(&Event<'_>),
 ) -> Result<RunReport, MaintenanceError> {
-    let prepared = Prepared::make(repository, workspace, options)?;
-    on_event(&Event::Planned(&prepared.plan));
+    let halt = Halt::new(&options.stop, workspace);
+    let prepared = Prepared::make(&halt.guarded(repository), workspace, options)
+        .map_err(|error| halt.reason(error))?;
     let owner = prepared.identity?;
     let plan = prepared.plan;
     if let Some(lease) = plan.cycle.lease.clone()
@@ -85,14 +91,12 @@ pub fn run(
     let Some(cycle) = plan.cycle.cycle else {
         return Ok(RunReport::nothing(plan.cycle));
     };
-    if !plan.not_yet.is_empty() {
-        let tasks = names(&plan.not_yet);
-        return Err(MaintenanceError::NotYet { tasks });
-    }
+    on_event(&Event::Planned(&plan));
     let _lock = options.config.as_deref().map(LocalLock::take).transpose()?;
     let began = repository.clock.now();
     let (watch, anchor) = Watch::begin(repository, Arc::clone(&options.stop))?;
     let watched = watch.watched();
+    halt.watched_by(&watch);
     let index_options = index_plan::Options {
         tasks: index_tasks_of(&plan.cycle),
         unsettled: false,
@@ -101,8 +105,10 @@ pub fn run(
     let still_ours = || watch.still_ours();
     let stopped = || options.stop.load(std::sync::atomic::Ordering::SeqCst);
     let pack_run = (options.wanted.safety, owner.clone(), anchor.start);
+    let mut packs = PackTasks::new(&watched, workspace, pack_run, &still_ours, &stopped);
+    packs.accept_unexplained = options.accept_unexplained;
     let mut work = Work {
-        packs: PackTasks::new(&watched, workspace, pack_run, &still_ours, &stopped),
+        packs,
         watch: &watch,
         repository: &watched,
         workspace,
@@ -113,7 +119,11 @@ pub fn run(
         index: IndexTasks::new(&watched, workspace, splitting, index_options),
         report: RunReport::of(cycle, owner),
     };
-    if let Err(error) = work.all(on_event) {
+    let compact_manifests = plan.compact_manifests.is_some();
+    if let Err(error) = work
+        .first(compact_manifests)
+        .and_then(|()| work.all(on_event))
+    {
         let error = watch.reason(error);
         watch.release();
         return Err(error);
@@ -140,6 +150,16 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Does what is no task of the schedule.
+    fn first(&mut self, compact_manifests: bool) -> Result<(), MaintenanceError> {
+        if compact_manifests {
+            self.watch.check_stop()?;
+            self.watch.still_ours()?;
+            self.report.manifests = Some(self.packs.compact_manifests()?);
+        }
+        Ok(())
+    }
+
     /// Runs every task that may run.
     fn all(&mut self, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<(), MaintenanceError> {
         let has_epochs = self.repository.format.epochs.enabled;
@@ -177,21 +197,23 @@ impl Work<'_> {
 
     /// Does a task.
     fn task(&mut self, task: CycleTask) -> Result<Done, MaintenanceError> {
-        if let Some(done) = self.packs.run(task) {
-            return done;
-        }
-        self.packs.forget();
         match task {
-            CycleTask::CompactSingleEpoch
-            | CycleTask::AdvanceEpoch
-            | CycleTask::GenerateEpochRangeIndex
-            | CycleTask::CleanupEpochMarkers
-            | CycleTask::DeleteSupersededEpochIndexes => self.index.run(task),
+            CycleTask::SnapshotGc
+            | CycleTask::FullRewriteContents
+            | CycleTask::QuickRewriteContents
+            | CycleTask::FullDeleteBlobs
+            | CycleTask::QuickDeleteBlobs
+            | CycleTask::ExtendBlobRetentionTime => return self.packs.run(task),
+            _ => self.packs.forget(),
+        }
+        match task {
             CycleTask::FullDropDeletedContent => self.drop_deleted(),
+            CycleTask::IndexCompaction => {
+                let compaction = CompactionV0::quick(self.settle());
+                self.compact_v0(&compaction, "no index blobs are to be merged")
+            }
             CycleTask::CleanupLogs => self.clean_logs(),
-            _ => Err(MaintenanceError::NotYet {
-                tasks: task.name().to_owned(),
-            }),
+            _ => self.index.run(task),
         }
     }
 
@@ -231,6 +253,10 @@ impl Work<'_> {
             let nothing = task_stats::compact_indexes(None);
             return Ok(Done::new(nothing, "no safe time"));
         };
+        if !self.repository.format.epochs.enabled {
+            let compaction = CompactionV0::drop_deleted(before, self.settle());
+            return self.compact_v0(&compaction, "there is nothing to drop");
+        }
         let state = EpochState::load(&self.repository.storage)?;
         let watermark = state.watermark_seconds.map(Timestamp::from_seconds);
         if watermark.is_some_and(|watermark| before < watermark) {
@@ -240,6 +266,37 @@ impl Work<'_> {
         advance_deletion_watermark(self.repository, &state, before.seconds())?;
         let what = format!("what was deleted up to {before} is forgotten");
         Ok(Done::new(task_stats::compact_indexes(Some(before)), what))
+    }
+
+    /// Merges index blobs of a repository without epochs.
+    fn compact_v0(
+        &self,
+        compaction: &CompactionV0,
+        nothing: &str,
+    ) -> Result<Done, MaintenanceError> {
+        let outcome = compaction.run(self.repository, self.workspace, &mut |_| {})?;
+        let extra = outcome.extra();
+        let rows: Vec<String> = outcome
+            .report
+            .tasks
+            .into_iter()
+            .map(|row| row.what)
+            .collect();
+        let what = match rows.is_empty() {
+            true => nothing.to_owned(),
+            false => rows.join("; "),
+        };
+        Ok(Done::new(extra, what))
+    }
+
+    /// Returns how long a replaced index blob without epochs stays.
+    fn settle(&self) -> Duration {
+        settle_time(
+            self.options
+                .wanted
+                .safety
+                .disable_eventual_consistency_safety,
+        )
     }
 
     fn clean_logs(&self) -> Result<Done, MaintenanceError> {

@@ -13,10 +13,13 @@ use crate::memory::MemoryPlan;
 use crate::repository::active_index::load_active;
 use crate::repository::index_load::Strictness;
 use crate::repository::schedule_store::read_schedule;
-use crate::repository::system_contents::maintenance_params;
+use crate::repository::system_contents::{
+    SystemContents, count_manifest_contents, maintenance_params,
+};
 use crate::repository::{Repository, Workspace};
 
 use super::MaintenanceError;
+use super::compact_manifests::is_due;
 use super::cycle_plan::{Circumstances, CyclePlan, Mode};
 use super::cycle_task::{Cycle, CycleTask};
 use super::index_plan;
@@ -34,8 +37,8 @@ pub struct RunPlan {
     /// The cycle and its tasks.
     #[serde(flatten)]
     pub cycle: CyclePlan,
-    /// Tasks that are due and that this version does not have; a run stops there.
-    pub not_yet: Vec<CycleTask>,
+    /// Contents with manifests, where a run would compact them first.
+    pub compact_manifests: Option<u64>,
     /// What the epoch tasks will do.
     pub index: Option<index_plan::Plan>,
     /// Memory of every phase.
@@ -70,6 +73,7 @@ impl Prepared {
         drop(schedule);
         let (_, loaded) = load_active(repository, workspace, None, Strictness::ForReading)?;
         let params = maintenance_params(repository, workspace, &loaded)?.unwrap_or_default();
+        let (contents, bytes) = count_manifest_contents(SystemContents::of_loaded(&loaded)?)?;
         drop(loaded);
         let identity = options.owner.check(&params.owner);
         // Read again: a large index takes its time.
@@ -77,15 +81,13 @@ impl Prepared {
         let cycle = decide(repository, options, &params, &schedule);
         let has_epochs = repository.format.epochs.enabled;
         check_names(&cycle, options, has_epochs)?;
-        let not_yet = cycle
-            .running()
-            .filter(|task| !is_there(*task, has_epochs))
-            .collect();
+        let is_whole = cycle.cycle.is_some() && wanted.tasks.is_empty();
+        let manifests_due = is_whole && is_due(contents, bytes);
         let plan = RunPlan {
             owner: Some(params.owner.clone()),
             owner_problem: identity.as_ref().err().map(ToString::to_string),
             cycle,
-            not_yet,
+            compact_manifests: manifests_due.then_some(contents),
             index: None,
             memory: workspace.memory,
         };
@@ -101,7 +103,7 @@ impl Prepared {
             owner: None,
             owner_problem: None,
             cycle,
-            not_yet: Vec::new(),
+            compact_manifests: None,
             index: None,
             memory: workspace.memory,
         };
@@ -182,27 +184,8 @@ pub(super) fn index_tasks_of(plan: &CyclePlan) -> Vec<index_plan::Task> {
         .collect()
 }
 
-/// Returns whether this version has a task.
-fn is_there(task: CycleTask, has_epochs: bool) -> bool {
-    match task {
-        CycleTask::CompactSingleEpoch
-        | CycleTask::AdvanceEpoch
-        | CycleTask::GenerateEpochRangeIndex
-        | CycleTask::CleanupEpochMarkers
-        | CycleTask::DeleteSupersededEpochIndexes
-        | CycleTask::FullRewriteContents
-        | CycleTask::QuickRewriteContents
-        | CycleTask::FullDeleteBlobs
-        | CycleTask::QuickDeleteBlobs
-        | CycleTask::ExtendBlobRetentionTime
-        | CycleTask::CleanupLogs => true,
-        CycleTask::FullDropDeletedContent => has_epochs,
-        _ => false,
-    }
-}
-
 /// Writes a list of tasks.
-pub(super) fn names(tasks: &[CycleTask]) -> String {
+fn names(tasks: &[CycleTask]) -> String {
     let names: Vec<&str> = tasks.iter().map(|task| task.name()).collect();
     names.join(", ")
 }
@@ -215,12 +198,8 @@ impl fmt::Display for RunPlan {
         } else if let Some(owner) = &self.owner {
             writeln!(f, "owner: {owner}")?;
         }
-        if !self.not_yet.is_empty() {
-            writeln!(
-                f,
-                "a run would stop: not yet in this version: {}",
-                names(&self.not_yet)
-            )?;
+        if let Some(contents) = self.compact_manifests {
+            writeln!(f, "first: manifests of {contents} contents into one")?;
         }
         match &self.index {
             Some(index) => index.fmt(f),

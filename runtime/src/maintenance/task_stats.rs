@@ -13,6 +13,7 @@ use super::cleanup_logs::LogsCleaned;
 use super::delete_unreferenced_packs::DeleteUnreferencedPacksStats;
 use super::extend_blob_retention::ExtendBlobRetentionStats;
 use super::rewrite_contents::RewriteContentsStats;
+use super::snapshot_gc::SnapshotGcStats;
 
 /// `compactSingleEpochStats`: the blobs of all epochs that were compacted, and the last of them.
 pub(super) fn compact_single_epoch(done: Option<(u64, u64, u64)>) -> Extra {
@@ -78,6 +79,11 @@ pub(super) fn cleanup_logs(cleaned: &LogsCleaned) -> Extra {
         "retainedBlobSize": cleaned.retained_bytes,
     });
     extra("cleanupLogsStats", Some(data))
+}
+
+/// `snapshotGCStats`.
+pub(super) fn snapshot_gc(stats: &SnapshotGcStats) -> Extra {
+    extra("snapshotGCStats", Some(value(stats)))
 }
 
 /// `rewriteContentsStats`.

@@ -11,6 +11,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::blob::{BlobError, Guard};
 use crate::clock::Timestamp;
@@ -26,6 +27,10 @@ use super::MaintenanceError;
 use super::cycle_task::{Cycle, CycleTask};
 use super::interlocks::History;
 use super::lease::{LEASE, Lease, RENEW_AFTER};
+
+/// How long a task may take to write the index of what it has copied: the signal's sender
+/// usually waits half a minute.
+const FINISH_TIME: Duration = Duration::from_secs(10);
 
 /// Tells a run from outside that it should end soon.
 pub type StopFlag = Arc<AtomicBool>;
@@ -57,8 +62,10 @@ struct State {
     /// Times of full and quick cycles before the run.
     before: (Timestamp, Timestamp),
     run: String,
-    /// The rewrite that is at work.
+    /// The task that copies contents now.
     task: Option<CycleTask>,
+    /// Until when it may write its index, once the run was told to end.
+    stop_until: Option<Timestamp>,
     format: FormatWatch,
     /// Why the run must end.
     verdict: Option<Verdict>,
@@ -125,6 +132,7 @@ impl Watch {
                 before,
                 run,
                 task: None,
+                stop_until: None,
                 format,
                 verdict: None,
             }),
@@ -170,11 +178,11 @@ impl Watch {
         }
     }
 
-    /// Says that a task begins: that it is still ours to do, and for a rewrite, so that a crash in
-    /// it is known: packs that it left over are not deleted at once.
+    /// Says that a task begins: that it is still ours to do, and for one that copies contents, so
+    /// that a crash in it is known: packs that a rewrite left over are not deleted at once.
     pub fn enter(&self, task: CycleTask) -> Result<(), MaintenanceError> {
         self.check_stop()?;
-        if task.rewrites() {
+        if task.copies() {
             let mut state = self.state();
             state.task = Some(task);
             return self.rewrite(&mut state, |schedule, lease, before| {
@@ -226,7 +234,8 @@ impl Watch {
     }
 
     /// Gives the lease back after an end without success: the cycle is due as before. A schedule
-    /// that is not ours any more stays as it is, and so does the lease where nothing may be written.
+    /// that is not ours any more stays as it is, and so does the lease where nothing may be
+    /// written.
     pub fn release(&self) {
         let mut state = self.state();
         if !matches!(state.verdict, None | Some(Verdict::Stopped)) {
@@ -296,6 +305,27 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells whether the run has to end now: asked before every use of the storage, and of scratch.
+    pub fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::SeqCst) || self.must_stop()
+    }
+
+    /// Tells whether the run was told to end and has to, now. Who copies looks at the flag itself
+    /// and writes the index of what it has copied, for which it gets some time.
+    fn must_stop(&self) -> bool {
+        if !self.stop.load(Ordering::SeqCst) {
+            return false;
+        }
+        let now = self.repository.clock.now();
+        let mut state = self.state();
+        let until = *state.stop_until.get_or_insert(now.plus(FINISH_TIME));
+        if state.task.is_some() && now < until {
+            return false;
+        }
+        self.halt(&mut state, Verdict::Stopped);
+        true
+    }
+
     fn is_time(&self) -> bool {
         self.repository.clock.now().nanos() >= self.next_look.load(Ordering::SeqCst)
     }
@@ -303,7 +333,7 @@ impl Watch {
 
 impl Guard for Watch {
     fn allow(&self) -> Result<(), BlobError> {
-        if self.halted.load(Ordering::SeqCst) || self.check_stop().is_err() {
+        if self.is_halted() {
             return Err(BlobError::Halted);
         }
         if !self.is_time() {

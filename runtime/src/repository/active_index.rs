@@ -7,6 +7,7 @@
 
 use super::epochs::EpochState;
 use super::index_gaps::check_nothing_vanished;
+use super::index_listing::IndexListing;
 use super::index_load::{Input, InputBlobs, Loaded, Strictness, load};
 use super::index_names::UncompactedNames;
 use super::index_set_v0::{CHOSEN_GROUP, IndexSetV0};
@@ -21,7 +22,7 @@ pub enum IndexSource {
     /// The epochs.
     Epochs(EpochState),
     /// Compaction logs: a repository without epochs.
-    V0(IndexSetV0),
+    V0(Box<IndexSetV0>),
 }
 
 /// The index blobs that a reader uses.
@@ -36,9 +37,11 @@ impl ActiveIndex {
     /// Lists the repository's index blobs.
     pub fn find(repository: &Repository, workspace: &Workspace) -> Result<Self, RepositoryError> {
         if repository.format.epochs.enabled {
+            let IndexListing { state, uncompacted } =
+                IndexListing::take(&repository.storage, workspace)?;
             return Ok(Self {
-                source: IndexSource::Epochs(EpochState::load(&repository.storage)?),
-                uncompacted: UncompactedNames::scan(&repository.storage, workspace)?,
+                source: IndexSource::Epochs(state),
+                uncompacted,
             });
         }
         Self::of_v0(IndexSetV0::load(repository, workspace)?, workspace)
@@ -59,7 +62,7 @@ impl ActiveIndex {
     fn of_v0(set: IndexSetV0, workspace: &Workspace) -> Result<Self, RepositoryError> {
         Ok(Self {
             uncompacted: set.active_names(workspace, &|_| true)?,
-            source: IndexSource::V0(set),
+            source: IndexSource::V0(Box::new(set)),
         })
     }
 
@@ -101,12 +104,10 @@ impl ActiveIndex {
         target: Option<u8>,
         strictness: Strictness,
     ) -> Result<Loaded, RepositoryError> {
-        let progress = &workspace.progress;
-        progress.begin("read the index", "index blobs", None);
         let (names, inputs) = (&self.uncompacted, self.inputs(target));
-        let loaded = load(repository, workspace, names, &inputs, strictness);
-        progress.end();
-        loaded
+        workspace.step("read the index", "index blobs", None, || {
+            load(repository, workspace, names, &inputs, strictness)
+        })
     }
 
     /// Returns up to which second tombstones are as if absent; never without epochs.

@@ -6,9 +6,9 @@
 //! number, so that equal numbers are equal packs. The run is read from the start or from a key on,
 //! as often as wanted.
 //!
-//! Memory: a load, then a merge; afterwards [`READ_BYTES`] for each open stream. Scratch: one record
-//! for each content, one key for each that was dropped. Invariant: keys ascend strictly. Mirrors `listContents` of Kopia's
-//! `repo/content/committed_content_index.go`.
+//! Memory: a load, then a merge; afterwards [`READ_BYTES`] for each open stream. Scratch: one
+//! record for each content, one key for each that was dropped. Invariant: keys ascend strictly.
+//! Mirrors `listContents` of Kopia's `repo/content/committed_content_index.go`.
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -19,17 +19,18 @@ use crate::spill::{ScratchFile, SequentialReader, SequentialWriter};
 use super::active_index::ActiveIndex;
 use super::contents::is_dropped;
 use super::index_load::{Loaded, Strictness};
-use super::index_pipeline::{BATCH_BYTES, Batches, feed_records};
+use super::index_pipeline::{BATCH_BYTES, feed_records, take_winners};
 use super::pack_names::PackTable;
 use super::record::{RECORD_BYTES_MAX, RecordFields, RecordLayout};
-use super::winners::{Records, Winners};
+use super::winners::Records;
+use super::working_time::WorkingTime;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Read and write buffer of the run, in bytes; the kernel reads as much ahead.
 pub const READ_BYTES: usize = 128 * 1024;
 
 /// Batches of records between the merging thread and the writing one.
-const BATCHES: usize = 4;
+const BATCHES: usize = 2;
 
 /// The winners of the active index, sorted by key.
 pub struct ContentTable {
@@ -139,8 +140,8 @@ impl ContentTable {
         self.stream_range(&[prefix], upper.as_ref().map(|key| &key[..]))
     }
 
-    /// Streams the records from key `lower` on, up to and without `upper`. Both may be leading bytes
-    /// of keys.
+    /// Streams the records from key `lower` on, up to and without `upper`. Both may be leading
+    /// bytes of keys.
     pub fn stream_range(
         &self,
         lower: &[u8],
@@ -243,28 +244,27 @@ fn write_winners(
     let mut dropped_writer = SequentialWriter::new(Arc::clone(&dropped), READ_BYTES);
     let merge = loaded.records.merge()?;
     let (batches_out, batches_in) = sync_channel(BATCHES);
+    let (used_out, used_in) = sync_channel(2 * BATCHES);
     let mut contents = 0u64;
     std::thread::scope(|scope| {
-        let merging = scope.spawn(move || feed_records(merge, layout, &batches_out));
-        let mut winners = Winners::new(Batches::new(batches_in, layout, packs), layout);
-        let mut write = || {
-            while let Some(record) = winners.next(packs)? {
-                let mut fields = layout.fields(record);
-                if is_dropped(&fields, watermark_seconds) {
-                    dropped_writer.write(layout.key(record))?;
-                    continue;
-                }
-                fields.pack = packs.canonical(fields.pack);
-                layout.encode(writer.room(bytes)?, 0, 0, layout.key(record), &fields);
-                contents += 1;
-                if contents.is_multiple_of((BATCH_BYTES / bytes) as u64) {
-                    workspace.progress.advance((BATCH_BYTES / bytes) as u64);
-                }
+        let (progress, out) = (&*workspace.progress, batches_out);
+        let merging = scope.spawn(move || feed_records(merge, layout, &out, &used_in, progress));
+        let time = WorkingTime::start(progress);
+        let written = take_winners(&batches_in, &used_out, layout, packs, &time, |record| {
+            let mut fields = layout.fields(record);
+            if is_dropped(&fields, watermark_seconds) {
+                dropped_writer.write(layout.key(record))?;
+                return Ok(());
+            }
+            fields.pack = packs.canonical(fields.pack);
+            layout.encode(writer.room(bytes)?, 0, 0, layout.key(record), &fields);
+            contents += 1;
+            if contents.is_multiple_of((BATCH_BYTES / bytes) as u64) {
+                workspace.progress.advance((BATCH_BYTES / bytes) as u64);
             }
             Ok(())
-        };
-        let written = write();
-        drop(winners); // so that the other thread ends, whatever happened here
+        });
+        drop(batches_in); // so that the other thread ends, whatever happened here
         let merged = merging.join().unwrap_or(Err(RepositoryError::Interrupted));
         merged.and(written)
     })?;

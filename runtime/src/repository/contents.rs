@@ -29,12 +29,12 @@ use super::{Repository, RepositoryError, Workspace};
 /// Contents whose pack names are looked up together.
 const BATCH_CONTENTS: usize = 32 * 1024;
 
-/// One content.
+/// One content, as an index entry has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ContentRow<'a> {
     /// Its ID.
     pub content: ContentId,
-    /// Whether it is deleted.
+    /// Whether it is deleted: the entry is a tombstone.
     pub deleted: bool,
     /// When the entry was made, in whole seconds.
     pub timestamp: Timestamp,

@@ -10,9 +10,9 @@ use bytesize::ByteSize;
 
 use crate::blob::BlobMetadata;
 use crate::clock::Timestamp;
-use crate::kopia::blob_id::xn_prefix;
 use crate::kopia::format_blob::EpochParameters;
 
+use super::index_names::UncompactedNames;
 use super::{Repository, RepositoryError};
 
 /// Uncompacted blobs of an epoch, as far as ages and sizes go.
@@ -29,13 +29,24 @@ pub struct EpochBlobs {
 }
 
 impl EpochBlobs {
-    /// Lists an epoch's uncompacted blobs.
-    pub fn list(repository: &Repository, epoch: u64) -> Result<Self, RepositoryError> {
+    /// Asks for each of an epoch's uncompacted blobs in `names`; what is gone since is passed over.
+    ///
+    /// In the order in which they lie on the disk, which is several times faster than a sorted
+    /// listing where the kernel knows nothing of them yet.
+    pub fn look_up(
+        repository: &Repository,
+        names: &UncompactedNames,
+        epoch: u64,
+    ) -> Result<Self, RepositoryError> {
         let mut blobs = Self::default();
-        repository.storage.for_each(&xn_prefix(epoch), |blob| {
-            blobs.add(&blob);
-            Ok::<(), RepositoryError>(())
-        })?;
+        let mut names = names.of_epoch(epoch)?;
+        while let Some(name) = names.next_name()? {
+            match repository.storage.metadata(&name) {
+                Ok(blob) => blobs.add(&blob),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(blobs)
     }
 

@@ -6,13 +6,14 @@
 //! of a target becomes a record; entries of system contents (`m`) of every blob are kept beside, so
 //! that the owner's manifest is found without reading the index twice.
 //!
-//! Memory: a sort buffer and a blob for each worker. Invariant: a blob is used whole or the load
+//! Memory: two sort buffers and a blob for each worker. Invariant: a blob is used whole or the load
 //! fails; an entry that a client would refuse fails the load where it would be written again.
 
 use std::sync::Mutex;
 
 use crate::kopia::index_blob::ContentFormat;
 use crate::memory::WORKERS;
+use crate::progress::Part;
 use crate::spill::{Runs, SortMemory, Sorter};
 
 use super::index_feed::Feed;
@@ -20,6 +21,7 @@ use super::index_names::UncompactedNames;
 use super::load_worker::Worker;
 use super::pack_names::{PackNames, PackTable};
 use super::record::RecordLayout;
+use super::working_time::WorkingTime;
 use super::{Repository, RepositoryError, Workspace};
 
 pub use super::index_feed::{Input, InputBlobs};
@@ -81,7 +83,7 @@ pub fn load(
     let memory = workspace.sort_memory(WORKERS);
     let records = Sorter::new(workspace.scratch.clone(), layout.shape(), memory);
     let small = SortMemory {
-        buffer_bytes: 512 * 1024,
+        buffer_bytes: workspace.memory.system_buffer_bytes,
         ..memory
     };
     let system = Sorter::new(workspace.scratch.clone(), layout.shape(), small);
@@ -115,8 +117,10 @@ pub fn load(
         outcome.map(|()| total)
     })?;
     let formats = shared.into_formats()?;
+    let time = WorkingTime::start(&*workspace.progress);
     let (records, system) = (records.finish()?, system.finish()?);
     let packs = names.finish(workspace)?;
+    time.lap(Part::Decode);
     Ok(Loaded {
         records,
         system,

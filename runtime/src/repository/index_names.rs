@@ -6,23 +6,27 @@
 //! order of their inodes instead of their names is five times faster on a disk whose cache is
 //! small.
 //!
-//! Memory: a sort buffer, one row an epoch, and the sets of several blobs that are being counted
-//! ([`OPEN_SETS_MAX`]). Invariant: a set of which blobs are missing is noted in its epoch's row.
+//! Memory: a small sort buffer ([`crate::memory::MemoryPlan::names_bytes`]), one row an epoch, and
+//! the sets of several blobs that are being counted ([`OPEN_SETS_MAX`]). Invariant: a set of which
+//! blobs are missing is noted in its epoch's row.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::ops::ControlFlow;
 
 use crate::kopia::FormatError;
 use crate::kopia::blob_id::{BlobId, set_member, uncompacted_epoch};
+use crate::progress::Part;
 use crate::spill::Merge;
-use crate::spill::{Runs, SortBuffer, SortShape, Sorter};
+use crate::spill::{Runs, SortBuffer, SortMemory, SortShape, Sorter};
 
 use super::epochs::SETS_MAX;
+use super::working_time::WorkingTime;
 use super::{RepositoryError, Workspace};
 use crate::blob::{ScannedBlob, Storage};
 
 /// Longest name of an index blob, in bytes; Kopia's have at most 110.
-const NAME_BYTES_MAX: usize = 115;
+pub(super) const NAME_BYTES_MAX: usize = 115;
 
 /// Epoch 4, locality 8, length 1, name.
 const RECORD_BYTES: usize = 128;
@@ -32,12 +36,30 @@ const RECORD_BYTES: usize = 128;
 const OPEN_SETS_MAX: usize = 10_000;
 
 /// What is known of an epoch's uncompacted blobs without reading them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UncompactedRow {
     /// Number of blobs.
     pub blobs: u64,
-    /// Sets of which not all blobs are there.
-    pub incomplete_sets: Vec<String>,
+    /// Sets of which not all blobs are there, by name.
+    pub incomplete_sets: Vec<IncompleteSet>,
+}
+
+/// A set of which not all blobs are there: a writer at work or a crashed one, or damage.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IncompleteSet {
+    /// The part of the names that its blobs share.
+    pub set: String,
+    /// Blobs that are there.
+    pub seen: u32,
+    /// Blobs that it must have.
+    pub count: u32,
+}
+
+impl fmt::Display for IncompleteSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { set, seen, count } = self;
+        write!(f, "{set}: {seen} of {count} blobs")
+    }
 }
 
 /// All `xn` blobs.
@@ -50,6 +72,7 @@ pub struct UncompactedNames {
 impl UncompactedNames {
     /// Scans the store once. Names that do not parse are not ours.
     pub fn scan(storage: &Storage, workspace: &Workspace) -> Result<Self, RepositoryError> {
+        let time = WorkingTime::start(&*workspace.progress);
         let mut names = NamesBuilder::new(workspace);
         let mut outcome = Ok(());
         storage.scan("xn", &mut |blob: ScannedBlob<'_>| {
@@ -65,7 +88,9 @@ impl UncompactedNames {
             }
         })?;
         outcome?;
-        names.finish()
+        let names = names.finish()?;
+        time.lap(Part::List);
+        Ok(names)
     }
 
     /// Streams the names of one epoch.
@@ -82,6 +107,21 @@ impl UncompactedNames {
     }
 }
 
+/// Starts the sort. What it leaves is held beside a load or a merge, so it is small.
+fn sorter(workspace: &Workspace) -> Sorter {
+    let shape = SortShape {
+        record_bytes: RECORD_BYTES,
+        group: None,
+    };
+    let plan = &workspace.memory;
+    let memory = SortMemory {
+        buffer_bytes: plan.names_bytes,
+        runs_max: plan.names_bytes / plan.merge_read_bytes,
+        ..workspace.sort_memory(1)
+    };
+    Sorter::new(workspace.scratch.clone(), shape, memory)
+}
+
 /// Takes names in any order.
 pub struct NamesBuilder {
     sorter: Sorter,
@@ -92,11 +132,7 @@ pub struct NamesBuilder {
 impl NamesBuilder {
     /// Begins without any.
     pub fn new(workspace: &Workspace) -> Self {
-        let shape = SortShape {
-            record_bytes: RECORD_BYTES,
-            group: None,
-        };
-        let sorter = Sorter::new(workspace.scratch.clone(), shape, workspace.sort_memory(1));
+        let sorter = sorter(workspace);
         let buffer = sorter.buffer();
         let rows = Rows::default();
         Self {
@@ -144,12 +180,16 @@ fn prefix(epoch: u64) -> Result<[u8; 4], RepositoryError> {
     Ok(epoch.to_be_bytes())
 }
 
-fn encode(epoch: u64, locality: u64, name: &str) -> Result<[u8; RECORD_BYTES], RepositoryError> {
-    if name.len() > NAME_BYTES_MAX {
-        return Err(
-            FormatError::malformed(name, "a name of an index blob that is too long").into(),
-        );
+/// Refuses a name that no index blob of Kopia's has.
+pub(super) fn check_name_length(name: &str) -> Result<(), RepositoryError> {
+    if name.len() <= NAME_BYTES_MAX {
+        return Ok(());
     }
+    Err(FormatError::malformed(name, "a name of an index blob that is too long").into())
+}
+
+fn encode(epoch: u64, locality: u64, name: &str) -> Result<[u8; RECORD_BYTES], RepositoryError> {
+    check_name_length(name)?;
     let mut record = [0; RECORD_BYTES];
     record[..4].copy_from_slice(&prefix(epoch)?);
     record[4..12].copy_from_slice(&locality.to_be_bytes());
@@ -196,12 +236,43 @@ impl Rows {
     fn finish(mut self) -> BTreeMap<u64, UncompactedRow> {
         for ((epoch, set), (count, seen)) in self.open {
             let row = self.epochs.entry(epoch).or_default();
-            row.incomplete_sets
-                .push(format!("{set}: {seen} of {count} blobs"));
+            row.incomplete_sets.push(IncompleteSet { set, seen, count });
         }
         for row in self.epochs.values_mut() {
             row.incomplete_sets.sort();
         }
         self.epochs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_with_gaps_is_noted_in_its_epoch() {
+        let mut rows = Rows::default();
+        for (epoch, name) in [
+            (3, "xn3_a-s1-c2"),
+            (3, "xn3_b-s2-c3"),
+            (3, "xn3_c-s1-c2"),
+            (3, "xn3_d-s2-c3"),
+            (3, "xn3_e-s3-c1"),
+            (3, "xn3_f"),
+            (4, "xn4_a-s1-c2"),
+        ] {
+            rows.add(epoch, name).unwrap();
+        }
+        let rows = rows.finish();
+        let open = |epoch| &rows[&epoch].incomplete_sets[..];
+        let set = |set: &str, seen, count| IncompleteSet {
+            set: set.to_owned(),
+            seen,
+            count,
+        };
+        assert_eq!(open(3), [set("s2", 2, 3)]);
+        assert_eq!(open(3)[0].to_string(), "s2: 2 of 3 blobs");
+        assert_eq!(open(4), [set("s1", 1, 2)]);
+        assert_eq!((rows[&3].blobs, rows[&4].blobs), (6, 1));
     }
 }

@@ -1,89 +1,78 @@
 //! The threads on both sides of the encoder: one feeds it with merged records, one takes its rows.
 //!
-//! Batches of half a level 2 cache go from thread to thread; those of rows come back. A thread
-//! whose neighbour is gone ends quietly: the neighbour tells why. Memory: see `index_writer.rs`.
+//! Batches go from thread to thread, and come back to be filled again. A thread whose neighbour is
+//! gone ends quietly: the neighbour tells why. Memory: see `index_writer.rs`.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::kopia::hashing::Hasher;
+use crate::progress::{Part, Progress};
 use crate::spill::{ScratchFile, SequentialWriter};
 
 use super::RepositoryError;
 use super::pack_names::PackTable;
 use super::record::RecordLayout;
-use super::winners::Records;
+use super::winners::{BatchWinners, Records};
+use super::working_time::WorkingTime;
 
-/// Bytes of a batch between two threads: half a level 2 cache.
-pub(super) const BATCH_BYTES: usize = 64 * 1024;
+/// Bytes of a batch between two threads: few enough changes of threads, and still in the caches.
+pub(super) const BATCH_BYTES: usize = 256 * 1024;
 
-/// Sends the merged records on in batches.
+/// Sends the merged records on in batches, which come back by `spare`. Tells `progress` how long
+/// it merged.
 pub(super) fn feed_records(
     mut records: impl Records,
     layout: RecordLayout,
     out: &SyncSender<Vec<u8>>,
+    spare: &Receiver<Vec<u8>>,
+    progress: &dyn Progress,
 ) -> Result<(), RepositoryError> {
+    let time = WorkingTime::start(progress);
     let batch_bytes = BATCH_BYTES / layout.record_bytes() * layout.record_bytes();
     let mut batch = Vec::with_capacity(batch_bytes);
     while let Some(record) = records.next()? {
         batch.extend_from_slice(record);
         if batch.len() == batch_bytes {
-            let full = std::mem::replace(&mut batch, Vec::with_capacity(batch_bytes));
-            if out.send(full).is_err() {
+            time.lap(Part::Merge);
+            let empty = spare.try_recv();
+            let empty = empty.unwrap_or_else(|_| Vec::with_capacity(batch_bytes));
+            if out.send(std::mem::replace(&mut batch, empty)).is_err() {
                 return Ok(()); // the encoder has stopped and tells why
             }
+            time.skip();
         }
     }
+    time.lap(Part::Merge);
     let _ = out.send(batch);
     Ok(())
 }
 
-/// Records as they come in batches from another thread.
-pub(super) struct Batches<'a> {
-    incoming: Receiver<Vec<u8>>,
+/// Calls `take` with the winners of all batches, in order, and gives the batches back. The time
+/// that goes into a batch is encoding; `take` skips its own waits.
+pub(super) fn take_winners(
+    incoming: &Receiver<Vec<u8>>,
+    used: &SyncSender<Vec<u8>>,
     layout: RecordLayout,
-    packs: &'a PackTable,
-    batch: Vec<u8>,
-    at: usize,
-}
-
-impl<'a> Batches<'a> {
-    pub(super) fn new(
-        incoming: Receiver<Vec<u8>>,
-        layout: RecordLayout,
-        packs: &'a PackTable,
-    ) -> Self {
-        Self {
-            incoming,
-            layout,
-            packs,
-            batch: Vec::new(),
-            at: 0,
+    packs: &PackTable,
+    time: &WorkingTime<'_>,
+    mut take: impl FnMut(&[u8]) -> Result<(), RepositoryError>,
+) -> Result<(), RepositoryError> {
+    let mut winners = BatchWinners::new(layout);
+    while let Ok(mut batch) = incoming.recv() {
+        time.skip();
+        // Numbers of packs are as good as random: without this, half the time is waiting for them.
+        for record in batch.chunks_exact(layout.record_bytes()) {
+            packs.prefetch(layout.pack(record));
         }
+        winners.of_batch(&batch, packs, &mut take)?;
+        time.lap(Part::Encode);
+        batch.clear();
+        let _ = used.try_send(batch);
     }
-}
-
-impl Records for Batches<'_> {
-    fn next(&mut self) -> Result<Option<&[u8]>, RepositoryError> {
-        let bytes = self.layout.record_bytes();
-        if self.at + bytes > self.batch.len() {
-            match self.incoming.recv() {
-                Ok(batch) => {
-                    // Numbers of packs are as good as random: without this, half the time is
-                    // waiting for them.
-                    for record in batch.chunks_exact(bytes) {
-                        self.packs.prefetch(self.layout.pack(record));
-                    }
-                    (self.batch, self.at) = (batch, 0);
-                }
-                Err(_) => return Ok(None),
-            }
-            if self.batch.len() < bytes {
-                return Ok(None);
-            }
-        }
-        self.at += bytes;
-        Ok(self.batch.get(self.at - bytes..self.at))
+    match winners.last() {
+        Some(record) => take(&record),
+        None => Ok(()),
     }
 }
 
@@ -97,26 +86,32 @@ pub(super) enum Piece {
     End(SyncSender<Box<Hasher>>),
 }
 
-/// Hashes and writes rows.
+/// Hashes and writes rows. Tells `progress` how long it did either.
 pub(super) fn write_rows(
     incoming: &Receiver<Piece>,
     spare: &SyncSender<Vec<u8>>,
+    progress: &dyn Progress,
 ) -> Result<(), RepositoryError> {
+    let time = WorkingTime::start(progress);
     let mut current: Option<(SequentialWriter, Box<Hasher>)> = None;
     while let Ok(piece) = incoming.recv() {
+        time.skip();
         match (piece, &mut current) {
             (Piece::Begin(file, hasher), _) => {
                 current = Some((SequentialWriter::new(file, BATCH_BYTES), hasher));
             }
             (Piece::Rows(mut rows), Some((writer, hasher))) => {
                 hasher.update(&rows);
+                time.lap(Part::Hash);
                 writer.write(&rows)?;
+                time.lap(Part::Write);
                 rows.clear();
                 let _ = spare.try_send(rows);
             }
             (Piece::End(back), _) => {
                 if let Some((writer, hasher)) = current.take() {
                     writer.finish()?;
+                    time.lap(Part::Write);
                     let _ = back.send(hasher);
                 }
             }

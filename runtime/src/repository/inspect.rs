@@ -1,10 +1,9 @@
 //! Shows the entries of index blobs as they are, losers and winners alike.
 //!
 //! For people who look into a repository, and for comparing what two clients wrote. Blobs come in
-//! the order of their IDs, entries in the order of theirs. Memory: one blob. Mirrors `kopia index
-//! inspect`.
+//! the order of their IDs, entries in the order of theirs. Memory: one blob, and the listing.
+//! Mirrors `kopia index inspect`.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
@@ -14,6 +13,7 @@ use crate::kopia::blob_id::BlobId;
 use crate::kopia::content_id::ContentId;
 use crate::kopia::content_id::TEXT_BYTES_MAX;
 
+use super::contents::ContentRow;
 use super::index_blob_reader::IndexBlobReader;
 use super::listing::{IndexBlobState, each_index_blob};
 use super::{Repository, RepositoryError, Workspace};
@@ -44,43 +44,26 @@ pub struct InspectOptions {
 pub struct InspectRow<'a> {
     /// The index blob.
     pub blob: &'a BlobId,
-    /// The content.
-    pub content: ContentId,
-    /// Whether the entry is a tombstone.
-    pub deleted: bool,
-    /// When the entry was made, in whole seconds.
-    pub timestamp: Timestamp,
-    /// The pack blob.
-    pub pack: Cow<'a, str>,
-    /// Where the content begins in the pack, in bytes.
-    pub pack_offset: u32,
-    /// Its length in the pack, in bytes.
-    pub packed_length: u32,
-    /// Its length, in bytes.
-    pub original_length: u32,
-    /// Header ID of its compression, 0 for none.
-    pub compression_header_id: u32,
-    /// Format version of the repository when it was written.
-    pub format_version: u8,
+    /// The entry.
+    #[serde(flatten)]
+    pub entry: ContentRow<'a>,
     /// Always 0 in what Kopia writes.
     pub encryption_key_id: u8,
 }
 
 impl fmt::Display for InspectRow<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = if self.deleted { "deleted" } else { "created" };
-        let Self {
-            blob,
-            content,
-            timestamp,
-            pack,
-            pack_offset,
-            packed_length,
-            ..
-        } = self;
+        let entry = &self.entry;
+        let state = if entry.deleted { "deleted" } else { "created" };
         write!(
             f,
-            "{blob} {content} {state} {timestamp} {pack} {pack_offset} {packed_length}"
+            "{} {} {state} {} {} {} {}",
+            self.blob,
+            entry.content,
+            entry.timestamp,
+            entry.pack,
+            entry.pack_offset,
+            entry.packed_length
         )
     }
 }
@@ -103,8 +86,7 @@ pub fn inspect(
             if !content.text(&mut [0; TEXT_BYTES_MAX]).starts_with(prefix) {
                 return Ok(true);
             }
-            wanted = visit(&InspectRow {
-                blob,
+            let entry = ContentRow {
                 content,
                 deleted: raw.entry.deleted,
                 timestamp: Timestamp::from_seconds(raw.entry.timestamp_seconds),
@@ -114,6 +96,10 @@ pub fn inspect(
                 original_length: raw.entry.original_length,
                 compression_header_id: raw.format.compression_header_id,
                 format_version: raw.format.format_version,
+            };
+            wanted = visit(&InspectRow {
+                blob,
+                entry,
                 encryption_key_id: raw.format.encryption_key_id,
             });
             Ok(wanted)

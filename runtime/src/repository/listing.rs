@@ -1,9 +1,9 @@
 //! Lists the index blobs of a repository, used and unused, with what each of them is.
 //!
-//! The rows come in the order of blob IDs, straight from the store's listings: however many there
-//! are, one page is held, besides the state of the epochs ([`super::epochs`]) or of the compaction
-//! logs. Mirrors `kopia index list --superseded`, which leaves out incomplete sets and what nobody
-//! reads.
+//! The rows come in the order of blob IDs, from a sort ([`super::sorted_listing`]): however many
+//! there are, its buffers are held, besides the state of the epochs ([`super::epochs`]) or of the
+//! compaction logs. Mirrors `kopia index list --superseded`, which leaves out incomplete sets and
+//! what nobody reads.
 
 use std::fmt;
 
@@ -18,6 +18,7 @@ use crate::kopia::blob_id::{
 
 use super::epochs::{EpochState, IndexSet, IndexSets};
 use super::index_set_v0::{BlobUse, IndexSetV0};
+use super::sorted_listing::SortedListing;
 use super::{Repository, RepositoryError, Workspace};
 
 /// What an index blob is to a reader.
@@ -113,19 +114,11 @@ pub(super) fn each_index_blob(
         COMPACTED_EPOCH_PREFIX,
     ];
     for prefix in &prefixes[used.prefixes_from()..] {
-        let mut stopped = false;
-        let shown = repository.storage.for_each(prefix, |blob| {
-            if visit(used.row(blob)).map_err(Stop::Error)? {
-                Ok(())
-            } else {
-                stopped = true;
-                Err(Stop::Wanted)
+        let mut blobs = SortedListing::new(repository, workspace, prefix)?;
+        while let Some(blob) = blobs.next_blob()? {
+            if !visit(used.row(blob))? {
+                return Ok(());
             }
-        });
-        match shown {
-            Err(Stop::Error(error)) => return Err(error),
-            Err(Stop::Wanted) | Ok(()) if stopped => return Ok(()),
-            Err(Stop::Wanted) | Ok(()) => {}
         }
     }
     Ok(())
@@ -154,18 +147,6 @@ fn each_v0_blob(
         Ok(wanted)
     })?;
     Ok(wanted)
-}
-
-/// Why a listing ends early.
-enum Stop {
-    Wanted,
-    Error(RepositoryError),
-}
-
-impl From<crate::blob::BlobError> for Stop {
-    fn from(error: crate::blob::BlobError) -> Self {
-        Self::Error(error.into())
-    }
 }
 
 /// What readers use.

@@ -126,6 +126,7 @@ fn deep_trees_are_read_once_in_few_requests() {
         after.bytes_read - before.bytes_read,
     );
     assert_eq!(used.stats.directories, (3_u64.pow(8) - 1) / 2);
+    eprintln!("MARK {bytes} bytes {live} live {gets} gets {:?}", used.stats);
     assert!(bytes * 10 <= live * 11, "{bytes} bytes read, {live} live");
     assert!(gets <= 40, "{gets} GETs for {live} bytes");
     assert_eq!(used.stats.asked_bytes, live);

@@ -51,11 +51,28 @@ pub struct Repository {
 impl Repository {
     /// Opens the repository in `storage`.
     pub fn open(storage: Storage, options: &OpenOptions) -> Result<Self, RepositoryError> {
+        Self::open_while(storage, options, |_| ()).map(|(repository, ())| repository)
+    }
+
+    /// Opens the repository and calls `meanwhile` beside the derivation of the password key, which
+    /// is a tenth of a second that needs one core and no store.
+    ///
+    /// Memory: what `meanwhile` holds comes on top of the key table.
+    pub fn open_while<R: Send>(
+        storage: Storage,
+        options: &OpenOptions,
+        meanwhile: impl FnOnce(&Storage) -> R + Send,
+    ) -> Result<(Self, R), RepositoryError> {
         let format_blob = read_format_blob(&storage)?;
-        let format = format_blob
-            .unlock(&options.password, options.unlock_memory_bytes)
-            .map_err(corrupt_format)?;
-        Self::open_format(storage, &format_blob, format, options)
+        let (format, done) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| meanwhile(&storage));
+            let format = format_blob.unlock(&options.password, options.unlock_memory_bytes);
+            (format, other.join())
+        });
+        let format = format.map_err(corrupt_format)?;
+        let done = done.map_err(|_| RepositoryError::Interrupted)?;
+        let repository = Self::open_format(storage, &format_blob, format, options)?;
+        Ok((repository, done))
     }
 
     /// Opens it with the password key of an earlier [`Repository::open`] (in its format); the

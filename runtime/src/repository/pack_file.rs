@@ -8,8 +8,8 @@
 //! local index when the pack is closed. The IV of that index is its hash, so it is written to
 //! scratch first, then sealed behind the padding.
 //!
-//! Memory: a write buffer of [`WRITE_BYTES`], entries of up to [`ENTRIES_BYTES`] (more go to
-//! scratch), one piece while it is closed. Mirrors `preparePackDataContent` and
+//! Memory: a write buffer of [`WRITE_BYTES`], entries as the plan has it (more go to scratch), one
+//! piece while it is closed. Mirrors `preparePackDataContent` and
 //! `appendPackFileIndexRecoveryData` of Kopia's `repo/content`.
 
 use std::sync::Arc;
@@ -33,10 +33,6 @@ use super::{Repository, RepositoryError, Workspace};
 
 /// Write buffer of an open pack, in bytes.
 const WRITE_BYTES: usize = 256 * 1024;
-
-/// Entries of a pack in memory, in bytes: 40,000 of them, a pack of 20 MiB full of 500-byte
-/// contents.
-const ENTRIES_BYTES: usize = 2 * 1024 * 1024;
 
 /// Runs of entries that are merged at once when a pack is closed: 512 KiB.
 const ENTRY_RUNS_MAX: usize = 16;
@@ -109,7 +105,7 @@ impl OpenPack {
             key_bytes: repository.key_bytes(),
         };
         let memory = SortMemory {
-            buffer_bytes: ENTRIES_BYTES,
+            buffer_bytes: workspace.memory.copy_buffer_bytes / 2,
             buffers: 1,
             run_read_bytes: PIECE_BYTES,
             runs_max: ENTRY_RUNS_MAX,

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::kopia::FormatError;
 use crate::spill::MappedU32;
 use crate::spill::{ScratchFile, SequentialReader};
-use crate::spill::{SortShape, Sorter};
 
 use super::{RepositoryError, Workspace};
 
@@ -266,12 +265,7 @@ impl PackTable {
 
     fn find_equal_names(&mut self, workspace: &Workspace) -> Result<(), RepositoryError> {
         const RECORD_BYTES: usize = 12;
-        let shape = SortShape {
-            record_bytes: RECORD_BYTES,
-            group: None,
-        };
-        let memory = workspace.sort_memory(1);
-        let sorter = Sorter::new(workspace.scratch.clone(), shape, memory);
+        let sorter = workspace.sorter(RECORD_BYTES);
         let mut buffer = sorter.buffer();
         let mut slots = self.slots()?;
         let mut number = 0u32;

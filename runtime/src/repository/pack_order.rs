@@ -6,7 +6,7 @@
 //! ```
 //!
 //! * `group`: what is to be read before what; 0 where that does not matter.
-//! * `pack`: canonical number of a name in [`super::pack_names`], so that the names are looked up in
+//! * `pack`: canonical number of a name in [`super::pack_names`], so that names are looked up in
 //!   one sweep of their spool. Their order is not that of the names, which matters to nobody.
 //! * `extra`: whatever the caller wants back with the bytes, of fixed width.
 //!
@@ -20,13 +20,9 @@ use super::Workspace;
 /// Bytes before the key.
 const FIXED_BYTES: usize = 13;
 
-/// Read buffer of each open run while contents are read: a merge that is slower than the packs are
+/// What is read of each open run while contents are read: a merge that is slower than the packs are
 /// read is no gain.
-const RUN_READ_BYTES: usize = 64 * 1024;
-
-/// Runs open at once while contents are read: 4 MiB. With sort buffers of 10 MiB they hold 16
-/// million contents; more are merged in cascades before.
-const RUNS_MAX: usize = 64;
+const RUN_READ_BYTES: usize = 32 * 1024;
 
 /// Where the parts of a record lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +64,11 @@ impl PackOrder {
     /// contents are read.
     pub fn sort_memory(workspace: &Workspace, buffers: usize) -> SortMemory {
         let memory = workspace.sort_memory(buffers);
+        let run_read_bytes = memory.run_read_bytes.min(RUN_READ_BYTES);
+        let runs_max = workspace.memory.copy_buffer_bytes / run_read_bytes;
         SortMemory {
-            run_read_bytes: memory.run_read_bytes.min(RUN_READ_BYTES),
-            runs_max: memory.runs_max.min(RUNS_MAX),
+            run_read_bytes,
+            runs_max: runs_max.clamp(2, memory.runs_max),
             ..memory
         }
     }

@@ -6,8 +6,8 @@
 //! after the last of them is durable. A flush that takes longer than [`FLUSH_AFTER`] is ended and
 //! the next begun, so that a crash costs minutes.
 //!
-//! Memory: two open packs ([`super::pack_file`]), one sort buffer of [`ENTRIES_BYTES`], the names of
-//! at most [`FLUSH_PACKS_MAX`] packs; at the end of a flush the merge of its index. Mirrors
+//! Memory: two open packs ([`super::pack_file`]), one sort buffer, the names of at most
+//! [`FLUSH_PACKS_MAX`] packs; at the end of a flush the merge of its index. Mirrors
 //! `repo/content/content_manager.go`.
 
 use std::time::Duration;
@@ -39,12 +39,8 @@ pub const FLUSH_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Packs of one flush; their names take 80 bytes each.
 pub const FLUSH_PACKS_MAX: usize = 10_000;
 
-/// Sort buffer of the entries of a flush, in bytes.
-const ENTRIES_BYTES: usize = 4 * 1024 * 1024;
-
-/// Runs of entries that are merged at once, and what is read of each: 4 MiB together.
-const ENTRY_RUNS_MAX: usize = 64;
-const ENTRY_READ_BYTES: usize = 64 * 1024;
+/// What is read of each run of entries in a merge.
+const ENTRY_READ_BYTES: usize = 32 * 1024;
 
 /// Entries of an index blob of a flush: Kopia's own.
 const SHARD_ENTRIES: u64 = 16_000_000;
@@ -241,11 +237,12 @@ impl Flush {
         workspace: &Workspace,
         owner: &str,
     ) -> Result<Self, RepositoryError> {
+        let bytes = workspace.memory.copy_buffer_bytes;
         let memory = SortMemory {
-            buffer_bytes: ENTRIES_BYTES,
+            buffer_bytes: bytes,
             buffers: 1,
             run_read_bytes: ENTRY_READ_BYTES,
-            runs_max: ENTRY_RUNS_MAX,
+            runs_max: bytes / ENTRY_READ_BYTES,
         };
         let shape = records_of(repository).shape();
         let sorter = Sorter::new(workspace.scratch.clone(), shape, memory);
@@ -353,9 +350,10 @@ fn records_of(repository: &Repository) -> RecordLayout {
 fn index_workspace(workspace: &Workspace) -> Workspace {
     let mut small = workspace.clone();
     let memory = &mut small.memory;
-    memory.merge_runs = memory.merge_runs.min(ENTRY_RUNS_MAX);
     memory.merge_read_bytes = memory.merge_read_bytes.min(ENTRY_READ_BYTES);
-    memory.sort_buffer_bytes = memory.sort_buffer_bytes.min(ENTRIES_BYTES);
+    let runs = memory.copy_buffer_bytes / memory.merge_read_bytes;
+    memory.merge_runs = runs.clamp(2, memory.merge_runs);
+    memory.sort_buffer_bytes = memory.sort_buffer_bytes.min(memory.copy_buffer_bytes);
     small
 }
 

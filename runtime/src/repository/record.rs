@@ -103,6 +103,13 @@ impl RecordLayout {
         &record[..self.key_bytes + 1]
     }
 
+    /// Returns whether two records are of one group.
+    #[inline]
+    pub fn same_group(self, a: &[u8], b: &[u8]) -> bool {
+        // Hashes are random: the first 16 bytes decide nearly always, without a call.
+        a.first_chunk::<16>() == b.first_chunk::<16>() && self.group(a) == self.group(b)
+    }
+
     /// Returns the key of a record.
     #[inline]
     pub fn key(self, record: &[u8]) -> &[u8] {

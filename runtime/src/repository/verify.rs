@@ -175,12 +175,10 @@ impl Verification<'_> {
         inputs: &[Input<'_>],
         strictness: Strictness,
     ) -> Result<Loaded, RepositoryError> {
-        let progress = &self.workspace.progress;
-        progress.begin("read the index", "index blobs", None);
-        let names = &self.active.uncompacted;
-        let loaded = load(self.repository, self.workspace, names, inputs, strictness);
-        progress.end();
-        loaded
+        let (workspace, names) = (self.workspace, &self.active.uncompacted);
+        workspace.step("read the index", "index blobs", None, || {
+            load(self.repository, workspace, names, inputs, strictness)
+        })
     }
 
     fn inputs(&self) -> Vec<Input<'_>> {

@@ -8,10 +8,11 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::contents::each_content;
+use super::epoch_blobs::EpochBlobs;
 use super::index_generator::{GeneratorOptions, GeneratorTarget, generate};
+use super::index_names::UncompactedNames;
 use super::inspect::{InspectBlobs, InspectOptions, inspect};
 use super::listing::{IndexBlobState, list_index_blobs};
-use super::status::status;
 use super::verify::{VerifyOptions, VerifyReport, verify_index, verify_index_with};
 use super::{Repository, RepositoryError, Workspace};
 use crate::blob::{LocalOptions, LocalStore, MemoryStore, PutOptions, Storage};
@@ -284,8 +285,6 @@ fn damaged_and_refused_blobs_are_all_found() {
         ["malformed", "tag-mismatch"].contains(&code),
         "views stop at the first"
     );
-    let status = status(&world.repository, &world.workspace).unwrap();
-    assert!(status.owner.is_none() && status.owner_problem.is_some());
 }
 
 /// Goal: a blob larger than the buffer reads as a small one; method: a buffer smaller than any
@@ -367,6 +366,36 @@ fn views_end_when_nobody_looks() {
 }
 
 #[test]
+fn blobs_are_listed_by_name_and_measured_without_those_that_are_gone() {
+    let world = World::new();
+    let listed = || {
+        let mut rows = Vec::new();
+        list_index_blobs(&world.repository, &world.workspace, &mut |row| {
+            rows.push((row.blob.to_string(), row.length_bytes, row.timestamp));
+            true
+        })
+        .unwrap();
+        rows
+    };
+    let names = ["n0", "xn10_a", "xn2_a", "xn2_b", "xn2_bc", "xn_", "xr0_1_a"];
+    for (length, name) in names.iter().enumerate().rev() {
+        world.put(name, &vec![0; length]);
+    }
+    let expected = names.iter().enumerate();
+    let expected = expected.map(|(length, name)| ((*name).to_owned(), length as u64, NOW));
+    assert_eq!(listed(), expected.collect::<Vec<_>>());
+    let storage = &world.repository.storage;
+    let names = UncompactedNames::scan(storage, &world.workspace).unwrap();
+    storage.delete(&"xn2_b".into()).unwrap();
+    let blobs = EpochBlobs::look_up(&world.repository, &names, 2).unwrap();
+    assert_eq!((blobs.count, blobs.bytes), (2, 6));
+    assert_eq!((blobs.oldest, blobs.newest), (NOW, NOW));
+    world.put(&format!("xn2_{}", "c".repeat(200)), b"");
+    let error = list_index_blobs(&world.repository, &world.workspace, &mut |_| true);
+    assert_eq!(error.unwrap_err().code(), "malformed");
+}
+
+#[test]
 fn a_write_epoch_beyond_all_reason_is_an_error() {
     let world = World::new();
     world.put("xe9223372036854775807", b"");
@@ -435,10 +464,6 @@ fn measure_a_million_entries() {
         report.findings_total.to_string()
     });
     measure("verify", &mut || world.verify().findings_total.to_string());
-    measure("status", &mut || {
-        let status = status(repository, workspace).unwrap();
-        status.epochs.unwrap().uncompacted.blobs.to_string()
-    });
     measure("inspect", &mut || {
         world
             .inspected(&InspectOptions {

@@ -72,6 +72,60 @@ impl<R: Records> Winners<R> {
     }
 }
 
+/// Picks the winners out of batches of whole records, in place.
+///
+/// The last group of a batch may go on in the next one: its best record waits between two calls.
+pub struct BatchWinners {
+    layout: RecordLayout,
+    /// The best record so far of the group that the last batch ended with; empty before the first.
+    waiting: Vec<u8>,
+    spare: Vec<u8>,
+}
+
+impl BatchWinners {
+    /// Waits for the first batch.
+    pub fn new(layout: RecordLayout) -> Self {
+        let waiting = Vec::with_capacity(layout.record_bytes());
+        Self {
+            layout,
+            spare: waiting.clone(),
+            waiting,
+        }
+    }
+
+    /// Calls `take` with every winner that the batch decides, in order.
+    #[inline]
+    pub fn of_batch(
+        &mut self,
+        batch: &[u8],
+        packs: &PackTable,
+        mut take: impl FnMut(&[u8]) -> Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        let mut records = batch.chunks_exact(self.layout.record_bytes());
+        let mut best = match self.waiting.is_empty() {
+            true => records.next().unwrap_or_default(),
+            false => self.waiting.as_slice(),
+        };
+        for record in records {
+            if !self.layout.same_group(best, record) {
+                take(best)?;
+                best = record;
+            } else if beats(self.layout, packs, record, best)? {
+                best = record;
+            }
+        }
+        self.spare.clear();
+        self.spare.extend_from_slice(best);
+        std::mem::swap(&mut self.waiting, &mut self.spare);
+        Ok(())
+    }
+
+    /// Returns the last winner, if there was any record.
+    pub fn last(self) -> Option<Vec<u8>> {
+        (!self.waiting.is_empty()).then_some(self.waiting)
+    }
+}
+
 /// Returns whether entry `a` wins against entry `b` of the same content, and is not the same entry.
 pub fn beats(
     layout: RecordLayout,

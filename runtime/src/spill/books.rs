@@ -39,7 +39,7 @@ struct State {
 impl State {
     /// Returns whether one merge has memory for all kept runs and `runs` more with `bytes`.
     fn fits_a_merge(&self, memory: &SortMemory, runs: usize, bytes: usize) -> bool {
-        let runs = self.kept.len() + runs;
+        let runs = self.runs.len() + self.kept.len() + runs;
         let kept: usize = self.kept.iter().map(Run::memory_bytes).sum();
         let windows = memory.run_read_bytes.saturating_mul(runs);
         runs <= memory.runs_max && kept + bytes + windows <= memory.merge_bytes()
@@ -105,13 +105,10 @@ impl Books {
         self.write_kept(kept)
     }
 
-    /// Keeps a sorted buffer of `bytes` in memory, if a merge would have memory for all that is
-    /// kept.
-    ///
-    /// It would not once anything is on disk: then everything goes there.
+    /// Tells whether a sorted buffer of `bytes` may stay in memory: whether a merge would have
+    /// memory for it, for all that is kept already, and for the windows of all runs so far.
     pub(super) fn may_keep(&self, bytes: usize) -> bool {
-        let state = self.state();
-        state.runs.is_empty() && state.fits_a_merge(&self.memory, 1, bytes)
+        self.state().fits_a_merge(&self.memory, 1, bytes)
     }
 
     /// Takes a run that stays in memory. Its samples were taken before, so that it may be written
@@ -158,8 +155,9 @@ impl Books {
         if buffers > 0 {
             return Err(SpillError::Unfinished { buffers });
         }
-        // Two threads that kept their buffers at the same time may have kept too much.
-        let fits = state.runs.is_empty() && state.fits_a_merge(&self.memory, 0, 0);
+        // Two threads that kept their buffers at the same time may have kept too much; so may one,
+        // if others wrote more runs after it.
+        let fits = state.fits_a_merge(&self.memory, 0, 0);
         if !fits && !state.kept.is_empty() {
             let kept = std::mem::take(&mut state.kept);
             drop(state);

@@ -68,21 +68,19 @@ impl SortBuffer {
         Ok(())
     }
 
-    /// Ends the buffer: what it holds becomes a run, in memory when nothing was written yet and it
-    /// fits there.
+    /// Ends the buffer: what it holds becomes a run, in memory when the merge has room for it.
     pub fn finish(mut self) -> Result<(), SpillError> {
         let used = self.count * (self.width + HANDLE_BYTES) + PADDING_BYTES;
         let books = self.books.clone();
-        if self.count > 0 && self.output.is_none() && books.may_keep(used) {
-            self.keep();
-            books.close_buffer();
-            return Ok(());
-        }
-        if self.count > 0 {
+        let keep = self.count > 0 && books.may_keep(used);
+        if self.count > 0 && !keep {
             self.spill()?;
         }
         if let Some(output) = self.output.take() {
             books.hand_back(output.into_file());
+        }
+        if keep {
+            self.keep();
         }
         books.close_buffer();
         Ok(())

@@ -1,6 +1,8 @@
 //! The demo as a newcomer runs it: it ends, and its table says what was seen.
 //! A repository of some thousand entries keeps it quick in a build for tests.
 
+use std::process::Stdio;
+
 use super::*;
 
 /// Goal: the whole demo works from making to the table, and leaves nothing behind; method: a small
@@ -38,4 +40,33 @@ fn the_demo_ends_with_a_table() {
         .collect();
     let left: Vec<_> = left.iter().filter(|path| path.is_dir()).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// Goal: an interrupted demo is cleaned up by the next; method: kill one that is large enough.
+#[test]
+fn the_next_demo_removes_what_a_killed_one_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let homes = || {
+        let entries = std::fs::read_dir(directory.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names
+            .filter(|name| name.starts_with("careen-demo-"))
+            .collect::<Vec<_>>()
+    };
+    let keep = directory.path().join("repository");
+    let place = ["--scratch", directory.path().to_str().unwrap()];
+    let place = [&place[..], &["--no-run", "--keep", keep.to_str().unwrap()]].concat();
+    let demo = |shape: &[&str]| careen(&[&["demo"], shape, &place].concat());
+    let large = ["--entries", "20000000", "--index-blobs", "2000"];
+    let mut child = demo(&large).stdout(Stdio::null()).spawn().unwrap();
+    while homes().is_empty() && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(homes(), [format!("careen-demo-{}", child.id())]);
+    let _ = std::fs::remove_dir_all(&keep);
+    let small = demo(&["--entries", "10", "--index-blobs", "1"]).output();
+    assert_eq!(small.unwrap().status.code(), Some(0));
+    assert_eq!(homes(), [""; 0]);
 }

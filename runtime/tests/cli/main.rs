@@ -13,6 +13,8 @@ use serde_json::Value;
 
 #[cfg(feature = "plugins")]
 mod demo;
+#[cfg(feature = "plugins")]
+mod run;
 
 /// Runs the program without the environment of whoever runs the tests.
 fn careen(arguments: &[&str]) -> Command {

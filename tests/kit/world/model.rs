@@ -4,12 +4,13 @@
 //! opened by it: its bytes are judged by vectors, real Kopia and the independent reader. Memory:
 //! all entries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use careen::blob::Storage;
 use careen::kopia::content_id::ContentId;
 use careen::kopia::index_blob::IndexBlob;
 use careen::kopia::sealed_blob::BlobCrypto;
+use serde_json::Value;
 
 use super::Entry;
 
@@ -95,22 +96,13 @@ pub fn plaintext(crypto: &BlobCrypto, name: &str, sealed: &[u8]) -> Result<Vec<u
 
 /// Returns what a reader of `storage` sees, tombstones below a watermark too.
 pub fn view(storage: &Storage, crypto: &BlobCrypto, choice: Choice) -> Result<View, String> {
-    let mut names = Vec::new();
-    storage
-        .for_each("x", |blob| {
-            names.push(blob.id.to_string());
-            Ok::<(), careen::blob::BlobError>(())
-        })
-        .map_err(|error| error.to_string())?;
+    let mut names = listed(storage, "x")?;
     if choice == Choice::Last {
         names.reverse();
     }
     let mut view = View::new();
     for name in active(&names) {
-        let id = careen::kopia::blob_id::BlobId::new(name.as_str());
-        let sealed = storage.get_all(&id, usize::MAX - 1);
-        let sealed = sealed.map_err(|error| error.to_string())?;
-        for entry in entries_of(crypto, &name, &sealed)? {
+        for entry in entries_of(crypto, &name, &read(storage, &name)?)? {
             add(&mut view, entry);
         }
     }
@@ -205,11 +197,65 @@ fn number_after(name: &str, prefix: &str) -> Option<u64> {
     name.strip_prefix(prefix)?.parse().ok()
 }
 
+/// Returns what a reader of `storage` sees without epochs.
+pub fn view_v0(storage: &Storage, crypto: &BlobCrypto) -> Result<View, String> {
+    let mut view = View::new();
+    for name in active_v0(storage, crypto)? {
+        for entry in entries_of(crypto, &name, &read(storage, &name)?)? {
+            add(&mut view, entry);
+        }
+    }
+    Ok(view)
+}
+
+/// Returns the index blobs that a reader uses without epochs: all but the inputs of every log whose
+/// outputs are all there.
+pub fn active_v0(storage: &Storage, crypto: &BlobCrypto) -> Result<BTreeSet<String>, String> {
+    let mut active: BTreeSet<String> = listed(storage, "n")?.into_iter().collect();
+    let there = active.clone();
+    for log in listed(storage, "m")? {
+        let plain = plaintext(crypto, &log, &read(storage, &log)?)?;
+        let parsed: Value = serde_json::from_slice(&plain).map_err(|error| error.to_string())?;
+        let names = |side: &str| -> Vec<String> {
+            let blobs = parsed[side].as_array().into_iter().flatten();
+            blobs
+                .map(|blob| blob["id"].as_str().unwrap_or_default().to_owned())
+                .collect()
+        };
+        if names("outputMetadata")
+            .iter()
+            .all(|name| there.contains(name))
+        {
+            for input in names("inputMetadata") {
+                active.remove(&input);
+            }
+        }
+    }
+    Ok(active)
+}
+
+fn listed(storage: &Storage, prefix: &str) -> Result<Vec<String>, String> {
+    let mut names = Vec::new();
+    storage
+        .for_each(prefix, |blob| {
+            names.push(blob.id.to_string());
+            Ok::<(), careen::blob::BlobError>(())
+        })
+        .map_err(|error| error.to_string())?;
+    Ok(names)
+}
+
+fn read(storage: &Storage, name: &str) -> Result<Vec<u8>, String> {
+    let id = careen::kopia::blob_id::BlobId::new(name);
+    let sealed = storage.get_all(&id, usize::MAX - 1);
+    sealed.map_err(|error| error.to_string())
+}
+
 /// Describes how two views differ: at most ten contents, `None` when they are equal.
 pub fn difference(expected: &View, found: &View) -> Option<String> {
     const CONTENTS_MAX: usize = 10;
     let keys = expected.keys().chain(found.keys());
-    let different: std::collections::BTreeSet<_> = keys
+    let different: BTreeSet<_> = keys
         .filter(|key| expected.get(*key) != found.get(*key))
         .collect();
     if different.is_empty() {

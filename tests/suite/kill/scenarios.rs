@@ -35,7 +35,7 @@ pub(super) const ALL_BUT_ADVANCE: [Task; 4] = [
     Task::DeleteSupersededEpochIndexes,
 ];
 
-pub(super) fn parameters() -> EpochParameters {
+pub(crate) fn parameters() -> EpochParameters {
     EpochParameters {
         full_checkpoint_frequency: 2,
         advance_on_count: 10,
@@ -101,7 +101,7 @@ fn manifest(world: &World) -> Vec<Entry> {
 }
 
 /// Epochs 0 to 3 are settled: 0 and 1 were compacted long ago, 1 twice; 4 and 5 are open.
-pub(super) fn settled_world(options: WorldOptions) -> World {
+pub(crate) fn settled_world(options: WorldOptions) -> World {
     let world = World::new(options);
     let mut first: Vec<Entry> = manifest(&world);
     first.extend(fill(&world, 0, 3, 300));

@@ -1,9 +1,9 @@
 //! Real Kopia and ours collect the same, on copies of one repository; Kopia reads what is left.
 //!
-//! Each Kopia of this machine makes snapshots of a tree that changes: directories on several levels,
-//! the same file in many places, large files and large directories (small splitters cut both into
-//! many contents), a single file as root, an incomplete change; then some snapshots are deleted. The
-//! kit says so where there is no Kopia.
+//! Each Kopia of this machine makes snapshots of a tree that changes: directories on several
+//! levels, the same file in many places, large files and large directories (small splitters cut
+//! both into many contents), a single file as root, an incomplete change; then some snapshots are
+//! deleted. The kit says so where there is no Kopia.
 
 use std::collections::BTreeSet;
 use std::fs;

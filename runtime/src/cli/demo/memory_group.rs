@@ -3,13 +3,19 @@
 //! The kernel is the judge of the promise: what goes over the limit is killed. Works as root on
 //! cgroup v2 with the memory controller, and on v1; elsewhere there is no group and the demo says
 //! so. The child enters the group before the program starts, so every byte of it counts. The group
-//! is removed on drop, which the kernel allows once the child has ended. No memory cost.
+//! is removed on drop, which the kernel allows once the child has ended; what an interrupted demo
+//! leaves is removed by the next one. No memory cost.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use super::home::name_of;
+
+/// Where the groups are.
+const ROOT: &str = "/sys/fs/cgroup";
 
 /// The shell's part: enter the group that is its first argument, become the program that follows.
 const ENTER: &str = r#"echo $$ > "$1/cgroup.procs" && shift && exec "$@""#;
@@ -26,7 +32,7 @@ impl MemoryGroup {
     pub(in crate::cli) fn new(limit_bytes: usize) -> io::Result<Self> {
         let own = fs::read_to_string("/proc/self/cgroup")?;
         let mut reason = io::Error::new(io::ErrorKind::NotFound, "no memory controller");
-        for (version, parent) in parents(&own, Path::new("/sys/fs/cgroup")) {
+        for (version, parent) in parents(&own, Path::new(ROOT)) {
             match Self::inside(&parent, version, limit_bytes) {
                 Ok(group) => return Ok(group),
                 Err(error) => reason = error,
@@ -36,7 +42,7 @@ impl MemoryGroup {
     }
 
     fn inside(parent: &Path, version: u8, limit_bytes: usize) -> io::Result<Self> {
-        let directory = parent.join(format!("careen-demo-{}", std::process::id()));
+        let directory = parent.join(name_of(std::process::id()));
         fs::create_dir(&directory)?;
         let group = Self { directory, version };
         let limit = limit_bytes.to_string();
@@ -101,6 +107,18 @@ impl Drop for MemoryGroup {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.directory);
     }
+}
+
+/// Removes the group that demo `id` left. Errors: there are processes in it.
+pub(super) fn remove_left_group(id: u32) -> io::Result<()> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    for (_, parent) in parents(&own, Path::new(ROOT)) {
+        match fs::remove_dir(parent.join(name_of(id))) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Returns where groups may be made, best first: version and directory. A v2 group with processes
@@ -179,7 +197,20 @@ mod tests {
         let _ = run(hog).unwrap();
         assert_eq!(group.kills(), 1);
         let directory = group.directory.clone();
-        drop(group);
+        let mut sleeper = group
+            .command(OsStr::new("sleep"))
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let procs = directory.join("cgroup.procs");
+        while fs::read_to_string(&procs).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        remove_left_group(std::process::id()).unwrap_err();
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+        std::mem::forget(group); // as if interrupted
+        remove_left_group(std::process::id()).unwrap();
         assert!(!directory.exists());
     }
 }

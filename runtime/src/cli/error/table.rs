@@ -304,6 +304,7 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         "The storage is very slow; what was written was taken back. Run again.",
     ),
     row("halted", Exit::SafetyStop, REPORT),
+    row("scratch-halted", Exit::SafetyStop, REPORT),
     row(
         "format-changed",
         Exit::PartDone,
@@ -337,12 +338,6 @@ pub(in crate::cli) const TABLE: &[Row] = &[
          directory writable, or give the repository's directory instead of --config.",
     ),
     row(
-        "not-yet",
-        Exit::Configuration,
-        "Let Kopia run these tasks (`kopia maintenance run --full`), and name the others with \
-         --task.",
-    ),
-    row(
         "not-in-cycle",
         Exit::Configuration,
         "Choose another --mode, or leave --task out.",
@@ -359,11 +354,18 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         Exit::SafetyStop,
         "The clock of this machine, or of the one that wrote the watermark, is wrong: correct it.",
     ),
+    row(
+        "too-many-expired",
+        Exit::SafetyStop,
+        "Nothing was deleted. If `careen snapshot expire` without --delete shows what you mean, \
+         allow it with --max-expire-percent.",
+    ),
     row("plugin-answer-refused", Exit::SafetyStop, STRATEGY),
     row(
         "plugin-argument",
         Exit::Configuration,
-        "Write --plugin splitting=FILE or splitting=FILE@blake3:HEX.",
+        "Write --plugin STRATEGY=FILE or STRATEGY=FILE@blake3:HEX; the command's help names the \
+         strategy.",
     ),
     row(
         "plugin-io",

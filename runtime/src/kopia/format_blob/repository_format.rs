@@ -6,13 +6,14 @@
 //! else.
 //!
 //! Memory: the document, at most 65 kB, twice. Invariant: fields that we do not know survive a
-//! rewrite; keys are not shown by `Debug`. Mirrors Kopia's `repo/format/content_format.go` and
-//! `format_provider.go`.
+//! rewrite; keys are not shown by `Debug`, and wiped on drop. Mirrors Kopia's
+//! `repo/format/content_format.go` and `format_provider.go`.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use zeroize::Zeroize;
 
 use super::encoding::base64_bytes;
 use super::{EpochParameters, NAME, RequiredFeature};
@@ -68,7 +69,7 @@ pub struct RepositoryFormat {
     /// The password key, from outside.
     pub format_encryption_key: [u8; 32],
     /// The whole document, for rewriting.
-    pub(super) document: Map<String, Value>,
+    pub(super) document: Document,
 }
 
 impl RepositoryFormat {
@@ -78,14 +79,14 @@ impl RepositoryFormat {
         unique_id: &[u8],
         format_encryption_key: [u8; 32],
     ) -> Result<Self, FormatError> {
-        let document: Map<String, Value> = serde_json::from_slice(json).map_err(no_document)?;
-        let format = document.get("format").cloned().unwrap_or(Value::Null);
-        check_version(&format)?;
+        let document = Document(serde_json::from_slice(json).map_err(no_document)?);
+        let format = document.0.get("format").unwrap_or(&Value::Null);
+        check_version(format)?;
         if let Some(features) = format.get("requiredFeatures") {
             let features = Vec::<RequiredFeature>::deserialize(features).map_err(no_document)?;
             features.iter().try_for_each(RequiredFeature::check)?;
         }
-        let stored: Stored = serde_json::from_value(format).map_err(no_document)?;
+        let stored = Stored::deserialize(format).map_err(no_document)?;
         Ok(Self {
             max_pack_size: max_pack_size(stored.max_pack_size)?,
             index_version: index_version(stored.index_version)?,
@@ -140,12 +141,13 @@ impl RepositoryFormat {
     pub(super) fn to_json(&self) -> Vec<u8> {
         let mut document = self.document.clone();
         let format = document
+            .0
             .entry("format")
             .or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(format) = format {
             self.write_mutable(format);
         }
-        serde_json::to_vec(&document).expect("a document that was JSON is JSON")
+        serde_json::to_vec(&document.0).expect("a document that was JSON is JSON")
     }
 
     fn write_mutable(&self, format: &mut Map<String, Value>) {
@@ -164,6 +166,38 @@ impl RepositoryFormat {
                 format.shift_remove("upgradeLock");
             }
         }
+    }
+}
+
+impl Drop for RepositoryFormat {
+    /// Wipes the keys.
+    fn drop(&mut self) {
+        self.secret.zeroize();
+        self.master_key.zeroize();
+        self.format_encryption_key.zeroize();
+    }
+}
+
+/// A document with keys in it, which are wiped when it goes.
+#[derive(Clone)]
+pub(super) struct Document(pub(super) Map<String, Value>);
+
+impl Document {
+    fn wipe(&mut self) {
+        let Some(format) = self.0.get_mut("format") else {
+            return;
+        };
+        for name in ["secret", "masterKey"] {
+            if let Some(Value::String(key)) = format.get_mut(name) {
+                key.zeroize();
+            }
+        }
+    }
+}
+
+impl Drop for Document {
+    fn drop(&mut self) {
+        self.wipe();
     }
 }
 
@@ -279,4 +313,19 @@ fn no_document(error: serde_json::Error) -> FormatError {
         error.column()
     );
     FormatError::malformed(NAME, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_loses_its_keys_and_nothing_else() {
+        let json = r#"{"format":{"secret":"c2VjcmV0","masterKey":"a2V5","version":3},"beside":2}"#;
+        let mut document = Document(serde_json::from_str(json).unwrap());
+        document.wipe();
+        let rest = r#"{"format":{"secret":"","masterKey":"","version":3},"beside":2}"#;
+        assert_eq!(serde_json::to_string(&document.0).unwrap(), rest);
+        Document(Map::new()).wipe();
+    }
 }

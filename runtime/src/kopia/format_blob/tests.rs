@@ -200,7 +200,7 @@ fn a_rewrite_keeps_unknown_fields() {
     assert_eq!(blob.other["future"], json!({"a": [1]}));
     let again = blob.unlock_with_key(&KEY).unwrap();
     assert_eq!(again.epochs.min_epoch_duration, Duration::from_nanos(5));
-    let document = Value::Object(again.document.clone());
+    let document = Value::Object(again.document.0.clone());
     assert_eq!(document["beside"], 2);
     assert_eq!(document["format"]["new"], true);
     assert_eq!(document["format"]["maxPackSize"], 11);

@@ -13,7 +13,7 @@ use crate::repository::index_load::Loaded;
 use crate::repository::pack_names::{SLOT_BYTES, name_of};
 use crate::repository::record::RecordFields;
 use crate::repository::{Repository, RepositoryError, Workspace};
-use crate::spill::{MappedU32, Merge, SortShape, Sorter};
+use crate::spill::{MappedU32, Merge};
 
 use super::VerifyReport;
 
@@ -84,12 +84,7 @@ impl<'a> PackUse<'a> {
 
     /// Sorts the packs that contents lie in by name.
     fn sorted(&self, workspace: &Workspace) -> Result<Merge, RepositoryError> {
-        let shape = SortShape {
-            record_bytes: RECORD_BYTES,
-            group: None,
-        };
-        let memory = workspace.sort_memory(1);
-        let sorter = Sorter::new(workspace.scratch.clone(), shape, memory);
+        let sorter = workspace.sorter(RECORD_BYTES);
         let mut buffer = sorter.buffer();
         self.loaded.packs.for_each_canonical(|number, slot| {
             if self.ends.get(u64::from(number)) != UNUSED {

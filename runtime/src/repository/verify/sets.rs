@@ -129,13 +129,12 @@ impl<'a> Contested<'a> {
             uncompacted,
             claims: sorter.buffer(),
         };
-        workspace
-            .progress
-            .begin("compare index sets", "index blobs", None);
-        for (number, epochs) in self.epochs.chunks(ROUND_EPOCHS).enumerate() {
-            round.compare(number * ROUND_EPOCHS, epochs, report)?;
-        }
-        workspace.progress.end();
+        let mut rounds = self.epochs.chunks(ROUND_EPOCHS).enumerate();
+        workspace.step("compare index sets", "index blobs", None, || {
+            rounds.try_for_each(|(number, epochs)| {
+                round.compare(number * ROUND_EPOCHS, epochs, report)
+            })
+        })?;
         round.claims.finish()?;
         Ok(sorter.finish()?)
     }

@@ -1,20 +1,20 @@
-//! What index work is due by Kopia's rules, and why or why not.
+//! What index work is due, and why or why not, in words.
 //!
-//! The tasks have Kopia's names and order. Storage times only: whatever a client's clock says, the
-//! newest index blob of the open epochs tells the time. Mirrors Kopia's
-//! `internal/epoch/epoch_manager.go`. Memory: one line a task.
+//! The tasks have Kopia's names and order. Says what was decided ([`IndexDue`]); only the ranges
+//! follow Kopia's own rule here, in a run the strategy decides them. Memory: one line a task.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::clock::Timestamp;
-use crate::kopia::blob_id::{epoch_marker, watermark_seconds};
 use crate::kopia::format_blob::EpochParameters;
-use crate::repository::epoch_blobs::{EpochBlobs, in_words};
+use crate::maintenance::index_due::IndexDue;
+use crate::maintenance::index_plan::Task;
+use crate::repository::epoch_blobs::in_words;
 use crate::repository::epochs::EpochState;
+use crate::repository::index_names::UncompactedRow;
 
-type Rows = BTreeMap<u64, EpochBlobs>;
+type Rows = BTreeMap<u64, UncompactedRow>;
 
 /// A task of index work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,62 +31,42 @@ pub struct WorkStatus {
 pub(super) fn index_work(
     state: &EpochState,
     rows: &Rows,
+    due: &IndexDue,
     parameters: &EpochParameters,
 ) -> Vec<WorkStatus> {
-    let cut = cut(state, rows, parameters);
-    let current = rows.get(&state.write_epoch).copied().unwrap_or_default();
-    let next = state.write_epoch + 1;
-    let advance = match current.should_advance(parameters) {
-        (true, because) => Ok(format!("to epoch {next}: {because}")),
-        (false, because) => Err(format!("epoch {} stays: {because}", state.write_epoch)),
+    let status = |task: Task| {
+        let outcome = match task {
+            Task::CompactSingleEpoch => compact(state, rows, due),
+            Task::AdvanceEpoch => advance(state, due),
+            Task::GenerateEpochRangeIndex => range(state, parameters),
+            Task::CleanupEpochMarkers => markers(due),
+            Task::DeleteSupersededEpochIndexes => superseded(rows, due, parameters),
+            Task::IndexCompaction => Err("the repository has epochs".to_owned()),
+        };
+        WorkStatus {
+            task: task.name(),
+            due: outcome.is_ok(),
+            because: outcome.unwrap_or_else(|because| because),
+        }
     };
-    let work = [
-        ("compact-single-epoch", compact(state, rows)),
-        ("advance-epoch", advance),
-        ("generate-epoch-range-index", range(state, parameters)),
-        ("cleanup-epoch-markers", markers(state, cut)),
-        (
-            "delete-superseded-epoch-indexes",
-            superseded(state, rows, cut, parameters),
-        ),
-    ];
-    let status = |(task, outcome): (_, Result<String, String>)| WorkStatus {
-        task,
-        due: outcome.is_ok(),
-        because: outcome.unwrap_or_else(|because| because),
-    };
-    work.into_iter().map(status).collect()
+    Task::ALL.into_iter().map(status).collect()
 }
 
-/// Returns the newest storage time of the open epochs less the safety margin.
-fn cut(state: &EpochState, rows: &Rows, parameters: &EpochParameters) -> Option<Timestamp> {
-    let open = state.write_epoch.saturating_sub(1)..=state.write_epoch + 1;
-    let newest = rows.range(open).map(|(_, blobs)| blobs.newest).max();
-    newest.map(|newest| newest.minus(parameters.cleanup_safety_margin))
+/// Counts the uncompacted blobs of `epochs`.
+fn blobs(rows: &Rows, epochs: &[u64]) -> u64 {
+    let row = |epoch: &u64| rows.get(epoch).map_or(0, |row| row.blobs);
+    epochs.iter().map(row).sum()
 }
 
-fn compact(state: &EpochState, rows: &Rows) -> Result<String, String> {
-    let write = state.write_epoch;
+fn compact(state: &EpochState, rows: &Rows, due: &IndexDue) -> Result<String, String> {
     let Some(last) = state.last_settled() else {
+        let write = state.write_epoch;
         return Err(format!(
             "no epoch is settled before writers reach epoch 2; they are at {write}"
         ));
     };
-    let mut wanted: Vec<u64> = Vec::new();
-    let mut jam = None;
-    for epoch in state.chain_end()..=last {
-        if state.single(epoch).is_some() {
-            continue;
-        }
-        if rows.get(&epoch).is_none() {
-            jam = Some(epoch);
-            break;
-        }
-        wanted.push(epoch);
-    }
-    let blobs = |epoch: &u64| rows.get(epoch).map_or(0, |blobs| blobs.count);
-    let total: u64 = wanted.iter().map(blobs).sum();
-    match (wanted.as_slice(), jam) {
+    let total = blobs(rows, &due.compact);
+    match (due.compact.as_slice(), due.jam) {
         ([], Some(jam)) => Err(format!(
             "epoch {jam} is empty: nothing above it is compacted until a range covers it"
         )),
@@ -94,8 +74,16 @@ fn compact(state: &EpochState, rows: &Rows) -> Result<String, String> {
         ([epoch], _) => Ok(format!("epoch {epoch}, {total} index blobs")),
         ([first, .., last], _) => Ok(format!(
             "{} epochs from {first} to {last}, {total} index blobs",
-            wanted.len()
+            due.compact.len()
         )),
+    }
+}
+
+fn advance(state: &EpochState, due: &IndexDue) -> Result<String, String> {
+    let (write, because) = (state.write_epoch, &due.advance.because);
+    match due.advance.advance {
+        true => Ok(format!("to epoch {}: {because}", write + 1)),
+        false => Err(format!("epoch {write} stays: {because}")),
     }
 }
 
@@ -113,45 +101,20 @@ fn range(state: &EpochState, parameters: &EpochParameters) -> Result<String, Str
     ))
 }
 
-fn markers(state: &EpochState, cut: Option<Timestamp>) -> Result<String, String> {
-    let Some(cut) = cut else {
-        return Err(NO_TIME.to_owned());
-    };
-    let is_old = |name: &str| epoch_marker(name).is_some_and(|at| at + 1 < state.write_epoch);
-    let markers = state.markers.iter().map(|blob| blob.id.as_str());
-    let markers = markers.filter(|name| is_old(name)).count();
-    let replaced = |name: &str| {
-        watermark_seconds(name).is_some_and(|seconds| Some(seconds) != state.watermark_seconds)
-    };
-    let watermarks = state.watermarks.iter();
-    let watermarks = watermarks
-        .filter(|blob| replaced(blob.id.as_str()) && blob.timestamp < cut)
-        .count();
-    if markers + watermarks == 0 {
-        return Err("there are no old markers or watermarks".to_owned());
+fn markers(due: &IndexDue) -> Result<String, String> {
+    match (due.cut, due.markers.len(), due.watermarks.len()) {
+        (None, ..) => Err(NO_TIME.to_owned()),
+        (Some(_), 0, 0) => Err("there are no old markers or watermarks".to_owned()),
+        (Some(_), markers, watermarks) => Ok(format!(
+            "{markers} old markers, {watermarks} old watermarks"
+        )),
     }
-    Ok(format!(
-        "{markers} old markers, {watermarks} old watermarks"
-    ))
 }
 
-fn superseded(
-    state: &EpochState,
-    rows: &Rows,
-    cut: Option<Timestamp>,
-    parameters: &EpochParameters,
-) -> Result<String, String> {
-    let (mut due, mut young) = (0, 0);
-    for (epoch, blobs) in rows {
-        let set = state.single(*epoch).filter(|_| state.is_settled(*epoch));
-        match set {
-            Some(set) if cut.is_some_and(|cut| set.newest() < cut) => due += blobs.count,
-            Some(_) => young += blobs.count,
-            None => {}
-        }
-    }
-    match (due, young, cut) {
-        (1.., _, _) => Ok(format!("{due} replaced index blobs")),
+fn superseded(rows: &Rows, due: &IndexDue, parameters: &EpochParameters) -> Result<String, String> {
+    let (old, young) = (blobs(rows, &due.superseded), blobs(rows, &due.waiting));
+    match (old, young, due.cut) {
+        (1.., _, _) => Ok(format!("{old} replaced index blobs")),
         (_, 0, _) => Err("there are no replaced index blobs".to_owned()),
         (_, _, None) => Err(NO_TIME.to_owned()),
         (_, _, Some(_)) => Err(format!(
@@ -167,6 +130,8 @@ const NO_TIME: &str = "there is no index blob in the open epochs that tells the 
 mod tests {
     use super::*;
     use crate::blob::BlobMetadata;
+    use crate::clock::Timestamp;
+    use crate::repository::epoch_blobs::EpochBlobs;
     use crate::repository::epochs::{IndexSet, IndexSets};
 
     const HOUR: i64 = 3_600;
@@ -205,7 +170,7 @@ mod tests {
         }
     }
 
-    fn rows(epochs: &[(u64, u64, i64)]) -> Rows {
+    fn rows(epochs: &[(u64, u64, i64)]) -> BTreeMap<u64, EpochBlobs> {
         let row = |(epoch, count, newest): &(u64, u64, i64)| {
             let mut blobs = EpochBlobs::default();
             for _ in 0..*count {
@@ -216,8 +181,18 @@ mod tests {
         epochs.iter().map(row).collect()
     }
 
-    fn work(state: &EpochState, rows: &Rows) -> Vec<(bool, String)> {
-        let work = index_work(state, rows, &EpochParameters::default());
+    fn work(state: &EpochState, blobs: &BTreeMap<u64, EpochBlobs>) -> Vec<(bool, String)> {
+        let row = |(epoch, blobs): (&u64, &EpochBlobs)| {
+            let row = UncompactedRow {
+                blobs: blobs.count,
+                ..UncompactedRow::default()
+            };
+            (*epoch, row)
+        };
+        let rows: Rows = blobs.iter().map(row).collect();
+        let parameters = EpochParameters::default();
+        let due = IndexDue::find(state, &rows, blobs, &parameters);
+        let work = index_work(state, &rows, &due, &parameters);
         let row = |work: WorkStatus| (work.due, work.because);
         work.into_iter().map(row).collect()
     }

@@ -1,10 +1,10 @@
 //! `careen status`: what a repository is, how its index stands, and what is due.
 //!
-//! Decides nothing; what is due follows Kopia's rules, the plan of a run follows the strategy's.
-//! The owner lies in a manifest, which costs one read of the whole index; where damage keeps us
-//! from it, the rest is shown all the same. Memory: a load; one row an epoch
-//! ([`super::epochs::SETS_MAX`]). What is shown of lists that can grow is the newest [`SHOWN_MAX`]
-//! and totals.
+//! Writes nothing. What is due is decided where a run decides it ([`super::index_due`]); only the
+//! ranges that a run joins are its strategy's. The owner lies in a manifest, which costs one read
+//! of the whole index; where damage keeps us from it, the rest is shown all the same. Memory: a
+//! load; one row an epoch, at most [`crate::repository::epochs::SETS_MAX`]. What is shown of lists
+//! that can grow is the newest [`SHOWN_MAX`] and totals.
 
 mod text;
 mod v0_work;
@@ -15,19 +15,20 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
-use crate::kopia::blob_id::{UNCOMPACTED_PREFIX, uncompacted_epoch};
 use crate::kopia::format_blob::EpochParameters;
 use crate::kopia::maintenance_params::MaintenanceParams;
 
-use super::active_index::{ActiveIndex, IndexSource, load_active};
-use super::epoch_blobs::EpochBlobs;
-use super::epochs::{EpochState, IndexSets, SETS_MAX};
-use super::index_gaps::index_gaps;
-use super::index_load::Strictness;
-use super::index_names::UncompactedNames;
-use super::index_set_v0::{BlobTotals, IndexSetV0};
-use super::system_contents::maintenance_params;
-use super::{Repository, RepositoryError, Workspace};
+use crate::repository::active_index::{ActiveIndex, IndexSource, load_active};
+use crate::repository::epoch_blobs::EpochBlobs;
+use crate::repository::epochs::{EpochState, IndexSets};
+use crate::repository::index_gaps::index_gaps;
+use crate::repository::index_load::Strictness;
+use crate::repository::index_names::UncompactedNames;
+use crate::repository::index_set_v0::{BlobTotals, IndexSetV0};
+use crate::repository::system_contents::maintenance_params;
+use crate::repository::{Repository, RepositoryError, Workspace};
+
+use super::index_due::IndexDue;
 
 pub use work::WorkStatus;
 
@@ -311,8 +312,11 @@ fn epochs_status(
     state: &EpochState,
     names: &UncompactedNames,
 ) -> Result<EpochsStatus, RepositoryError> {
-    let rows = uncompacted_rows(repository)?;
+    let row = |epoch: &u64| Ok((*epoch, EpochBlobs::look_up(repository, names, *epoch)?));
+    let rows = names.epochs.keys().map(row);
+    let rows: BTreeMap<u64, EpochBlobs> = rows.collect::<Result<_, RepositoryError>>()?;
     let parameters = repository.format.epochs.clone();
+    let due = IndexDue::find(state, &names.epochs, &rows, &parameters);
     let (_, read) = state.selection();
     let is_active = |epoch: &u64| read.binary_search(epoch).is_ok();
     let (mut all, mut active) = (Totals::default(), Totals::default());
@@ -350,7 +354,7 @@ fn epochs_status(
         uncompacted_epochs: rows.len(),
         newest_epochs: newest_epochs.collect(),
         watermark: state.watermark_seconds.map(Timestamp::from_seconds),
-        work: work::index_work(state, &rows, &parameters),
+        work: work::index_work(state, &names.epochs, &due, &parameters),
         parameters,
     })
 }
@@ -374,24 +378,6 @@ fn set_lists(state: &EpochState) -> (SetList, SetList) {
         look(format!("epoch {epoch}"), sets);
     }
     (duplicate, incomplete)
-}
-
-/// Lists all uncompacted blobs, one row an epoch.
-fn uncompacted_rows(repository: &Repository) -> Result<BTreeMap<u64, EpochBlobs>, RepositoryError> {
-    let mut rows: BTreeMap<u64, EpochBlobs> = BTreeMap::new();
-    repository.storage.for_each(UNCOMPACTED_PREFIX, |blob| {
-        if let Some(epoch) = uncompacted_epoch(blob.id.as_str()) {
-            if rows.len() == SETS_MAX && !rows.contains_key(&epoch) {
-                return Err(RepositoryError::TooMany {
-                    what: "epochs",
-                    maximum: SETS_MAX,
-                });
-            }
-            rows.entry(epoch).or_default().add(&blob);
-        }
-        Ok(())
-    })?;
-    Ok(rows)
 }
 
 fn set_totals<'a>(all: impl Iterator<Item = &'a IndexSets>) -> SetTotals {
