@@ -7,9 +7,9 @@
 //! Other gaps are dead directories, or live ones that are read otherwise: they are read along when
 //! that is cheaper than a request more.
 //!
-//! Memory: a list of the ranges kept, at most [`RANGES_MAX`] of 48 bytes. Scratch: at most the live
-//! metadata and what lies between it. Invariant: bytes from here are those of the pack; content tags
-//! are verified as with any others.
+//! Memory: a list of the ranges kept, at most [`RANGES_MAX`] of 32 bytes. Scratch: at most the live
+//! metadata and what lies between it. Invariant: bytes from here are those of the pack; content
+//! tags are verified as with any others.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,25 +21,16 @@ use super::{RepositoryError, Workspace};
 /// Largest gap that is read along, in bytes: a request takes a store as long as so many bytes.
 const GAP_BYTES_MAX: u64 = 256 * 1024;
 
-/// Requests that are about exact: as long as there are so few, gaps that belong to nothing known
-/// come to no more than this part of what is asked for, and [`EXACT_BYTES`].
+/// Largest stray gap, one that belongs to nothing known, in bytes.
+const STRAY_GAP_BYTES_MAX: u64 = 32 * 1024;
+
+/// As long as there are no more requests than this, stray gaps come to this part of what was asked
+/// for at most, and to [`STRAY_BYTES`]: what is small is read exactly, 1 MB of live directories with
+/// as much dead between them in 10 to 500 requests, the more the finer they are mixed. Beyond,
+/// requests are what takes time.
 const EXACT_REQUESTS: u64 = 512;
-const EXACT_PART: u64 = 12;
-const EXACT_BYTES: u64 = 16 * 1024;
-
-/// The same where much that was read along proves to be of no use: dead directories lie between
-/// those that live. Smaller still would cost more in requests than it saves in bytes: of a tree with
-/// half of it dead, 1 MB of live directories is read in 12 requests with 0.6 MB in vain, with this
-/// in 48 and 0.5 MB, with 4 KiB in 230 and 0.2 MB.
-const WARY_GAP_BYTES_MAX: u64 = 32 * 1024;
-
-/// Bytes that may be read in vain without anybody minding, and the part of all that is asked for
-/// that comes on top.
-const USELESS_BYTES_MAX: u64 = 4 * 1024 * 1024;
-const USELESS_PART: u64 = 10;
-
-/// Bytes of which it is believed before anything is known that they are of use.
-const TRUST_BYTES: u64 = 1024 * 1024;
+const STRAY_PART: u64 = 12;
+const STRAY_BYTES: u64 = 16 * 1024;
 
 /// Ranges: at 1 MiB each, 64 GiB of metadata; smaller ones only where little is read. Beyond, no
 /// gaps are read along.
@@ -57,22 +48,15 @@ struct State {
     ranges: Vec<KeptRange>,
     /// What this level keeps.
     new: Vec<KeptRange>,
-    level: u64,
     requests: u64,
-    /// Gaps that belong to nothing known.
     stray_bytes: u64,
     asked_bytes: u64,
     /// Read along, and not asked for yet.
     waiting_bytes: u64,
-    /// Read along, and asked for.
-    hit_bytes: u64,
-    /// Of those that wait, those of ranges that are two levels old: what lies below a directory
-    /// mostly lies one or two levels below it.
-    useless_bytes: u64,
 }
 
 /// A range that is kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KeptRange {
     /// Canonical number of the pack.
     pub(super) pack: u32,
@@ -82,10 +66,6 @@ pub(super) struct KeptRange {
     pub(super) end: u64,
     /// Where it lies in scratch.
     at: u64,
-    /// Bytes that nobody has asked for.
-    waiting_bytes: u64,
-    /// The level that kept it.
-    level: u64,
 }
 
 impl ReadAhead {
@@ -125,20 +105,19 @@ impl ReadAhead {
         if gap == 0 {
             return true;
         }
-        if state.ranges.len() + state.new.len() >= RANGES_MAX || gap > GAP_BYTES_MAX {
+        if gap > GAP_BYTES_MAX || state.is_full() {
             return false;
         }
         if gap >> reach == 0 {
             return true;
         }
-        if state.requests < EXACT_REQUESTS {
-            let most = state.asked_bytes / EXACT_PART + EXACT_BYTES;
-            let fits = state.stray_bytes + gap <= most;
-            state.stray_bytes += if fits { gap } else { 0 };
-            return fits;
+        let exact = state.requests <= EXACT_REQUESTS;
+        let most = state.asked_bytes / STRAY_PART + STRAY_BYTES;
+        if gap > STRAY_GAP_BYTES_MAX || (exact && state.stray_bytes + gap > most) {
+            return false;
         }
-        let most = USELESS_BYTES_MAX + state.asked_bytes / USELESS_PART;
-        gap <= WARY_GAP_BYTES_MAX || state.expected_useless_bytes() <= most
+        state.stray_bytes += gap;
+        true
     }
 
     /// Takes in a stretch that was read from the store; keeps it when more was read than was asked
@@ -154,22 +133,18 @@ impl ReadAhead {
             let mut state = self.state();
             state.asked_bytes += (bytes.len() as u64).saturating_sub(gap_bytes);
             state.waiting_bytes += gap_bytes;
-            state.ranges.len() + state.new.len() >= RANGES_MAX
+            state.is_full()
         };
         if gap_bytes == 0 || full {
             return Ok(());
         }
         let at = self.file.append(bytes)?;
         let end = start + bytes.len() as u64;
-        let mut state = self.state();
-        let level = state.level;
-        state.new.push(KeptRange {
+        self.state().new.push(KeptRange {
             pack,
             start,
             end,
             at,
-            waiting_bytes: gap_bytes,
-            level,
         });
         Ok(())
     }
@@ -185,22 +160,8 @@ impl ReadAhead {
         self.file
             .read_exact_at(into, range.at + (start - range.start))?;
         let mut state = self.state();
-        let state = &mut *state;
         state.asked_bytes += asked_bytes;
-        let own = state
-            .ranges
-            .binary_search_by_key(&(range.pack, range.start, range.at), |kept| {
-                (kept.pack, kept.start, kept.at)
-            });
-        if let Some(kept) = own.ok().and_then(|at| state.ranges.get_mut(at)) {
-            let hit = asked_bytes.min(kept.waiting_bytes);
-            kept.waiting_bytes -= hit;
-            state.waiting_bytes -= hit;
-            state.hit_bytes += hit;
-            if kept.level + 2 <= state.level {
-                state.useless_bytes -= hit;
-            }
-        }
+        state.waiting_bytes = state.waiting_bytes.saturating_sub(asked_bytes);
         Ok(())
     }
 
@@ -208,16 +169,8 @@ impl ReadAhead {
     pub(super) fn end_level(&self) {
         let mut state = self.state();
         let state = &mut *state;
-        state.level += 1;
-        let old = state
-            .ranges
-            .iter()
-            .filter(|range| range.level + 2 == state.level);
-        state.useless_bytes += old.map(|range| range.waiting_bytes).sum::<u64>();
         state.ranges.append(&mut state.new);
-        state
-            .ranges
-            .sort_unstable_by_key(|kept| (kept.pack, kept.start, kept.at));
+        state.ranges.sort_unstable();
     }
 
     /// Returns the bytes that were asked for, and those that were read along and never asked for.
@@ -233,12 +186,8 @@ impl ReadAhead {
 }
 
 impl State {
-    /// Returns how many bytes will have been read in vain, if what is new fares as what is old.
-    fn expected_useless_bytes(&self) -> u64 {
-        let new = u128::from(self.waiting_bytes.saturating_sub(self.useless_bytes));
-        let useless = u128::from(self.useless_bytes);
-        let known = u128::from(self.hit_bytes + TRUST_BYTES) + useless;
-        self.useless_bytes + (new * useless / known) as u64
+    fn is_full(&self) -> bool {
+        self.ranges.len() + self.new.len() >= RANGES_MAX
     }
 }
 
@@ -284,37 +233,29 @@ mod tests {
         assert_eq!(ahead.totals(), (60 + 100 + 20, 20));
     }
 
-    /// Goal: few requests are exact, many are long, and shorter again where nothing comes of it.
+    /// Goal: what belongs to a directory is read along; what does not only as far as a part of all
+    /// allows, unless there are many requests.
     #[test]
     fn few_requests_are_exact_and_many_are_long() {
         let world = World::new(Shape::default());
         let ahead = ReadAhead::create(&world.workspace).unwrap();
-        let bridged = |reach| {
-            let sizes = [1, 8, 32, 256, 257].map(|kib| kib * 1024);
+        let largest = |reach| {
+            let sizes = [1, 16, 32, 64, 256, 257].map(|kib| kib * 1024);
             let bridged = sizes.into_iter().filter(|gap| ahead.bridges(*gap, reach));
             bridged.max().unwrap_or(0) / 1024
         };
-        assert_eq!(bridged(0), 8, "few requests are exact");
-        assert_eq!(bridged(16), 32, "but for what belongs to a directory");
-        assert_eq!(bridged(30), 256, "as far as a request is worth");
+        assert_eq!(largest(17), 64);
+        assert_eq!(largest(30), 256, "as far as a request is worth");
+        assert!(ahead.bridges(10 * 1024, 0), "strays, a few");
+        assert_eq!(largest(0), 1, "and no more");
         ahead.note(1, 0, &vec![0; 1 << 20], 0).unwrap();
-        assert_eq!(bridged(0), 32, "a twelfth");
-        for number in 0..EXACT_REQUESTS as u32 {
+        assert_eq!(largest(0), 32, "a twelfth");
+        assert_eq!(largest(0), 16, "but not twice");
+        for number in 0..=EXACT_REQUESTS as u32 {
             ahead.begin(&place(1, number * 1_000, 10));
         }
-        let largest = || bridged(0);
-        assert_eq!(largest(), 256, "many are not slow");
-        ahead.note(1, 0, &vec![0; 6 << 20], 6 << 20).unwrap();
-        assert_eq!(largest(), 256, "nobody knows yet");
-        for _ in 0..3 {
-            ahead.end_level();
+        for _ in 0..10 {
+            assert_eq!(largest(0), 32, "many requests are not slow");
         }
-        assert_eq!(largest(), 32, "too much was in vain");
-        ahead.note(1, 0, &vec![0; 30 << 20], 0).unwrap();
-        assert_eq!(
-            largest(),
-            256,
-            "against all that was asked for it is little"
-        );
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Builder<'w> {
     world: &'w World,
     writer: PackWriter<'w>,
     seconds: i64,
+    /// What was written; a client writes nothing twice.
+    written: BTreeSet<ContentId>,
 }
 
 impl<'w> Builder<'w> {
@@ -51,10 +53,11 @@ impl<'w> Builder<'w> {
             world,
             writer,
             seconds: NOW.seconds() - 100_000,
+            written: BTreeSet::new(),
         }
     }
 
-    /// Appends a content; with `compressed` as zstd.
+    /// Appends a content that is new; with `compressed` as zstd.
     pub(super) fn content(
         &mut self,
         prefix: Option<u8>,
@@ -63,6 +66,9 @@ impl<'w> Builder<'w> {
     ) -> ContentId {
         let crypto = &self.world.repository.crypto;
         let id = ContentId::from_hash(prefix, &crypto.hash.hash(plain)).unwrap();
+        if !self.written.insert(id) {
+            return id;
+        }
         let mut body = plain.to_vec();
         if compressed {
             body = ZSTD.to_be_bytes().to_vec();
