@@ -13,6 +13,7 @@ use super::signals::stop_flag;
 use super::strategy;
 use super::target::Target;
 use super::workspace::workspace;
+use crate::blob::Counters;
 use crate::maintenance::cycle_plan::{Mode, PlannedTask, Verdict, Wanted};
 use crate::maintenance::cycle_task::CycleTask;
 use crate::maintenance::run::{self, Event, RunOptions};
@@ -105,6 +106,7 @@ struct EndedDetails<'a> {
     success: bool,
     what: &'a str,
     seconds: f64,
+    requests: Counters,
 }
 
 /// Tells what happens, as it happens.
@@ -128,6 +130,7 @@ fn tell(console: &Console, event: &Event<'_>) {
                 success: run.success,
                 what: &run.what,
                 seconds: run.end.since(run.start).as_secs_f64(),
+                requests: run.requests,
             };
             output.json(Kind::Task, &line(run.task, "ended", details));
             output.text(run);
