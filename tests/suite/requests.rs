@@ -9,11 +9,14 @@ use careen::clock::Timestamp;
 use careen::kopia::content_id::ContentId;
 use careen::kopia::index_blob::ContentFormat;
 use careen::maintenance::cycle_plan::Mode;
+use careen::maintenance::outlook::Outlook;
+use careen::maintenance::run_plan::plan;
+use careen::maintenance::run_report::RunReport;
 use careen::maintenance::safety::Safety;
 use careen::repository::pack_writer::{NewContent, PackWriter, Sealed};
 use careen::repository::{Repository, Workspace};
 use kit::cycle::cycle;
-use kit::index_work::Bench;
+use kit::index_work::{Bench, KopiasShape};
 use kit::world::{OWNER, START, World, WorldOptions};
 use serde_json::value::RawValue;
 
@@ -24,6 +27,9 @@ const SNAPSHOTS: u64 = 3;
 
 /// What long reads have at least, where there is so much to read, in bytes.
 const READ_BYTES: u64 = 512 * 1024;
+
+/// What nobody minds, in bytes.
+const SMALL_BYTES: u64 = 512 * 1024;
 
 /// Listings by prefix; Kopia makes 117.
 const LISTS_MAX: u64 = 60;
@@ -121,6 +127,9 @@ fn a_full_run_asks_for_bytes_and_blobs_not_for_contents() {
     let before = world.all();
     let repository = world.repository();
     let options = cycle(Mode::Full, Safety::none(), OWNER);
+    let planned = plan(&repository, &bench.workspace(), &mut KopiasShape, &options).unwrap();
+    assert_eq!(world.all(), before, "a plan writes nothing");
+    let repository = world.repository();
     let report = bench.cycle(&repository, &options).unwrap();
     let counted = repository.storage.counters();
     assert_eq!(report.requests, counted, "the report tells all of it");
@@ -133,6 +142,8 @@ fn a_full_run_asks_for_bytes_and_blobs_not_for_contents() {
         told += task.requests.gets;
     }
     assert!(told <= counted.gets);
+
+    check_costs(&planned.outlook.unwrap(), &report);
 
     let after = world.all();
     let blobs = before.len() as u64;
@@ -150,4 +161,38 @@ fn a_full_run_asks_for_bytes_and_blobs_not_for_contents() {
     // And the marker of our own session.
     let gone = before.keys().filter(|name| !after.contains_key(*name));
     assert_eq!(counted.deletes, gone.count() as u64 + 1, "{report}");
+}
+
+/// What the plan said is near what the run took, and never below.
+fn check_costs(planned: &Outlook, report: &RunReport) {
+    let holdings = &planned.holdings;
+    assert_eq!(
+        holdings.live.count,
+        SNAPSHOTS * (DIRECTORIES * (FILES + 1) + 1) + 3
+    );
+    assert_eq!(holdings.deleted.count, 0);
+    assert_eq!(holdings.unused.count, 0);
+    assert_eq!(
+        holdings.short.count, holdings.live.count,
+        "every pack is short"
+    );
+    let most_scratch = planned.costs.iter().map(|cost| cost.scratch_bytes).max();
+    assert!(report.scratch_peak_bytes <= most_scratch.unwrap());
+    for task in &report.tasks {
+        let cost = planned.costs.iter().find(|cost| cost.task == task.task);
+        let cost = cost.unwrap();
+        let asked = &task.requests;
+        let requests = asked.gets + asked.lists + asked.puts + asked.deletes;
+        assert!(requests <= cost.requests, "{cost}: {asked}");
+        assert!(cost.requests <= 3 * requests + 40, "{cost}: {asked}");
+        // What the tasks before it write is in no estimate.
+        let most = cost.read_bytes + cost.read_bytes / 10 + SMALL_BYTES;
+        assert!(asked.bytes_read <= most, "{cost}: {asked}");
+        assert!(
+            cost.read_bytes <= 2 * asked.bytes_read + SMALL_BYTES,
+            "{cost}: {asked}"
+        );
+        let most = cost.written_bytes + SMALL_BYTES;
+        assert!(asked.bytes_written <= most, "{cost}: {asked}");
+    }
 }

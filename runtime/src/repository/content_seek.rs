@@ -161,12 +161,15 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
 
-        /// Goal: whatever ascending keys are asked for, near and far, there and not: the same rows as
-        /// a look-up in memory gives.
+        /// Goal: whatever ascending keys are asked for, near and far, there and not: the same rows
+        /// as a look-up in memory gives.
         #[test]
         fn answers_are_those_of_a_look_up_in_memory(
             count in prop_oneof![0_u32..3, 3_u32..3_000],
-            steps in prop::collection::vec((prop_oneof![1_usize..4, 1_usize..900], any::<bool>()), 0..200),
+            steps in prop::collection::vec(
+                (prop_oneof![1_usize..4, 1_usize..900], any::<bool>()),
+                0..200,
+            ),
         ) {
             let (_world, table, keys) = table(count);
             let mut seeker = ContentSeeker::new(&table);

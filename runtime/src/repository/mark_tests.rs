@@ -1,8 +1,8 @@
 //! The mark on trees made to order, against a model that knows what it has built.
 //!
-//! Random trees of directories, files and large objects in every form of object ID: direct, indirect
-//! once and more often, compressed as an object, compressed as a content; shared between snapshots
-//! and levels. Buffers so small that contents go through scratch.
+//! Random trees of directories, files and large objects in every form of object ID: direct,
+//! indirect once and more often, compressed as an object or content; shared between snapshots and
+//! levels. Buffers so small that contents go through scratch.
 
 mod trees;
 

@@ -25,8 +25,8 @@ const GAP_BYTES_MAX: u64 = 256 * 1024;
 const STRAY_GAP_BYTES_MAX: u64 = 32 * 1024;
 
 /// As long as there are no more requests than this, stray gaps come to this part of what was asked
-/// for at most, and to [`STRAY_BYTES`]: what is small is read exactly, 1 MB of live directories with
-/// as much dead between them in 10 to 500 requests, the more the finer they are mixed. Beyond,
+/// for at most, and to [`STRAY_BYTES`]: what is small is read exactly, 1 MB of live directories
+/// with as much dead between them in 10 to 500 requests, the more the finer they are mixed. Beyond,
 /// requests are what takes time.
 const EXACT_REQUESTS: u64 = 512;
 const STRAY_PART: u64 = 12;

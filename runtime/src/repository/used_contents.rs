@@ -144,7 +144,7 @@ impl<'a> Mark<'a> {
             self.stats.snapshots += 1;
             let directory = snapshot.root.kind == EntryKind::Directory;
             let references = &mut self.workers[0].references;
-            // Everything below a root belongs to it; what of that is worth reading is not known yet.
+            // How much lies below a root is not known yet.
             references.object(&snapshot.root.object, directory.then(Below::default))
         })?;
         loop {

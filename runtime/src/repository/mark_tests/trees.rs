@@ -1,4 +1,6 @@
-//! Trees as a client stores them, children first, with the contents that each object is made of.
+//! Trees as a client stores them: children first, nothing twice, a summary for each directory.
+//!
+//! Each object knows the contents that it and everything below it are made of. Memory: all of it.
 
 use std::collections::BTreeSet;
 
