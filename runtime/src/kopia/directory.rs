@@ -154,6 +154,7 @@ impl Entries for Listing {
         let (mut name, mut kind, mut object) = (None, None, None);
         let mut below = Below::default();
         read_fields(cursor, |field, cursor| {
+            // In the order of lengths: most fields fail on the first comparison.
             if field.is(b"obj") {
                 once(&mut object, cursor.text()?)?;
             } else if field.is(b"type") {
