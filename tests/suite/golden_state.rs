@@ -13,8 +13,12 @@ use std::sync::Arc;
 use careen::blob::{BlobMetadata, LocalOptions, LocalStore, Storage};
 use careen::clock::{ManualClock, SeededRandomness, Timestamp};
 use careen::kopia::format_blob::EpochParameters;
+use careen::maintenance::cycle_plan::Verdict;
+use careen::maintenance::cycle_task::CycleTask;
 use careen::maintenance::holdings::Holdings;
+use careen::maintenance::maintenance_status::maintenance_status;
 use careen::maintenance::orphan_packs::BlobCount;
+use careen::maintenance::outlook::Outlook;
 use careen::maintenance::safety::Safety;
 use careen::maintenance::status::status;
 use careen::memory::{MIB, MemoryPlan};
@@ -163,6 +167,7 @@ fn every_golden_repository_reads_as_kopia_reads_it() {
             "{name}"
         );
         assert_holdings(&repository, &desk, &rows, name);
+        assert_outlook(&repository, &desk, name);
         let report = verify_index(&repository, &desk.workspace).unwrap();
         assert!(report.ok(), "{name}: {report}");
         assert_eq!(
@@ -202,6 +207,26 @@ fn assert_holdings(repository: &Repository, desk: &Desk, rows: &[ContentRow], na
     assert_eq!(found.packs, packs, "{name}");
     let free = found.unused.count + found.young.count;
     assert_eq!(free, unused + markers, "{name}");
+}
+
+/// Every task that is not off has its cost, the index work without epochs too.
+fn assert_outlook(repository: &Repository, desk: &Desk, name: &str) {
+    let maintenance = maintenance_status(repository, None).unwrap();
+    let has_epochs = repository.format.epochs.enabled;
+    assert_eq!(maintenance.quick_only.is_empty(), has_epochs, "{name}");
+    let tasks = [maintenance.full_cycle, maintenance.quick_only].concat();
+    let (workspace, replaced) = (&desk.workspace, BlobCount { count: 1, bytes: 5 });
+    let outlook = Outlook::make(repository, workspace, &Safety::full(), &tasks, replaced);
+    let outlook = outlook.unwrap();
+    let on = tasks.iter().filter(|row| row.verdict != Verdict::Off);
+    let told = outlook.costs.iter().map(|cost| cost.task);
+    assert!(told.eq(on.map(|row| row.task)), "{name}: {outlook}");
+    let last = outlook.waiting.last().unwrap();
+    let task = match has_epochs {
+        true => CycleTask::DeleteSupersededEpochIndexes,
+        false => CycleTask::IndexCompaction,
+    };
+    assert_eq!((last.task, last.amount), (task, replaced), "{name}");
 }
 
 fn assert_format(repository: &Repository, golden: &Golden) {

@@ -11,6 +11,7 @@ use super::arguments::{StatusArguments, VerifyArguments};
 use super::error::{CliError, Exit};
 use super::output::Kind;
 use super::workspace::workspace;
+use crate::maintenance::cycle_plan::PlannedTask;
 use crate::maintenance::maintenance_status::{MaintenanceStatus, maintenance_status};
 use crate::maintenance::outlook::Outlook;
 use crate::maintenance::safety::Safety;
@@ -59,9 +60,16 @@ pub(super) fn status(console: &Console, arguments: &StatusArguments) -> Result<E
     let (status, params) = status_and_params(&repository, &workspace)?;
     let maintenance = maintenance_status(&repository, params.as_ref());
     let replaced = status.replaced_index();
-    let tasks = maintenance.as_ref().map(|known| &known.full_cycle[..]);
-    let tasks = tasks.unwrap_or_default();
-    let outlook = Outlook::make(&repository, &workspace, &Safety::full(), tasks, replaced);
+    let tasks: Vec<PlannedTask> = match &maintenance {
+        Ok(known) => known
+            .full_cycle
+            .iter()
+            .chain(&known.quick_only)
+            .cloned()
+            .collect(),
+        Err(_) => Vec::new(),
+    };
+    let outlook = Outlook::make(&repository, &workspace, &Safety::full(), &tasks, replaced);
     let whole = WholeStatus {
         status,
         outlook_problem: outlook.as_ref().err().map(ToString::to_string),
