@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::blob::Counters;
 use crate::clock::Timestamp;
 use crate::kopia::schedule::{Extra, UNSET};
 
@@ -29,6 +30,8 @@ pub struct TaskRun {
     pub end: Timestamp,
     /// What it left in the schedule.
     pub stats: Option<Extra>,
+    /// What it asked of the storage, its record in the schedule included.
+    pub requests: Counters,
 }
 
 impl TaskRun {
@@ -37,6 +40,7 @@ impl TaskRun {
         start: Timestamp,
         end: Timestamp,
         outcome: &Result<Done, MaintenanceError>,
+        requests: Counters,
     ) -> Self {
         let (what, stats) = match outcome {
             Ok(done) => (done.what.clone(), done.extra.clone()),
@@ -49,6 +53,7 @@ impl TaskRun {
             start,
             end,
             stats,
+            requests,
         }
     }
 }
@@ -74,6 +79,8 @@ pub struct RunReport {
     pub next_quick: Option<Timestamp>,
     /// Most scratch that was used, in bytes.
     pub scratch_peak_bytes: u64,
+    /// What was asked of the storage since it was opened, the tasks included.
+    pub requests: Counters,
 }
 
 impl RunReport {
@@ -88,6 +95,7 @@ impl RunReport {
             next_full: plan.next_full,
             next_quick: plan.next_quick,
             scratch_peak_bytes: 0,
+            requests: Counters::default(),
         }
     }
 
@@ -102,14 +110,21 @@ impl RunReport {
             next_full: None,
             next_quick: None,
             scratch_peak_bytes: 0,
+            requests: Counters::default(),
         }
     }
 
     /// Adds what is known at the end.
-    pub(super) fn ended(&mut self, next: (Timestamp, Timestamp), scratch_peak_bytes: u64) {
+    pub(super) fn ended(
+        &mut self,
+        next: (Timestamp, Timestamp),
+        scratch_peak_bytes: u64,
+        requests: Counters,
+    ) {
         let known = |time: Timestamp| Some(time).filter(|time| *time != UNSET);
         (self.next_full, self.next_quick) = (known(next.0), known(next.1));
         self.scratch_peak_bytes = scratch_peak_bytes;
+        self.requests = requests;
     }
 }
 
@@ -119,8 +134,8 @@ impl fmt::Display for TaskRun {
         let mark = if self.success { "" } else { "FAILED: " };
         write!(
             f,
-            "  {:<32} {mark}{} ({seconds:.1} s)",
-            self.task, self.what
+            "  {:<32} {mark}{} ({seconds:.1} s; {})",
+            self.task, self.what, self.requests
         )
     }
 }
@@ -147,6 +162,6 @@ impl fmt::Display for RunReport {
                 write!(f, "; {name} again at {next}")?;
             }
         }
-        Ok(())
+        write!(f, "\nrequests: {}", self.requests)
     }
 }
