@@ -17,6 +17,7 @@ mod output;
 mod password;
 mod run;
 mod signals;
+mod snapshot;
 mod strategy;
 mod surroundings;
 mod target;
@@ -111,6 +112,7 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         Command::Index(command) => index::run(&console, command),
         Command::Status(arguments) => check::status(&console, arguments),
         Command::Verify(arguments) => check::verify(&console, arguments),
+        Command::Snapshot(command) => snapshot::run(&console, command),
     };
     console.progress.clear();
     let exit = result.unwrap_or_else(|error| {
