@@ -20,4 +20,5 @@ mod packs;
 mod run_protocol;
 mod snapshot_gc;
 mod tidy;
+mod verify;
 mod watermark;

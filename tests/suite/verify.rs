@@ -1,0 +1,287 @@
+//! `careen verify --snapshots` and `--contents`, and `careen snapshot list`, on what Kopia made.
+//!
+//! Sound repositories have no findings; of the damaged ones a table says who sees what. The
+//! listing has Kopia's snapshots.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use careen::clock::Timestamp;
+use careen::repository::snapshot_listing::{SnapshotFilter, SnapshotRow, list_snapshots};
+use careen::repository::verify::{
+    ContentOptions, Findings, verify_contents, verify_index, verify_snapshots,
+};
+use careen::repository::{Repository, RepositoryError};
+use kit::golden::{DAMAGED, Golden, NAMES};
+use kit::index_work::{Bench, open};
+use serde_json::Value;
+
+const ALL: ContentOptions = ContentOptions {
+    percent: 100.0,
+    deleted: true,
+};
+
+fn rows(repository: &Repository, filter: &SnapshotFilter) -> Vec<SnapshotRow> {
+    let mut rows = Vec::new();
+    let bench = Bench::new();
+    list_snapshots(repository, &bench.workspace(), filter, &mut |row| {
+        rows.push(row.clone());
+        true
+    })
+    .unwrap();
+    rows
+}
+
+/// Compares a listing with Kopia's, in every field that the description has.
+fn check_snapshots(rows: &[SnapshotRow], told: &Value, name: &str) {
+    let told = told.as_array().unwrap();
+    assert_eq!(rows.len(), told.len(), "{name}");
+    let rows: BTreeMap<&str, &SnapshotRow> = rows.iter().map(|row| (&row.id[..], row)).collect();
+    for told in told {
+        let text = |field: &str| told[field].as_str().unwrap_or_default();
+        let row = rows[text("id")];
+        assert_eq!(row.root, text("root"), "{name}");
+        assert_eq!(row.source, text("source"), "{name}");
+        assert_eq!(row.description, text("description"), "{name}");
+        let start = Timestamp::parse(text("startTime")).unwrap();
+        assert_eq!(row.start, start, "{name}");
+        let tags: BTreeMap<String, String> = match &told["tags"] {
+            Value::Null => BTreeMap::new(),
+            tags => serde_json::from_value(tags.clone()).unwrap(),
+        };
+        assert_eq!(row.tags, tags, "{name}");
+        let pins: Vec<String> = match &told["pins"] {
+            Value::Null => Vec::new(),
+            pins => serde_json::from_value(pins.clone()).unwrap(),
+        };
+        assert_eq!(row.pins, pins, "{name}");
+        let incomplete = told["incomplete"].as_str();
+        assert_eq!(row.incomplete_reason.as_deref(), incomplete, "{name}");
+        assert!(row.files.is_some() && row.size_bytes.is_some(), "{name}");
+    }
+}
+
+/// Goal: what Kopia made is whole, and its snapshots are listed as Kopia lists them; method: all
+/// golden repositories, with much and with little memory.
+#[test]
+fn what_kopia_made_is_whole_and_listed() {
+    let every = SnapshotFilter {
+        incomplete: true,
+        ..SnapshotFilter::default()
+    };
+    for name in NAMES {
+        let golden = Golden::open(name);
+        let repository = open(golden.path(), golden.password(), golden.now()).unwrap();
+        let state = golden.state();
+        let listed = rows(&repository, &every);
+        check_snapshots(&listed, &state["snapshots"], name);
+        assert!(listed.is_sorted_by_key(|row| (row.source.clone(), row.start)));
+        let source = &listed[0].source;
+        let one = SnapshotFilter {
+            source: Some(source.clone()),
+            incomplete: true,
+        };
+        let own: Vec<_> = listed.iter().filter(|row| row.source == *source).collect();
+        assert_eq!(rows(&repository, &one).iter().collect::<Vec<_>>(), own);
+        for bench in [Bench::new(), Bench::new().tiny()] {
+            let workspace = bench.workspace();
+            let walked = verify_snapshots(&repository, &workspace).unwrap();
+            assert!(walked.found.none(), "{name}: {walked}");
+            assert_eq!(walked.walked.snapshots, listed.len() as u64, "{name}");
+            let read = verify_contents(&repository, &workspace, &ALL).unwrap();
+            assert!(read.found.none(), "{name}: {read}");
+            assert_eq!(read.chosen, read.contents, "{name}");
+            assert_eq!(read.hashed + read.tag_only, read.contents, "{name}");
+            let compressed = ["lz4-0.22.3", "compression-splitters"].contains(&name);
+            assert_eq!(read.tag_only > 0, compressed, "{name}: {read}");
+            let part = ContentOptions {
+                percent: 30.0,
+                ..ALL
+            };
+            let part = verify_contents(&repository, &workspace, &part).unwrap();
+            assert!(part.chosen < read.chosen, "{name}: {part}");
+            assert_eq!(part.hashed + part.tag_only, part.chosen, "{name}");
+        }
+    }
+}
+
+/// What the three see of a damage: codes of findings, or of the error that ends them.
+struct Seen {
+    index: &'static [&'static str],
+    snapshots: &'static [&'static str],
+    contents: &'static [&'static str],
+}
+
+const fn seen(
+    index: &'static [&'static str],
+    snapshots: &'static [&'static str],
+    contents: &'static [&'static str],
+) -> Seen {
+    Seen {
+        index,
+        snapshots,
+        contents,
+    }
+}
+
+const TAG: &[&str] = &["tag-mismatch"];
+const PACK: &[&str] = &["missing-pack"];
+const INDEX: &[&str] = &["incomplete-index"];
+const UNUSED: &[&str] = &[];
+const LOST: &[&str] = &["content-not-found"];
+
+/// Who sees which damage. What nobody sees is no damage of the backups, but for
+/// `missing-index-whole-session`: a snapshot that is gone with everything that told of it.
+const DAMAGES: [(&str, Seen); 24] = [
+    ("intact", seen(UNUSED, UNUSED, UNUSED)),
+    ("missing-p-pack", seen(PACK, PACK, PACK)),
+    ("missing-q-pack", seen(PACK, PACK, PACK)),
+    ("truncated-index", seen(TAG, TAG, TAG)),
+    ("empty-index", seen(TAG, TAG, TAG)),
+    ("flipped-index-byte", seen(TAG, TAG, TAG)),
+    ("missing-index", seen(UNUSED, LOST, UNUSED)),
+    ("flipped-file-byte", seen(UNUSED, UNUSED, TAG)),
+    ("flipped-directory-byte", seen(UNUSED, TAG, TAG)),
+    ("flipped-manifest-byte", seen(UNUSED, TAG, TAG)),
+    ("missing-index-whole-session", seen(UNUSED, UNUSED, UNUSED)),
+    ("half-written-compaction", seen(UNUSED, UNUSED, UNUSED)),
+    ("xs-shard-missing-xn-gone", seen(INDEX, INDEX, INDEX)),
+    ("xn-shard-missing", seen(INDEX, INDEX, INDEX)),
+    ("two-xs-sets-unequal", seen(&["hidden-entry"], LOST, UNUSED)),
+    ("schedule-truncated", seen(UNUSED, UNUSED, UNUSED)),
+    ("session-marker-garbage", seen(UNUSED, UNUSED, UNUSED)),
+    ("foreign-files", seen(UNUSED, UNUSED, UNUSED)),
+    (
+        "upgrade-lock",
+        seen(&["upgrade-lock"], &["upgrade-lock"], &["upgrade-lock"]),
+    ),
+    (
+        "format-truncated",
+        seen(
+            &["corrupt-format"],
+            &["corrupt-format"],
+            &["corrupt-format"],
+        ),
+    ),
+    ("v0-intact", seen(UNUSED, UNUSED, UNUSED)),
+    ("v0-compaction-output-missing", seen(UNUSED, UNUSED, UNUSED)),
+    ("v0-half-written-compaction", seen(UNUSED, UNUSED, UNUSED)),
+    (
+        "v0-output-and-inputs-missing",
+        seen(
+            &["lost-compaction"],
+            &["lost-compaction"],
+            &["lost-compaction"],
+        ),
+    ),
+];
+
+/// Returns the codes of findings, or that of the error.
+fn codes(outcome: Result<Findings, RepositoryError>) -> BTreeSet<&'static str> {
+    match outcome {
+        Ok(found) => found.findings.iter().map(|finding| finding.code).collect(),
+        Err(error) => BTreeSet::from([error.code()]),
+    }
+}
+
+#[test]
+fn every_damage_is_seen_by_those_who_look_at_it() {
+    let golden = Golden::open(DAMAGED);
+    let mut names = golden.variant_names();
+    names.sort_unstable();
+    let mut told = DAMAGES.each_ref().map(|(name, _)| *name);
+    told.sort_unstable();
+    assert_eq!(names, told, "the table has every variant");
+    let mut wrong = Vec::new();
+    for (name, seen) in &DAMAGES {
+        let variant = golden.variant(name);
+        let repository = open(variant.path(), golden.password(), variant.now());
+        let found = match &repository {
+            Err(error) => [(); 3].map(|()| BTreeSet::from([error.code()])),
+            Ok(repository) => {
+                let bench = Bench::new();
+                let workspace = bench.workspace();
+                let live = ContentOptions {
+                    deleted: false,
+                    ..ALL
+                };
+                let read = verify_contents(repository, &workspace, &live);
+                [
+                    codes(verify_index(repository, &workspace).map(|report| report.found)),
+                    codes(verify_snapshots(repository, &workspace).map(|report| report.found)),
+                    codes(read.map(|report| report.found)),
+                ]
+            }
+        };
+        let expected = [seen.index, seen.snapshots, seen.contents];
+        let expected = expected.map(|codes| codes.iter().copied().collect::<BTreeSet<_>>());
+        if found != expected {
+            wrong.push(format!("{name}: {found:?}, not {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Goal: the walk goes on behind a damage and names each content once; method: two packs are gone
+/// and a third is cut.
+#[test]
+fn everything_that_is_missing_is_named_once() {
+    let golden = Golden::open("default-0.23.1");
+    let repository = open(golden.path(), golden.password(), golden.now()).unwrap();
+    let contents = golden.contents().unwrap();
+    let used: BTreeSet<&str> = match golden.state()["usedContents"].as_array() {
+        Some(list) => list.iter().map(|id| id.as_str().unwrap()).collect(),
+        None => golden.state()["usedContents"]["list"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|id| id.as_str().unwrap())
+            .collect(),
+    };
+    let data = golden.data();
+    let own = |prefix: &str| -> Vec<String> {
+        let packs = contents.iter().filter(|row| !row.deleted);
+        let packs = packs.filter(|row| used.contains(&row.id[..]) && row.pack.starts_with(prefix));
+        let packs: BTreeSet<&str> = packs.map(|row| &row.pack[..]).collect();
+        packs.into_iter().map(str::to_owned).collect()
+    };
+    let (gone, cut) = (&own("p")[0], &own("p")[1]);
+    let whole = data.read(cut).unwrap();
+    let half = whole.len() as u64 / 2;
+    let time = data
+        .list()
+        .unwrap()
+        .into_iter()
+        .find(|blob| blob.id == *cut)
+        .unwrap()
+        .time;
+    data.write(cut, &whole[..half as usize], time).unwrap();
+    data.remove(gone).unwrap();
+    let lost = |row: &&kit::contents::ContentRow| {
+        row.pack == *gone || (row.pack == *cut && row.offset + row.packed_length > half)
+    };
+    let live: Vec<_> = contents.iter().filter(|row| !row.deleted).collect();
+    let lost_live = live.iter().copied().filter(lost).count() as u64;
+    let lost_used = contents.iter().filter(lost);
+    let lost_used = lost_used.filter(|row| used.contains(&row.id[..])).count() as u64;
+    assert!(lost_used > 1);
+    let bench = Bench::new();
+    let workspace = bench.workspace();
+    let walked = verify_snapshots(&repository, &workspace).unwrap();
+    assert_eq!(walked.found.findings_total, lost_used, "{walked}");
+    let live = ContentOptions {
+        deleted: false,
+        ..ALL
+    };
+    let read = verify_contents(&repository, &workspace, &live).unwrap();
+    assert_eq!(read.found.findings_total, lost_live, "{read}");
+    assert_eq!(read.hashed + read.tag_only, read.chosen - lost_live);
+    let codes: BTreeSet<_> = read.found.findings.iter().map(|found| found.code).collect();
+    assert_eq!(codes, BTreeSet::from(["missing-pack", "short-pack"]));
+    let codes: BTreeSet<_> = walked
+        .found
+        .findings
+        .iter()
+        .map(|found| found.code)
+        .collect();
+    assert_eq!(codes, BTreeSet::from(["missing-pack", "short-pack"]));
+}
