@@ -143,9 +143,15 @@ const DAMAGES: [(&str, Seen); 24] = [
     ("flipped-directory-byte", seen(UNUSED, TAG, TAG)),
     ("flipped-manifest-byte", seen(UNUSED, TAG, TAG)),
     ("missing-index-whole-session", seen(UNUSED, UNUSED, UNUSED)),
-    ("half-written-compaction", seen(UNUSED, UNUSED, UNUSED)),
-    ("xs-shard-missing-xn-gone", seen(INDEX, INDEX, INDEX)),
-    ("xn-shard-missing", seen(INDEX, INDEX, INDEX)),
+    ("short-written-compaction", seen(UNUSED, UNUSED, UNUSED)),
+    (
+        "xs-shard-missing-xn-gone",
+        seen(INDEX, &["incomplete-index", "content-not-found"], INDEX),
+    ),
+    (
+        "xn-shard-missing",
+        seen(INDEX, &["incomplete-index", "content-not-found"], INDEX),
+    ),
     ("two-xs-sets-unequal", seen(&["hidden-entry"], LOST, UNUSED)),
     ("schedule-truncated", seen(UNUSED, UNUSED, UNUSED)),
     ("session-marker-garbage", seen(UNUSED, UNUSED, UNUSED)),
@@ -164,12 +170,12 @@ const DAMAGES: [(&str, Seen); 24] = [
     ),
     ("v0-intact", seen(UNUSED, UNUSED, UNUSED)),
     ("v0-compaction-output-missing", seen(UNUSED, UNUSED, UNUSED)),
-    ("v0-half-written-compaction", seen(UNUSED, UNUSED, UNUSED)),
+    ("v0-short-written-compaction", seen(UNUSED, UNUSED, UNUSED)),
     (
         "v0-output-and-inputs-missing",
         seen(
             &["lost-compaction"],
-            &["lost-compaction"],
+            &["lost-compaction", "content-not-found"],
             &["lost-compaction"],
         ),
     ),
@@ -246,7 +252,15 @@ fn everything_that_is_missing_is_named_once() {
     };
     let (gone, cut) = (&own("p")[0], &own("p")[1]);
     let whole = data.read(cut).unwrap();
-    let half = whole.len() as u64 / 2;
+    // One byte less than the furthest content in use needs.
+    let ends = contents
+        .iter()
+        .filter(|row| row.pack == *cut && used.contains(&row.id[..]));
+    let short = ends
+        .map(|row| row.offset + row.packed_length)
+        .max()
+        .unwrap()
+        - 1;
     let time = data
         .list()
         .unwrap()
@@ -254,10 +268,10 @@ fn everything_that_is_missing_is_named_once() {
         .find(|blob| blob.id == *cut)
         .unwrap()
         .time;
-    data.write(cut, &whole[..half as usize], time).unwrap();
+    data.write(cut, &whole[..short as usize], time).unwrap();
     data.remove(gone).unwrap();
     let lost = |row: &&kit::contents::ContentRow| {
-        row.pack == *gone || (row.pack == *cut && row.offset + row.packed_length > half)
+        row.pack == *gone || (row.pack == *cut && row.offset + row.packed_length > short)
     };
     let live: Vec<_> = contents.iter().filter(|row| !row.deleted).collect();
     let lost_live = live.iter().copied().filter(lost).count() as u64;

@@ -110,7 +110,8 @@ pub fn list_snapshots(
     each: &mut dyn FnMut(&SnapshotRow) -> bool,
 ) -> Result<u64, RepositoryError> {
     let strictness = Strictness::ForReading;
-    let (_, loaded) = load_active(repository, workspace, None, strictness)?;
+    let (active, loaded) = load_active(repository, workspace, None, strictness)?;
+    active.check_nothing_vanished()?;
     let system = SystemContents::of_loaded(&loaded)?;
     let manifests = read_manifests(repository, workspace, system, &[MANIFEST_TYPE])?;
     let (sorted, hidden) = sort(workspace, &manifests, filter)?;

@@ -55,5 +55,5 @@ fn a_repository_without_snapshots_lists_none() {
     assert_eq!(told.status.code(), Some(0), "{told:?}");
     assert_eq!(text(&told.stdout), "0 snapshots of 0 sources\n");
     let nowhere = ["snapshot", "list", "/nowhere"];
-    assert_fails(with_password, &nowhere, 50, "no-repository");
+    assert_fails(with_password, &nowhere, 50, "no-folder");
 }

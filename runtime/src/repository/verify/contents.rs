@@ -68,9 +68,10 @@ pub fn verify_contents(
     workspace: &Workspace,
     options: &ContentOptions,
 ) -> Result<ContentsReport, RepositoryError> {
-    let table = with_fresh_listings(|| {
+    let (table, gaps) = with_fresh_listings(|| {
         let active = ActiveIndex::find(repository, workspace)?;
-        ContentTable::load(repository, workspace, &active)
+        let gaps = active.check_nothing_vanished().err();
+        Ok((ContentTable::load(repository, workspace, &active)?, gaps))
     })?;
     let mut report = ContentsReport {
         percent: options.percent,
@@ -98,6 +99,7 @@ pub fn verify_contents(
     }
     let noted = faults.into_noted();
     report.found = noted.damaged;
+    report.found.add_gaps(gaps)?;
     report.found.append(noted.packs);
     Ok(report)
 }

@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use crate::kopia::content_id::ContentId;
+use crate::repository::RepositoryError;
 
 /// Findings that are kept; more tell nothing new, all are counted.
 pub const FINDINGS_MAX: usize = 100;
@@ -70,6 +71,22 @@ impl Findings {
                 explanation,
             });
         }
+    }
+
+    /// Takes in that the index has gaps: readers go on with fewer entries and say nothing.
+    pub(super) fn add_gaps(
+        &mut self,
+        gaps: Option<RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        match gaps {
+            None => {}
+            Some(
+                error @ (RepositoryError::IncompleteIndex { .. }
+                | RepositoryError::LostCompaction { .. }),
+            ) => self.add(error.code(), None, None, error.to_string()),
+            Some(other) => return Err(other),
+        }
+        Ok(())
     }
 
     /// Takes in what somebody else has found.

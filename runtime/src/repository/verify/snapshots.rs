@@ -18,7 +18,7 @@ use crate::kopia::content_id::ContentId;
 use crate::kopia::manifest::CONTENT_PREFIX;
 use crate::repository::active_index::{ActiveIndex, with_fresh_listings};
 use crate::repository::content_table::{ContentStream, ContentTable};
-use crate::repository::faults::{Faults, Noted};
+use crate::repository::faults::Faults;
 use crate::repository::record::RecordFields;
 use crate::repository::snapshots::Snapshots;
 use crate::repository::used_contents::{MarkStats, UsedContents, mark_noting};
@@ -59,9 +59,10 @@ pub fn verify_snapshots(
     repository: &Repository,
     workspace: &Workspace,
 ) -> Result<SnapshotsReport, RepositoryError> {
-    let table = with_fresh_listings(|| {
+    let (table, gaps) = with_fresh_listings(|| {
         let active = ActiveIndex::find(repository, workspace)?;
-        ContentTable::load(repository, workspace, &active)
+        let gaps = active.check_nothing_vanished().err();
+        Ok((ContentTable::load(repository, workspace, &active)?, gaps))
     })?;
     let (faults, mut report) = (Faults::default(), SnapshotsReport::default());
     let snapshots = Snapshots::load_noting(repository, workspace, &table, &faults)?;
@@ -77,7 +78,9 @@ pub fn verify_snapshots(
         used: &used,
         report,
     };
-    comparison.run(noted)?;
+    comparison.report.found = noted.damaged;
+    comparison.report.found.add_gaps(gaps)?;
+    comparison.run(noted.packs, noted.not_found)?;
     Ok(comparison.report)
 }
 
@@ -91,17 +94,16 @@ struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    fn run(&mut self, noted: Noted) -> Result<(), RepositoryError> {
-        self.report.found = noted.damaged;
+    fn run(&mut self, unread: Findings, not_found: u64) -> Result<(), RepositoryError> {
         let (progress, total) = (&self.workspace.progress, self.table.contents());
         progress.begin("compare with all contents", "contents", Some(total));
-        let packs = self.compare_with_index(noted.not_found)?;
+        let packs = self.compare_with_index(not_found)?;
         progress.end();
         let compared = packs.compare(self.repository, self.workspace)?;
         self.report.packs = compared.packs;
         let Some(limits) = compared.limits else {
             // The listing says that all is well, but some pack could not be read.
-            self.report.found.append(noted.packs);
+            self.report.found.append(unread);
             return Ok(());
         };
         let (table, mut used) = (self.table, self.used.merge()?);
