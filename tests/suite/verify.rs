@@ -143,7 +143,7 @@ const DAMAGES: [(&str, Seen); 24] = [
     ("flipped-directory-byte", seen(UNUSED, TAG, TAG)),
     ("flipped-manifest-byte", seen(UNUSED, TAG, TAG)),
     ("missing-index-whole-session", seen(UNUSED, UNUSED, UNUSED)),
-    ("short-written-compaction", seen(UNUSED, UNUSED, UNUSED)),
+    ("half-written-compaction", seen(UNUSED, UNUSED, UNUSED)),
     (
         "xs-shard-missing-xn-gone",
         seen(INDEX, &["incomplete-index", "content-not-found"], INDEX),
@@ -170,7 +170,7 @@ const DAMAGES: [(&str, Seen); 24] = [
     ),
     ("v0-intact", seen(UNUSED, UNUSED, UNUSED)),
     ("v0-compaction-output-missing", seen(UNUSED, UNUSED, UNUSED)),
-    ("v0-short-written-compaction", seen(UNUSED, UNUSED, UNUSED)),
+    ("v0-half-written-compaction", seen(UNUSED, UNUSED, UNUSED)),
     (
         "v0-output-and-inputs-missing",
         seen(
