@@ -25,11 +25,13 @@ pub mod maintenance_params;
 pub mod manifest;
 pub mod object_id;
 pub mod pack;
+pub mod policy;
 mod reed_solomon;
 pub mod schedule;
 mod scrypt;
 pub mod sealed_blob;
 pub mod snapshot_manifest;
+pub mod source_filter;
 pub mod upgrade_lock;
 
 pub use error::FormatError;

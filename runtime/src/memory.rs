@@ -82,8 +82,8 @@ pub struct MemoryPlan {
     /// Merge: read buffer of one open run and what the kernel reads ahead of it. With 32 KiB, a
     /// merge of 20 million entries in 64 MiB took a tenth longer than with 128.
     pub merge_read_bytes: usize,
-    /// Merge: batches of winners between the merging and the encoding thread, and output buffers. The
-    /// pack names of a finished shard are sorted in as much again.
+    /// Merge: batches of winners between the merging and the encoding thread, and output buffers.
+    /// The pack names of a finished shard are sorted in as much again.
     pub pipeline_bytes: usize,
     /// Seal: pieces of an index shard on their way from scratch to the store.
     pub seal_bytes: usize,
@@ -92,8 +92,8 @@ pub struct MemoryPlan {
     pub read_window_bytes: usize,
     /// Mark: one sort buffer of content IDs in use, of each worker.
     pub mark_buffer_bytes: usize,
-    /// Copy contents: one buffer of contents as stored; each worker has two, and with ECC as much
-    /// again. Each of its reads is a GET.
+    /// Copy contents: one buffer of contents as stored, each of its reads a GET; each worker has
+    /// two. With ECC half of it: the other half is what is decoded.
     pub pack_read_bytes: usize,
     /// Copy contents: the merge of their places, the sort of new entries, the sorts of the entries
     /// of two open packs (half of it each), the merge of a new index: this much each.
@@ -136,8 +136,8 @@ impl MemoryPlan {
         let merge_runs = ((buffers - pipeline_bytes) / merge_read_bytes).min(192);
         let read_window_bytes = (limit_bytes / 64).clamp(MIB / 2, 2 * MIB);
         let mark_fixed = WORKERS * (5 * read_window_bytes + NEXT_LEVEL_BYTES) + MARK_OTHER_BYTES;
-        let pack_read_bytes = (buffers / 15).clamp(MIB / 2, 4 * MIB);
-        let copy_fixed = WORKERS * 4 * pack_read_bytes + pipeline_bytes + COPY_OTHER_BYTES;
+        let pack_read_bytes = (buffers / 7).clamp(MIB, 8 * MIB);
+        let copy_fixed = WORKERS * 2 * pack_read_bytes + pipeline_bytes + COPY_OTHER_BYTES;
         let copy_rest = buffers.saturating_sub(copy_fixed);
         let plan = Self {
             limit_bytes,
@@ -195,13 +195,13 @@ impl MemoryPlan {
             ("other", MARK_OTHER_BYTES),
         ];
         let copy = vec![
-            ("read windows", WORKERS * 4 * self.pack_read_bytes),
-            ("sort buffers", 4 * self.copy_buffer_bytes),
+            ("contents", WORKERS * 2 * self.pack_read_bytes),
+            ("places, entries and indexes", 4 * self.copy_buffer_bytes),
             ("batches", self.pipeline_bytes),
-            ("other", COPY_OTHER_BYTES),
+            ("packs", COPY_OTHER_BYTES),
         ];
         let verify = vec![
-            ("read windows", WORKERS * 5 * self.pack_read_bytes),
+            ("read windows", WORKERS * 5 * self.verify_read_bytes()),
             ("places", self.copy_buffer_bytes),
             ("other", VERIFY_OTHER_BYTES),
         ];
@@ -221,6 +221,12 @@ impl MemoryPlan {
             ("copy contents", copy),
             ("verify contents", verify),
         ]
+    }
+
+    /// Verify contents: one buffer of contents as stored, in bytes. Each worker has two, and one
+    /// each for what ECC decodes, for what is decompressed, and inside the decompressor.
+    pub fn verify_read_bytes(&self) -> usize {
+        self.pack_read_bytes / 2
     }
 
     /// Returns the largest phase, the process included, in bytes.

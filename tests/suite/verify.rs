@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use careen::clock::Timestamp;
+use careen::kopia::source_filter::SourceFilter;
 use careen::repository::snapshot_listing::{SnapshotFilter, SnapshotRow, list_snapshots};
 use careen::repository::verify::{
     ContentOptions, Findings, verify_contents, verify_index, verify_snapshots,
@@ -77,7 +78,7 @@ fn what_kopia_made_is_whole_and_listed() {
         assert!(listed.is_sorted_by_key(|row| (row.source.clone(), row.start)));
         let source = &listed[0].source;
         let one = SnapshotFilter {
-            source: Some(source.clone()),
+            source: SourceFilter::parse(source),
             incomplete: true,
         };
         let own: Vec<_> = listed.iter().filter(|row| row.source == *source).collect();

@@ -3,11 +3,15 @@
 //! Options of all commands are accepted before and after the subcommand. The password is never an
 //! argument: arguments are visible to every process of the machine. No memory cost.
 
+mod snapshot;
+
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::memory::MIB;
+
+pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 
 /// Shown by `--version`; says so when the time can be set from outside.
 pub(super) const VERSION: &str = if cfg!(feature = "test-clock") {
@@ -135,14 +139,14 @@ pub(super) enum Command {
     /// Look at, compact or repair the index
     #[command(subcommand)]
     Index(IndexCommand),
+    /// Show snapshots, or expire them by Kopia's policies
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Show the repository: format, owner, epochs, what is due; changes nothing
     Status(StatusArguments),
     /// Check the repository: index, snapshots, contents; changes nothing
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArguments),
-    /// Look at snapshots
-    #[command(subcommand)]
-    Snapshot(SnapshotCommand),
 }
 
 /// A repository as an argument.
@@ -330,7 +334,7 @@ pub(super) struct VerifyArguments {
     /// Read every index blob, check tags, order and entries, and that sets hold all of their inputs
     #[arg(long)]
     pub(super) index: bool,
-    /// With --index: check that every content lies inside a pack blob that is there; lists all packs
+    /// With --index: check that every content lies inside a pack blob that is there; lists packs
     #[arg(long, requires = "index")]
     pub(super) packs: bool,
     /// Walk every snapshot: read and parse all directories, find every content in the index and its
@@ -360,27 +364,6 @@ Examples:
   careen verify /backup --index --packs
   careen verify /backup --snapshots
   careen verify /backup --contents --percent 1 --memory 64MiB";
-
-/// `careen snapshot …`
-#[derive(Debug, Subcommand)]
-pub(super) enum SnapshotCommand {
-    /// List the snapshots by source and time
-    List(SnapshotListArguments),
-}
-
-/// Options of `snapshot list`.
-#[derive(Debug, Args)]
-pub(super) struct SnapshotListArguments {
-    /// Which repository.
-    #[command(flatten)]
-    pub(super) repository: RepositoryArgument,
-    /// Only snapshots of this source: user@host:/path, or user@host
-    #[arg(long, value_name = "SOURCE")]
-    pub(super) source: Option<String>,
-    /// Incomplete snapshots too: checkpoints, and those that were canceled
-    #[arg(long)]
-    pub(super) all: bool,
-}
 
 /// Options of `demo`.
 #[derive(Clone, Debug, Args)]

@@ -1,23 +1,64 @@
-//! `careen snapshot …`: what is saved in a repository.
+//! `careen snapshot …`: list, expire.
 //!
-//! The listing is told row by row, so its memory does not grow with the repository.
+//! Snapshots are told row by row, so memory does not grow with their number.
 
 use std::fmt;
 
 use serde::Serialize;
 
 use super::Console;
-use super::arguments::{SnapshotCommand, SnapshotListArguments};
+use super::arguments::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 use super::error::{CliError, Exit};
 use super::output::{Form, Kind};
 use super::workspace::workspace;
+use super::{strategy, time_zone};
+use crate::kopia::source_filter::SourceFilter;
+use crate::maintenance::expire_snapshots::{ExpireOptions, ExpirePlan};
 use crate::repository::snapshot_listing::{SnapshotFilter, list_snapshots};
 
 /// Runs a snapshot command.
 pub(super) fn run(console: &Console, command: &SnapshotCommand) -> Result<Exit, CliError> {
     match command {
         SnapshotCommand::List(arguments) => list(console, arguments),
+        SnapshotCommand::Expire(arguments) => expire(console, arguments),
     }
+}
+
+fn expire(console: &Console, arguments: &ExpireArguments) -> Result<Exit, CliError> {
+    let target = console.target("snapshot expire", &arguments.repository)?;
+    if arguments.delete {
+        target.refuse_read_only()?;
+    }
+    let options = ExpireOptions {
+        source: source_filter(arguments.source.as_deref()),
+        zone: time_zone::local(console.surroundings.time_zone.as_deref()),
+        percent_max: arguments.max_expire_percent,
+    };
+    let workspace = workspace(console)?;
+    let repository = target.open(&workspace.memory, &console.surroundings)?;
+    let mut retention = strategy::retention(&arguments.plugins, &workspace.memory)?;
+    let mut plan = ExpirePlan::make(&repository, &workspace, &mut *retention, &options)?;
+    drop(retention);
+    console.progress.clear();
+    plan.each(|row| {
+        console.output.both(Kind::Row, "row", &row);
+        Ok::<(), CliError>(())
+    })?;
+    let report = match arguments.delete {
+        true => plan.execute(&repository, &workspace, &target.writer())?,
+        false => {
+            if let Some(refused) = plan.refused() {
+                return Err(refused.into());
+            }
+            plan.dry_report()
+        }
+    };
+    console.output.both(Kind::Report, "report", &report);
+    Ok(Exit::Done)
+}
+
+fn source_filter(source: Option<&str>) -> SourceFilter {
+    source.map(SourceFilter::parse).unwrap_or_default()
 }
 
 /// What the listing ends with.
@@ -44,7 +85,7 @@ fn list(console: &Console, arguments: &SnapshotListArguments) -> Result<Exit, Cl
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let filter = SnapshotFilter {
-        source: arguments.source.clone(),
+        source: source_filter(arguments.source.as_deref()),
         incomplete: arguments.all,
     };
     let (mut last, mut totals) = (None, (0, 0));

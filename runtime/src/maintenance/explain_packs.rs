@@ -228,8 +228,8 @@ struct Feed {
     next: u32,
 }
 
-/// Reads the local indexes of all packs; returns their contents, sorted by key, each with the number
-/// of its pack.
+/// Reads the local indexes of all packs; returns their contents, sorted by key, each with the
+/// number of its pack.
 fn read_local_indexes(
     repository: &Repository,
     workspace: &Workspace,
@@ -247,6 +247,10 @@ fn read_local_indexes(
         ..memory
     };
     let sorter = Sorter::new(workspace.scratch.clone(), shape, memory);
+    // Several at once: each has half of what one alone would have.
+    let mut half = workspace.clone();
+    half.memory.blob_bytes /= 2;
+    let half = &half;
     let feed = Mutex::new(Feed {
         rows: orphans.stream(),
         next: 0,
@@ -257,7 +261,7 @@ fn read_local_indexes(
                 let mut reader = Reader {
                     workspace,
                     feed: &feed,
-                    indexes: LocalIndexReader::new(repository, workspace),
+                    indexes: LocalIndexReader::new(repository, half),
                     verdicts,
                     entries: sorter.buffer(),
                     key_bytes: table.layout.key_bytes,

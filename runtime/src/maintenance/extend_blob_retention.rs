@@ -108,7 +108,7 @@ fn extend_page(
                 }
                 // Deleted since it was listed.
                 Err(error) if error.is_not_found() => {}
-                Err(error @ (BlobError::Unsupported { .. } | BlobError::Halted { .. })) => {
+                Err(error @ (BlobError::Unsupported { .. } | BlobError::Halted)) => {
                     return Err(error.into());
                 }
                 Err(error) => {

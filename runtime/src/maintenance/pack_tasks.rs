@@ -12,8 +12,9 @@ use crate::repository::content_table::ContentTable;
 use crate::repository::{Repository, Workspace};
 
 use super::MaintenanceError;
+use super::compact_manifests::{ManifestsCompacted, compact_manifests};
 use super::cycle_task::CycleTask;
-use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan, check_index};
+use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan};
 use super::extend_blob_retention::extend_blob_retention;
 use super::index_tasks::Done;
 use super::orphan_packs::Scope;
@@ -85,6 +86,18 @@ impl<'a> PackTasks<'a> {
             CycleTask::QuickDeleteBlobs => self.delete(Scope::Quick),
             _ => self.extend(),
         }
+    }
+
+    /// Writes the manifests of many contents into one.
+    pub(super) fn compact_manifests(&mut self) -> Result<ManifestsCompacted, MaintenanceError> {
+        let table = self.take_table()?;
+        compact_manifests(
+            self.repository,
+            self.workspace,
+            &table.contents,
+            &self.owner,
+            table.read,
+        )
     }
 
     /// Marks and sweeps. The table is read anew: nothing may be older than the recorded start.
@@ -202,7 +215,6 @@ impl<'a> PackTasks<'a> {
             Ok((active, contents))
         });
         let (active, contents) = loaded?;
-        check_index(repository, workspace, &active)?;
         Ok(Table {
             active,
             contents,

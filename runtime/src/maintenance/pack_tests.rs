@@ -471,31 +471,3 @@ fn dropped_contents_free_their_packs_after_a_day() {
     assert_eq!(report.unexplained, 0);
     assert!(world.names("p").is_empty());
 }
-
-/// Goal: a pack that is named and gone stops everything.
-#[test]
-fn a_missing_pack_stops_the_task() {
-    let world = World::new(Shape::default());
-    many_short_packs(&world);
-    let pack = world.names("p").remove(3);
-    world
-        .repository
-        .storage
-        .delete(&pack.as_str().into())
-        .unwrap();
-    let before = world.names("").len();
-    assert_eq!(
-        delete(&world, &Safety::none()).unwrap_err().code(),
-        "missing-pack"
-    );
-    assert_eq!(
-        rewrite(&world, &Safety::none()).unwrap_err().code(),
-        "missing-pack"
-    );
-    let packs = world
-        .names("")
-        .into_iter()
-        .filter(|name| name.starts_with(['p', 'q']))
-        .count();
-    assert!(packs >= 19 && world.names("").len() >= before);
-}

@@ -1,14 +1,13 @@
 //! Tasks `full-rewrite-contents` and `quick-rewrite-contents`: copies the contents of short packs
 //! into full ones, so that the old packs become orphans.
 //!
-//! The table of contents is read twice: once for the bytes in use of every pack, once for the
-//! contents of those that were chosen. These are sorted in pack order, read in long pieces by two
-//! threads that verify every tag, and written as they are. A tag that does not fit ends the task;
-//! what was copied before is indexed and valid, and the pack with the damage stays in use, so that
-//! nobody deletes it.
+//! What is rewritten is chosen first ([`super::rewrite_choice`]). The contents come sorted in pack
+//! order, are read in long pieces by two threads that verify every tag, and written as they are. A
+//! tag that does not fit ends the task; what was copied before is indexed and valid, and the pack
+//! with the damage stays in use, so that nobody deletes it.
 //!
-//! Memory: two numbers a pack in mapped scratch, a sort buffer; then the buffers of packs, the merge
-//! of places, and a pack writer. Mirrors Kopia's `repo/maintenance/content_rewrite.go`.
+//! Memory: the buffers of packs, the merge of places, and a pack writer. Mirrors Kopia's
+//! `repo/maintenance/content_rewrite.go`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,25 +18,20 @@ use crate::kopia::index_blob::ContentFormat;
 use crate::memory::WORKERS;
 use crate::repository::content_check::{ContentCheck, check_large};
 use crate::repository::content_table::ContentTable;
-use crate::repository::pack_names::name_of;
 use crate::repository::pack_order::{PackOrder, Place};
 use crate::repository::pack_reader::{PackBatch, PackReader};
 use crate::repository::pack_writer::{
     NewContent, PackWriter, PackWriterStats, Sealed, next_timestamp,
 };
-use crate::repository::record::RecordFields;
 use crate::repository::{Repository, RepositoryError, Workspace};
-use crate::spill::{MappedU32, Runs, ScratchFile, SortBuffer, Sorter};
+use crate::spill::{Runs, ScratchFile};
 
 use super::MaintenanceError;
-use super::pack_choice::{ChoosePacks, PackRow};
+use super::pack_choice::ChoosePacks;
+use super::rewrite_choice::{OldEntry, choose_contents};
 use super::safety::Safety;
 
-/// What travels with a content: time 8, deleted 1, original length 4, format 1.
-const EXTRA_BYTES: usize = 14;
-
-/// In the table of sums: the contents of this pack are rewritten. A sum never is: it stops before.
-const CHOSEN: u32 = u32::MAX;
+pub(super) use super::rewrite_choice::Undelete;
 
 /// Packs in scratch at the same time: two open, one in each put, one between.
 const PACKS_IN_SCRATCH: u64 = 5;
@@ -70,8 +64,8 @@ pub struct RewritePlan {
     pub stats: RewriteContentsStats,
     /// Packs that were chosen.
     pub packs: u64,
-    layout: PackOrder,
-    places: Runs,
+    pub(super) layout: PackOrder,
+    pub(super) places: Runs,
 }
 
 /// Kopia's statistics of the task, `rewriteContentsStats` in the schedule.
@@ -112,34 +106,8 @@ impl RewritePlan {
         table: &ContentTable,
         options: &mut RewriteOptions<'_>,
     ) -> Result<Self, MaintenanceError> {
-        let mut sums = sum_packs(workspace, table)?;
-        let packs = choose(table, &mut sums, options)?;
-        let layout = PackOrder {
-            key_bytes: table.layout.key_bytes,
-            extra_bytes: EXTRA_BYTES,
-        };
-        let memory = PackOrder::sort_memory(workspace, 1);
-        let sorter = Sorter::new(workspace.scratch.clone(), layout.shape(), memory);
-        let mut choice = Choice {
-            table,
-            sums: &sums,
-            options,
-            layout,
-            places: sorter.buffer(),
-            stats: RewriteContentsStats::default(),
-        };
-        let mut records = table.stream()?;
-        while let Some(record) = records.next()? {
-            choice.look(record)?;
-        }
-        let stats = choice.stats;
-        choice.places.finish()?;
-        Ok(Self {
-            stats,
-            packs,
-            layout,
-            places: sorter.finish()?,
-        })
+        let (places, packs) = choose_contents(workspace, table, options)?;
+        places.finish(packs)
     }
 
     /// Tells whether nothing is to be done.
@@ -206,188 +174,6 @@ impl RewritePlan {
     }
 }
 
-/// Collects deleted contents that are in use, to be copied as live ones.
-pub(super) struct Undelete {
-    layout: PackOrder,
-    sorter: Sorter,
-    places: SortBuffer,
-    stats: RewriteContentsStats,
-}
-
-impl Undelete {
-    /// Makes an empty collection.
-    pub(super) fn new(workspace: &Workspace, table: &ContentTable) -> Self {
-        let layout = PackOrder {
-            key_bytes: table.layout.key_bytes,
-            extra_bytes: EXTRA_BYTES,
-        };
-        let memory = PackOrder::sort_memory(workspace, 1);
-        let sorter = Sorter::new(workspace.scratch.clone(), layout.shape(), memory);
-        Self {
-            layout,
-            places: sorter.buffer(),
-            sorter,
-            stats: RewriteContentsStats::default(),
-        }
-    }
-
-    /// Adds a content.
-    pub(super) fn push(
-        &mut self,
-        key: &[u8],
-        fields: &RecordFields,
-    ) -> Result<(), MaintenanceError> {
-        let live = RecordFields {
-            deleted: false,
-            ..*fields
-        };
-        self.stats.to_rewrite_content_count += 1;
-        self.stats.to_rewrite_content_size += u64::from(fields.packed_length);
-        let (layout, place, extra) = (self.layout, place_of(key, fields), encode_extra(&live));
-        self.places
-            .push_with(|out| layout.encode(out, &place, key, &extra))?;
-        Ok(())
-    }
-
-    /// Ends the collection.
-    pub(super) fn finish(self) -> Result<RewritePlan, MaintenanceError> {
-        self.places.finish()?;
-        Ok(RewritePlan {
-            stats: self.stats,
-            packs: 0,
-            layout: self.layout,
-            places: self.sorter.finish()?,
-        })
-    }
-}
-
-fn place_of(key: &[u8], fields: &RecordFields) -> Place {
-    Place {
-        group: u8::from(is_metadata(key)),
-        pack: fields.pack,
-        offset: fields.pack_offset,
-        length: fields.packed_length,
-    }
-}
-
-/// Sums the bytes in use of every pack, by canonical number; a sum that does not fit is large
-/// anyway.
-fn sum_packs(workspace: &Workspace, table: &ContentTable) -> Result<MappedU32, RepositoryError> {
-    let sums = MappedU32::create(&workspace.scratch, table.packs.numbers(), 0)?;
-    let mut records = table.stream()?;
-    while let Some(record) = records.next()? {
-        let fields = table.fields(record);
-        let number = u64::from(fields.pack);
-        let sum = sums.get(number).saturating_add(fields.packed_length);
-        sums.set(number, sum.min(CHOSEN - 1));
-    }
-    Ok(sums)
-}
-
-/// Marks the packs that are chosen; returns how many.
-fn choose(
-    table: &ContentTable,
-    sums: &mut MappedU32,
-    options: &mut RewriteOptions<'_>,
-) -> Result<u64, RepositoryError> {
-    let Some(packs) = &mut options.packs else {
-        return Ok(0);
-    };
-    let mut count = 0;
-    table.packs.for_each_canonical(|number, slot| {
-        let used_bytes = sums.get(u64::from(number));
-        let kind = name_of(slot).first().copied().unwrap_or(0);
-        // A pack that no content lies in has nothing to copy.
-        if used_bytes == 0 || options.kind.is_some_and(|wanted| wanted != kind) {
-            return Ok(());
-        }
-        let row = PackRow {
-            number,
-            kind,
-            used_bytes: u64::from(used_bytes),
-        };
-        packs.look(&row, &mut |chosen| {
-            sums.set(u64::from(chosen), CHOSEN);
-            count += 1;
-        });
-        Ok(())
-    })?;
-    Ok(count)
-}
-
-/// Looks at every content of the table.
-struct Choice<'a, 'o> {
-    table: &'a ContentTable,
-    sums: &'a MappedU32,
-    options: &'a RewriteOptions<'o>,
-    layout: PackOrder,
-    places: SortBuffer,
-    stats: RewriteContentsStats,
-}
-
-impl Choice<'_, '_> {
-    #[inline]
-    fn look(&mut self, record: &[u8]) -> Result<(), RepositoryError> {
-        let fields = self.table.fields(record);
-        let key = self.table.key(record);
-        let chosen = self.sums.get(u64::from(fields.pack)) == CHOSEN;
-        if !chosen && !self.is_special(record, key, &fields)? {
-            return Ok(());
-        }
-        let size = u64::from(fields.packed_length);
-        let written = Timestamp::from_seconds(fields.timestamp_seconds);
-        // A time in the future is younger than any age, also than none, as in Kopia.
-        let young = self.options.now.since(written) < self.options.safety.rewrite_min_age;
-        if young || written > self.options.now {
-            self.stats.retained_content_count += 1;
-            self.stats.retained_content_size += size;
-            return Ok(());
-        }
-        self.stats.to_rewrite_content_count += 1;
-        self.stats.to_rewrite_content_size += size;
-        let (layout, place, extra) = (self.layout, place_of(key, &fields), encode_extra(&fields));
-        self.places
-            .push_with(|out| layout.encode(out, &place, key, &extra))?;
-        Ok(())
-    }
-
-    /// Returns whether a content of a pack that was not chosen is rewritten all the same.
-    #[inline]
-    fn is_special(
-        &self,
-        record: &[u8],
-        key: &[u8],
-        fields: &RecordFields,
-    ) -> Result<bool, RepositoryError> {
-        let options = self.options;
-        if options.format_version.is_none() && !options.wrong_kind {
-            return Ok(false);
-        }
-        let name = self.table.packs.slot(fields.pack)?;
-        let kind = name_of(&name).first().copied().unwrap_or(0);
-        if options.kind.is_some_and(|wanted| wanted != kind) {
-            return Ok(false);
-        }
-        let version = self.table.format(record).format_version;
-        let right_kind = if is_metadata(key) { b'q' } else { b'p' };
-        Ok(options.format_version == Some(version) || (options.wrong_kind && kind != right_kind))
-    }
-}
-
-/// Returns whether a content has a prefix, and so belongs into a pack of metadata.
-fn is_metadata(key: &[u8]) -> bool {
-    key.first().is_some_and(|prefix| *prefix != 0)
-}
-
-fn encode_extra(fields: &RecordFields) -> [u8; EXTRA_BYTES] {
-    let mut extra = [0; EXTRA_BYTES];
-    extra[..8].copy_from_slice(&fields.timestamp_seconds.to_be_bytes());
-    extra[8] = u8::from(fields.deleted);
-    extra[9..13].copy_from_slice(&fields.original_length.to_be_bytes());
-    extra[13] = fields.format;
-    extra
-}
-
 /// Why the copying ended before its end.
 enum Stop {
     Early,
@@ -427,7 +213,8 @@ impl Copying<'_, '_> {
             })
             .collect();
         let reader = PackReader::new(merge, layout, &self.table.packs);
-        let buffer_bytes = self.workspace.memory.pack_read_bytes;
+        let shared = if crypto.ecc.is_some() { 2 } else { 1 };
+        let buffer_bytes = self.workspace.memory.pack_read_bytes / shared;
         let storage = &self.repository.storage;
         let outcome = reader.read(storage, buffer_bytes, workers, |batch| self.take(batch));
         self.report.repaired += repaired.into_inner();
@@ -475,22 +262,16 @@ impl Copying<'_, '_> {
     }
 
     fn write(&mut self, key: &[u8], extra: &[u8], sealed: Sealed<'_>) -> Result<(), Stop> {
-        let extra: &[u8; EXTRA_BYTES] =
-            extra.try_into().map_err(|_| RepositoryError::Interrupted)?;
-        let (seconds, rest) = extra
-            .split_first_chunk()
-            .ok_or(RepositoryError::Interrupted)?;
-        let previous = i64::from_be_bytes(*seconds);
-        let old = self.table.formats.get(usize::from(extra[13])).copied();
-        let old = old.unwrap_or_default();
+        let old = OldEntry::of(extra)?;
+        let format = self.table.formats.get(usize::from(old.format)).copied();
         let content = NewContent {
             key,
-            timestamp_seconds: next_timestamp(self.options.now, previous),
-            deleted: rest[0] != 0,
-            original_length: u32::from_be_bytes([rest[1], rest[2], rest[3], rest[4]]),
+            timestamp_seconds: next_timestamp(self.options.now, old.timestamp_seconds),
+            deleted: old.deleted,
+            original_length: old.original_length,
             format: ContentFormat {
                 format_version: self.repository.format.version as u8, // 1 to 3
-                ..old
+                ..format.unwrap_or_default()
             },
         };
         Ok(self.writer.append(&content, sealed)?)

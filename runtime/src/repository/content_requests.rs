@@ -1,7 +1,7 @@
 //! Contents that are to be read and opened, in pack order, by several threads.
 //!
 //! ```text
-//! push(key, entry, tag) … -> sort by pack -> PackReader -> decrypt -> decompress -> you, in a worker
+//! push(key, entry, tag) … -> sort by pack -> PackReader -> decrypt -> decompress -> you
 //! ```
 //!
 //! The tag comes back with the content: what is to be done with it. Workers get contents in no
@@ -156,8 +156,8 @@ impl fmt::Display for Requested<'_> {
 
 /// Takes contents, on a thread of its own.
 pub(super) trait TakeContents: Send {
-    /// Takes one content; `body` gives its plaintext. With `object` given to `body`, what the content
-    /// holds is decompressed once more.
+    /// Takes one content; `body` gives its plaintext. With `object` given to `body`, what the
+    /// content holds is decompressed once more.
     fn take(&mut self, content: &Requested<'_>, body: Body<'_, '_>) -> Result<(), RepositoryError>;
 
     /// Forgets what is left of a content that ended with an error, where the work goes on.
@@ -197,8 +197,8 @@ impl SortedRequests {
         }
     }
 
-    /// Reads and opens everything; each of `workers` (at most [`WORKERS`]) takes some of it. Goes on
-    /// behind damage where `faults` take note of it.
+    /// Reads and opens everything; each of `workers` (at most [`WORKERS`]) takes some of it. Goes
+    /// on behind damage where `faults` take note of it.
     ///
     /// # Errors
     /// Without `faults` a pack that is gone or too short, a content whose tag does not fit or that

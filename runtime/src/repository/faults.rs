@@ -1,8 +1,8 @@
 //! What is wrong with contents, noted instead of ending the work at the first.
 //!
-//! Tasks that delete stop at the first content that cannot be read; a verification goes on and tells
-//! all of them. Whoever reads contents hands errors in here: damage of the repository's bytes is
-//! noted, anything else (the store, scratch) stays an error. Threads share one.
+//! Tasks that delete stop at the first content that cannot be read; a verification goes on and
+//! tells all of them. Whoever reads contents hands errors in here: damage of the repository's bytes
+//! is noted, anything else (the store, scratch) stays an error. Threads share one.
 //!
 //! Memory: at most [`FINDINGS_MAX`](super::verify::FINDINGS_MAX) findings of either sort; all are
 //! counted.

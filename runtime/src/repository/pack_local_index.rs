@@ -17,6 +17,13 @@ use super::index_blob_reader::IndexBlobReader;
 use super::sealed_pieces::SealedItem;
 use super::{Repository, RepositoryError, Workspace};
 
+/// Share of a pack that is read first: the local index of a pack full of 500-byte contents is a
+/// seventeenth of it, and one long GET costs less than two.
+const TAIL_SHARE: u64 = 16;
+
+/// Most that is read first, in bytes.
+const TAIL_BYTES_MAX: u64 = 512 * 1024;
+
 /// What reading a local index came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalIndexFound {
@@ -41,7 +48,7 @@ impl<'a> LocalIndexReader<'a> {
         Self {
             repository,
             blobs: IndexBlobReader::new(repository, workspace),
-            tail: vec![0; TAIL_BYTES as usize],
+            tail: Vec::new(),
         }
     }
 
@@ -56,8 +63,10 @@ impl<'a> LocalIndexReader<'a> {
         pack_bytes: u64,
         visit: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
     ) -> Result<LocalIndexFound, RepositoryError> {
-        let tail_bytes = pack_bytes.min(TAIL_BYTES);
-        let tail = &mut self.tail[..tail_bytes as usize];
+        let tail_bytes = (pack_bytes / TAIL_SHARE).clamp(TAIL_BYTES, TAIL_BYTES_MAX);
+        let tail_bytes = tail_bytes.min(pack_bytes);
+        self.tail.resize(tail_bytes as usize, 0);
+        let tail = self.tail.as_mut_slice();
         let got = match self
             .repository
             .storage

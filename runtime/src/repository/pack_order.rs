@@ -6,7 +6,7 @@
 //! ```
 //!
 //! * `group`: what is to be read before what; 0 where that does not matter.
-//! * `pack`: canonical number of a name in [`super::pack_names`], so that the names are looked up in
+//! * `pack`: canonical number of a name in [`super::pack_names`], so that names are looked up in
 //!   one sweep of their spool. Their order is not that of the names, which matters to nobody.
 //! * `extra`: whatever the caller wants back with the bytes, of fixed width.
 //!

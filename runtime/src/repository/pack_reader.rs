@@ -6,11 +6,12 @@
 //! and work on them at the same time; the caller gets them back in the order of the records.
 //!
 //! ```text
-//! sorter of PackOrder records -> merge -> PackReader -> workers: fetch + your work -> you, in order
+//! sorter of PackOrder records -> merge -> PackReader -> workers: fetch + your work -> you, in
+//! order
 //! ```
 //!
-//! Memory: [`BATCHES_A_WORKER`] buffers a worker, [`BATCH_CONTENTS_MAX`] records each; nothing grows
-//! with the packs. A content larger than a buffer is a batch of its own without bytes
+//! Memory: [`BATCHES_A_WORKER`] buffers a worker, [`BATCH_CONTENTS_MAX`] records each; nothing
+//! grows with the packs. A content larger than a buffer is a batch of its own without bytes
 //! ([`PackBatch::large`]), for [`super::sealed_pieces`]. Kopia reads every content by a GET of its
 //! own.
 
@@ -137,8 +138,8 @@ impl PackBatch {
         }
     }
 
-    /// Returns the bytes of content `number`, to be opened in place. Contents that overlap, which no
-    /// writer makes, then fail their tags.
+    /// Returns the bytes of content `number`, to be opened in place. Contents that overlap, which
+    /// no writer makes, then fail their tags.
     pub fn bytes_mut(&mut self, number: usize) -> &mut [u8] {
         let start = self.places[number].1 as usize;
         let length = self.content(number).bytes.len();
@@ -212,7 +213,7 @@ impl PackBatch {
             end,
             start,
             gap_bytes: 0,
-            kept: ahead.and_then(|ahead| ahead.find(place)),
+            kept: ahead.and_then(|ahead| ahead.begin(place)),
             cut: None,
         });
         self.used += place.length as usize;

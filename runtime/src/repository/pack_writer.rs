@@ -6,7 +6,8 @@
 //! after the last of them is durable. A flush that takes longer than [`FLUSH_AFTER`] is ended and
 //! the next begun, so that a crash costs minutes.
 //!
-//! Memory: two open packs ([`super::pack_file`]), one sort buffer, the names of at most [`FLUSH_PACKS_MAX`] packs; at the end of a flush the merge of its index. Mirrors
+//! Memory: two open packs ([`super::pack_file`]), one sort buffer, the names of at most
+//! [`FLUSH_PACKS_MAX`] packs; at the end of a flush the merge of its index. Mirrors
 //! `repo/content/content_manager.go`.
 
 use std::time::Duration;

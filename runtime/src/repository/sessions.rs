@@ -1,4 +1,5 @@
-//! Sessions: a writer at work leaves a marker from before its first pack until its index is written.
+//! Sessions: a writer at work leaves a marker from before its first pack until its index is
+//! written.
 //!
 //! The packs of a session are in no index yet, so nobody may delete them while the session may be
 //! alive. Markers are not refreshed: a session counts as alive for 96 hours after its checkpoint,

@@ -1,47 +1,30 @@
 //! `careen snapshot list`: all snapshots by source, then time.
 //!
-//! Needs no content but the manifests. They are sorted on disk by the first bytes of their source,
-//! a hash of it, and their time, and come back one by one. Memory: a load without contents, one
-//! sort buffer, one manifest. Invariant: the order is always the same, and snapshots of one source
-//! are neighbours; sources are in order as far as [`SOURCE_BYTES`] tell. Mirrors Kopia's
-//! `snapshot list --all`.
+//! Needs no content but the manifests. Memory: a load without contents, and that of
+//! [`super::snapshot_order`]. Invariant: the order is always the same, and snapshots of one source
+//! are neighbours. Mirrors Kopia's `snapshot list --all`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use bytesize::ByteSize;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
 use crate::kopia::snapshot_manifest::{MANIFEST_TYPE, SnapshotManifest};
-use crate::spill::Runs;
+use crate::kopia::source_filter::SourceFilter;
 
 use super::active_index::load_active;
 use super::index_load::Strictness;
-use super::system_contents::{
-    ManifestPlace, Manifests, PAYLOAD_BYTES, SystemContents, read_manifests,
-};
+use super::snapshot_order::{First, SnapshotSorter};
+use super::system_contents::{SystemContents, read_manifests};
 use super::{Repository, RepositoryError, Workspace};
-
-/// Bytes of a source that it is sorted by; longer ones are told apart by a hash.
-const SOURCE_BYTES: usize = 96;
-
-/// Bytes of that hash.
-const HASH_BYTES: usize = 16;
-
-/// Where the time begins in a record, of 8 bytes, with eight bytes of the manifest ID's hash behind
-/// it, so that the order is the same in every run.
-const TIME_AT: usize = SOURCE_BYTES + HASH_BYTES;
-
-/// Width of a record: source, hash, time, ID, place.
-const RECORD_BYTES: usize = TIME_AT + 16 + PAYLOAD_BYTES;
 
 /// Which snapshots are listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotFilter {
-    /// Only those of this source, `user@host:/path`, or of all sources of `user@host`.
-    pub source: Option<String>,
+    /// Those of these sources.
+    pub source: SourceFilter,
     /// Incomplete ones too.
     pub incomplete: bool,
 }
@@ -114,64 +97,23 @@ pub fn list_snapshots(
     active.check_nothing_vanished()?;
     let system = SystemContents::of_loaded(&loaded)?;
     let manifests = read_manifests(repository, workspace, system, &[MANIFEST_TYPE])?;
-    let (sorted, hidden) = sort(workspace, &manifests, filter)?;
-    let mut merge = sorted.merge()?;
-    while let Some(record) = merge.next()? {
-        let place = record.last_chunk().ok_or(RepositoryError::Interrupted)?;
-        let entry = manifests.at(ManifestPlace(*place))?;
-        let entry = entry.ok_or(RepositoryError::Interrupted)?;
-        let manifest = SnapshotManifest::parse(&entry.id, entry.data.get().as_bytes())?;
-        if !each(&manifest.into()) {
-            break;
-        }
-    }
-    Ok(hidden)
-}
-
-/// Sorts what the filter lets through; says how many it left out as incomplete.
-fn sort(
-    workspace: &Workspace,
-    manifests: &Manifests,
-    filter: &SnapshotFilter,
-) -> Result<(Runs, u64), RepositoryError> {
-    let sorter = workspace.sorter(RECORD_BYTES);
-    let (mut buffer, mut hidden) = (sorter.buffer(), 0);
+    let (mut sorter, mut hidden) = (SnapshotSorter::new(workspace, First::Oldest), 0);
     manifests.each_placed(|place, entry| {
         let manifest = SnapshotManifest::parse(&entry.id, entry.data.get().as_bytes())?;
-        let source = manifest.source.to_string();
-        let wanted = filter.source.as_ref();
-        let wanted = wanted.is_none_or(|wanted| is_of(&source, wanted));
-        if !wanted {
+        if !filter.source.takes(&manifest.source) {
             return Ok(());
         }
         if !manifest.is_complete() && !filter.incomplete {
             hidden += 1;
             return Ok(());
         }
-        buffer.push_with(|out| encode(out, &source, &manifest, place))?;
-        Ok::<(), RepositoryError>(())
+        sorter.push(place, &manifest)
     })?;
-    buffer.finish()?;
-    Ok((sorter.finish()?, hidden))
-}
-
-/// Returns whether `source` is the one that is wanted, or of the `user@host` that is wanted.
-fn is_of(source: &str, wanted: &str) -> bool {
-    let rest = source.strip_prefix(wanted);
-    rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with(':') && !wanted.contains(':')))
-}
-
-fn encode(out: &mut [u8], source: &str, manifest: &SnapshotManifest, place: ManifestPlace) {
-    let (head, rest) = out.split_at_mut(TIME_AT);
-    let shown = source.len().min(SOURCE_BYTES);
-    head.fill(0);
-    head[..shown].copy_from_slice(&source.as_bytes()[..shown]);
-    head[SOURCE_BYTES..].copy_from_slice(&Sha256::digest(source)[..HASH_BYTES]);
-    // The sign turned, so that times before 1970 come first.
-    let time = manifest.start.nanos() as u64 ^ (1 << 63);
-    rest[..8].copy_from_slice(&time.to_be_bytes());
-    rest[8..16].copy_from_slice(&Sha256::digest(&manifest.id)[..8]);
-    rest[16..].copy_from_slice(&place.0);
+    let sorted = sorter.finish()?;
+    sorted.each(&manifests, |_, manifest| {
+        Ok::<bool, RepositoryError>(each(&manifest.into()))
+    })?;
+    Ok(hidden)
 }
 
 impl fmt::Display for SnapshotRow {

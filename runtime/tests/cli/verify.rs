@@ -9,7 +9,7 @@ use super::{assert_fails, lines, repository, text, with_password};
 fn verifications_go_on_one_after_the_other_and_end_with_60() {
     let path = repository().to_str().unwrap();
     let parts = ["--snapshots", "--contents", "--percent", "50"];
-    let told = with_password(&[&["verify", path, "--json"], &parts[..]].concat());
+    let mut told = with_password(&[&["verify", path, "--json"], &parts[..]].concat());
     let told = told.output().unwrap();
     assert_eq!(told.status.code(), Some(60), "{told:?}");
     let told = lines(&told);
@@ -50,7 +50,7 @@ fn verifications_go_on_one_after_the_other_and_end_with_60() {
 #[test]
 fn a_repository_without_snapshots_lists_none() {
     let path = repository().to_str().unwrap();
-    let told = with_password(&["snapshot", "list", path, "--output", "text"]);
+    let mut told = with_password(&["snapshot", "list", path, "--output", "text"]);
     let told = told.output().unwrap();
     assert_eq!(told.status.code(), Some(0), "{told:?}");
     assert_eq!(text(&told.stdout), "0 snapshots of 0 sources\n");

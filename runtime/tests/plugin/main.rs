@@ -10,6 +10,7 @@ mod builtin;
 mod code;
 mod component;
 mod refused;
+mod retention;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -83,6 +83,34 @@ fn somebody_elses_repository_is_left_alone() {
     assert_eq!(world.names(""), before);
 }
 
+/// Goal: a pack that is named and gone stops everything.
+#[test]
+fn a_missing_pack_stops_the_task() {
+    let world = World::new(Shape::default());
+    many_short_packs(&world);
+    let pack = world.names("p").remove(3);
+    world
+        .repository
+        .storage
+        .delete(&pack.as_str().into())
+        .unwrap();
+    let before = world.names("").len();
+    assert_eq!(
+        delete(&world, &Safety::none()).unwrap_err().code(),
+        "missing-pack"
+    );
+    assert_eq!(
+        rewrite(&world, &Safety::none()).unwrap_err().code(),
+        "missing-pack"
+    );
+    let packs = world
+        .names("")
+        .into_iter()
+        .filter(|name| name.starts_with(['p', 'q']))
+        .count();
+    assert!(packs >= 19 && world.names("").len() >= before);
+}
+
 /// One step of a random history.
 #[derive(Clone, Debug)]
 enum Step {
@@ -169,7 +197,10 @@ proptest! {
                         prop_assert_eq!(left, used, "nothing else is left without margins");
                     }
                 }
-                Step::Wait(hours) => world.clock.advance(Duration::from_secs(u64::from(hours) * 3600)),
+                Step::Wait(hours) => {
+                    let time = Duration::from_secs(u64::from(hours) * 3600);
+                    world.clock.advance(time);
+                }
             }
             let after = world.contents();
             for (id, row) in &after {

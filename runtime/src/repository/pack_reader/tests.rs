@@ -19,6 +19,9 @@ const LAYOUT: PackOrder = PackOrder {
     extra_bytes: 1,
 };
 
+/// A content that came: pack, offset, bytes unless it is large.
+type Came = (u32, u32, Option<Vec<u8>>);
+
 /// Records from memory.
 struct Given(std::vec::IntoIter<Vec<u8>>, Vec<u8>);
 
@@ -84,7 +87,7 @@ impl World {
         contents: &[(u32, u32, u32)],
         buffer_bytes: usize,
         workers: usize,
-    ) -> Result<Vec<(u32, u32, Option<Vec<u8>>)>, RepositoryError> {
+    ) -> Result<Vec<Came>, RepositoryError> {
         let mut records: Vec<Vec<u8>> = contents
             .iter()
             .map(|(pack, offset, length)| {

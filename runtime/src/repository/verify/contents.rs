@@ -125,7 +125,7 @@ fn choose(
             requests.push(key, &fields, 0)?;
         }
     }
-    let window_bytes = workspace.memory.pack_read_bytes;
+    let window_bytes = workspace.memory.verify_read_bytes();
     Ok(requests.finish()?.in_windows(window_bytes))
 }
 

@@ -1,9 +1,9 @@
 //! `careen verify --snapshots`: walks every snapshot and proves that all that it needs is there.
 //!
-//! As `kopia snapshot verify` does without reading files: every manifest, directory and index object
-//! is read and parsed, every content below has an entry in the index, whose pack is in the store
-//! and long enough. It is the mark of snapshot GC, but goes on behind what it finds. Each content is
-//! looked at once, however many snapshots share it.
+//! As `kopia snapshot verify` does without reading files: every manifest, directory and index
+//! object is read and parsed, every content below has an entry in the index, whose pack is in the
+//! store and long enough. It is the mark of snapshot GC, but goes on behind what it finds. Each
+//! content is looked at once, however many snapshots share it.
 //!
 //! Memory: the plan's phases "load and sort", "merge and encode" and "mark", one after the other.
 //! Mirrors Kopia's `snapshot/snapshotfs/snapshot_verifier.go`.

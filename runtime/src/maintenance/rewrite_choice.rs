@@ -1,0 +1,262 @@
+//! Chooses the contents that are copied into new packs, and sorts them in pack order.
+//!
+//! The table of contents is read twice: once for the bytes in use of every pack, once for the
+//! contents of the packs that were chosen. Deleted contents that come back are copied the same way.
+//! Memory: two numbers a pack in mapped scratch, a sort buffer. Mirrors `getContentToRewrite` of
+//! Kopia's `repo/maintenance/content_rewrite.go`.
+
+use crate::clock::Timestamp;
+use crate::repository::content_table::ContentTable;
+use crate::repository::pack_names::name_of;
+use crate::repository::pack_order::{PackOrder, Place};
+use crate::repository::record::RecordFields;
+use crate::repository::{RepositoryError, Workspace};
+use crate::spill::{MappedU32, SortBuffer, Sorter};
+
+use super::MaintenanceError;
+use super::pack_choice::PackRow;
+use super::rewrite_contents::{RewriteContentsStats, RewriteOptions, RewritePlan};
+
+/// What travels with a content: time 8, deleted 1, original length 4, format 1.
+const EXTRA_BYTES: usize = 14;
+
+/// In the table of sums: the contents of this pack are rewritten. A sum never is: it stops before.
+const CHOSEN: u32 = u32::MAX;
+
+/// What the new entry of a content takes from the old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OldEntry {
+    pub(super) timestamp_seconds: i64,
+    pub(super) deleted: bool,
+    pub(super) original_length: u32,
+    /// Number of the format in the table.
+    pub(super) format: u8,
+}
+
+impl OldEntry {
+    fn encode(fields: &RecordFields) -> [u8; EXTRA_BYTES] {
+        let mut extra = [0; EXTRA_BYTES];
+        extra[..8].copy_from_slice(&fields.timestamp_seconds.to_be_bytes());
+        extra[8] = u8::from(fields.deleted);
+        extra[9..13].copy_from_slice(&fields.original_length.to_be_bytes());
+        extra[13] = fields.format;
+        extra
+    }
+
+    /// Reads what travelled with a content.
+    pub(super) fn of(extra: &[u8]) -> Result<Self, RepositoryError> {
+        let extra: &[u8; EXTRA_BYTES] =
+            extra.try_into().map_err(|_| RepositoryError::Interrupted)?;
+        let (seconds, rest) = extra
+            .split_first_chunk()
+            .ok_or(RepositoryError::Interrupted)?;
+        Ok(Self {
+            timestamp_seconds: i64::from_be_bytes(*seconds),
+            deleted: rest[0] != 0,
+            original_length: u32::from_be_bytes([rest[1], rest[2], rest[3], rest[4]]),
+            format: rest[5],
+        })
+    }
+}
+
+/// Contents to be copied, with what the schedule records of them.
+pub(super) struct Places {
+    layout: PackOrder,
+    sorter: Sorter,
+    buffer: SortBuffer,
+    stats: RewriteContentsStats,
+}
+
+impl Places {
+    fn new(workspace: &Workspace, table: &ContentTable) -> Self {
+        let layout = PackOrder {
+            key_bytes: table.layout.key_bytes,
+            extra_bytes: EXTRA_BYTES,
+        };
+        let memory = PackOrder::sort_memory(workspace, 1);
+        let sorter = Sorter::new(workspace.scratch.clone(), layout.shape(), memory);
+        Self {
+            layout,
+            buffer: sorter.buffer(),
+            sorter,
+            stats: RewriteContentsStats::default(),
+        }
+    }
+
+    fn push(&mut self, key: &[u8], fields: &RecordFields) -> Result<(), RepositoryError> {
+        self.stats.to_rewrite_content_count += 1;
+        self.stats.to_rewrite_content_size += u64::from(fields.packed_length);
+        let place = Place {
+            group: u8::from(is_metadata(key)),
+            pack: fields.pack,
+            offset: fields.pack_offset,
+            length: fields.packed_length,
+        };
+        let (layout, extra) = (self.layout, OldEntry::encode(fields));
+        self.buffer
+            .push_with(|out| layout.encode(out, &place, key, &extra))?;
+        Ok(())
+    }
+
+    /// Ends the choice; `packs` were chosen.
+    pub(super) fn finish(self, packs: u64) -> Result<RewritePlan, MaintenanceError> {
+        self.buffer.finish()?;
+        Ok(RewritePlan {
+            stats: self.stats,
+            packs,
+            layout: self.layout,
+            places: self.sorter.finish()?,
+        })
+    }
+}
+
+/// Collects deleted contents that are in use, to be copied as live ones.
+pub(super) struct Undelete(Places);
+
+impl Undelete {
+    /// Makes an empty collection.
+    pub(super) fn new(workspace: &Workspace, table: &ContentTable) -> Self {
+        Self(Places::new(workspace, table))
+    }
+
+    /// Adds a content.
+    pub(super) fn push(
+        &mut self,
+        key: &[u8],
+        fields: &RecordFields,
+    ) -> Result<(), MaintenanceError> {
+        let live = RecordFields {
+            deleted: false,
+            ..*fields
+        };
+        Ok(self.0.push(key, &live)?)
+    }
+
+    /// Ends the collection.
+    pub(super) fn finish(self) -> Result<RewritePlan, MaintenanceError> {
+        self.0.finish(0)
+    }
+}
+
+/// Chooses packs, then contents. Returns these, and how many packs.
+pub(super) fn choose_contents(
+    workspace: &Workspace,
+    table: &ContentTable,
+    options: &mut RewriteOptions<'_>,
+) -> Result<(Places, u64), RepositoryError> {
+    let sums = sum_packs(workspace, table)?;
+    let packs = choose_packs(table, &sums, options)?;
+    let mut choice = Choice {
+        table,
+        sums: &sums,
+        options,
+        places: Places::new(workspace, table),
+    };
+    let mut records = table.stream()?;
+    while let Some(record) = records.next()? {
+        choice.look(record)?;
+    }
+    Ok((choice.places, packs))
+}
+
+/// Sums the bytes in use of every pack, by canonical number; a sum that does not fit is large
+/// anyway.
+fn sum_packs(workspace: &Workspace, table: &ContentTable) -> Result<MappedU32, RepositoryError> {
+    let sums = MappedU32::create(&workspace.scratch, table.packs.numbers(), 0)?;
+    let mut records = table.stream()?;
+    while let Some(record) = records.next()? {
+        let fields = table.fields(record);
+        let number = u64::from(fields.pack);
+        let sum = sums.get(number).saturating_add(fields.packed_length);
+        sums.set(number, sum.min(CHOSEN - 1));
+    }
+    Ok(sums)
+}
+
+/// Marks the packs that are chosen; returns how many.
+fn choose_packs(
+    table: &ContentTable,
+    sums: &MappedU32,
+    options: &mut RewriteOptions<'_>,
+) -> Result<u64, RepositoryError> {
+    let Some(packs) = &mut options.packs else {
+        return Ok(0);
+    };
+    let mut count = 0;
+    table.packs.for_each_canonical(|number, slot| {
+        let used_bytes = sums.get(u64::from(number));
+        let kind = name_of(slot).first().copied().unwrap_or(0);
+        // A pack that no content lies in has nothing to copy.
+        if used_bytes == 0 || options.kind.is_some_and(|wanted| wanted != kind) {
+            return Ok(());
+        }
+        let row = PackRow {
+            number,
+            kind,
+            used_bytes: u64::from(used_bytes),
+        };
+        packs.look(&row, &mut |chosen| {
+            sums.set(u64::from(chosen), CHOSEN);
+            count += 1;
+        });
+        Ok(())
+    })?;
+    Ok(count)
+}
+
+/// Looks at every content of the table.
+struct Choice<'a, 'o> {
+    table: &'a ContentTable,
+    sums: &'a MappedU32,
+    options: &'a RewriteOptions<'o>,
+    places: Places,
+}
+
+impl Choice<'_, '_> {
+    #[inline]
+    fn look(&mut self, record: &[u8]) -> Result<(), RepositoryError> {
+        let fields = self.table.fields(record);
+        let key = self.table.key(record);
+        let chosen = self.sums.get(u64::from(fields.pack)) == CHOSEN;
+        if !chosen && !self.is_special(record, key, &fields)? {
+            return Ok(());
+        }
+        let written = Timestamp::from_seconds(fields.timestamp_seconds);
+        // A time in the future is younger than any age, also than none, as in Kopia.
+        let young = self.options.now.since(written) < self.options.safety.rewrite_min_age;
+        if young || written > self.options.now {
+            let stats = &mut self.places.stats;
+            stats.retained_content_count += 1;
+            stats.retained_content_size += u64::from(fields.packed_length);
+            return Ok(());
+        }
+        self.places.push(key, &fields)
+    }
+
+    /// Returns whether a content of a pack that was not chosen is rewritten all the same.
+    #[inline]
+    fn is_special(
+        &self,
+        record: &[u8],
+        key: &[u8],
+        fields: &RecordFields,
+    ) -> Result<bool, RepositoryError> {
+        let options = self.options;
+        if options.format_version.is_none() && !options.wrong_kind {
+            return Ok(false);
+        }
+        let name = self.table.packs.slot(fields.pack)?;
+        let kind = name_of(&name).first().copied().unwrap_or(0);
+        if options.kind.is_some_and(|wanted| wanted != kind) {
+            return Ok(false);
+        }
+        let version = self.table.format(record).format_version;
+        let right_kind = if is_metadata(key) { b'q' } else { b'p' };
+        Ok(options.format_version == Some(version) || (options.wrong_kind && kind != right_kind))
+    }
+}
+
+/// Returns whether a content has a prefix, and so belongs into a pack of metadata.
+fn is_metadata(key: &[u8]) -> bool {
+    key.first().is_some_and(|prefix| *prefix != 0)
+}
