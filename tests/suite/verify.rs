@@ -7,12 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use careen::clock::Timestamp;
 use careen::kopia::source_filter::SourceFilter;
+use careen::repository::Repository;
 use careen::repository::snapshot_listing::{SnapshotFilter, SnapshotRow, list_snapshots};
-use careen::repository::verify::{
-    ContentOptions, Findings, verify_contents, verify_index, verify_snapshots,
-};
-use careen::repository::{Repository, RepositoryError};
-use kit::golden::{DAMAGED, Golden, NAMES};
+use careen::repository::verify::{ContentOptions, verify_contents, verify_snapshots};
+use kit::golden::{Golden, NAMES};
 use kit::index_work::{Bench, open};
 use serde_json::Value;
 
@@ -103,129 +101,6 @@ fn what_kopia_made_is_whole_and_listed() {
             assert_eq!(part.hashed + part.tag_only, part.chosen, "{name}");
         }
     }
-}
-
-/// What the three see of a damage: codes of findings, or of the error that ends them.
-struct Seen {
-    index: &'static [&'static str],
-    snapshots: &'static [&'static str],
-    contents: &'static [&'static str],
-}
-
-const fn seen(
-    index: &'static [&'static str],
-    snapshots: &'static [&'static str],
-    contents: &'static [&'static str],
-) -> Seen {
-    Seen {
-        index,
-        snapshots,
-        contents,
-    }
-}
-
-const TAG: &[&str] = &["tag-mismatch"];
-const PACK: &[&str] = &["missing-pack"];
-const INDEX: &[&str] = &["incomplete-index"];
-const UNUSED: &[&str] = &[];
-const LOST: &[&str] = &["content-not-found"];
-
-/// Who sees which damage. What nobody sees is no damage of the backups, but for
-/// `missing-index-whole-session`: a snapshot that is gone with everything that told of it.
-const DAMAGES: [(&str, Seen); 24] = [
-    ("intact", seen(UNUSED, UNUSED, UNUSED)),
-    ("missing-p-pack", seen(PACK, PACK, PACK)),
-    ("missing-q-pack", seen(PACK, PACK, PACK)),
-    ("truncated-index", seen(TAG, TAG, TAG)),
-    ("empty-index", seen(TAG, TAG, TAG)),
-    ("flipped-index-byte", seen(TAG, TAG, TAG)),
-    ("missing-index", seen(UNUSED, LOST, UNUSED)),
-    ("flipped-file-byte", seen(UNUSED, UNUSED, TAG)),
-    ("flipped-directory-byte", seen(UNUSED, TAG, TAG)),
-    ("flipped-manifest-byte", seen(UNUSED, TAG, TAG)),
-    ("missing-index-whole-session", seen(UNUSED, UNUSED, UNUSED)),
-    ("half-written-compaction", seen(UNUSED, UNUSED, UNUSED)),
-    (
-        "xs-shard-missing-xn-gone",
-        seen(INDEX, &["incomplete-index", "content-not-found"], INDEX),
-    ),
-    (
-        "xn-shard-missing",
-        seen(INDEX, &["incomplete-index", "content-not-found"], INDEX),
-    ),
-    ("two-xs-sets-unequal", seen(&["hidden-entry"], LOST, UNUSED)),
-    ("schedule-truncated", seen(UNUSED, UNUSED, UNUSED)),
-    ("session-marker-garbage", seen(UNUSED, UNUSED, UNUSED)),
-    ("foreign-files", seen(UNUSED, UNUSED, UNUSED)),
-    (
-        "upgrade-lock",
-        seen(&["upgrade-lock"], &["upgrade-lock"], &["upgrade-lock"]),
-    ),
-    (
-        "format-truncated",
-        seen(
-            &["corrupt-format"],
-            &["corrupt-format"],
-            &["corrupt-format"],
-        ),
-    ),
-    ("v0-intact", seen(UNUSED, UNUSED, UNUSED)),
-    ("v0-compaction-output-missing", seen(UNUSED, UNUSED, UNUSED)),
-    ("v0-half-written-compaction", seen(UNUSED, UNUSED, UNUSED)),
-    (
-        "v0-output-and-inputs-missing",
-        seen(
-            &["lost-compaction"],
-            &["lost-compaction", "content-not-found"],
-            &["lost-compaction"],
-        ),
-    ),
-];
-
-/// Returns the codes of findings, or that of the error.
-fn codes(outcome: Result<Findings, RepositoryError>) -> BTreeSet<&'static str> {
-    match outcome {
-        Ok(found) => found.findings.iter().map(|finding| finding.code).collect(),
-        Err(error) => BTreeSet::from([error.code()]),
-    }
-}
-
-#[test]
-fn every_damage_is_seen_by_those_who_look_at_it() {
-    let golden = Golden::open(DAMAGED);
-    let mut names = golden.variant_names();
-    names.sort_unstable();
-    let mut told = DAMAGES.each_ref().map(|(name, _)| *name);
-    told.sort_unstable();
-    assert_eq!(names, told, "the table has every variant");
-    let mut wrong = Vec::new();
-    for (name, seen) in &DAMAGES {
-        let variant = golden.variant(name);
-        let repository = open(variant.path(), golden.password(), variant.now());
-        let found = match &repository {
-            Err(error) => [(); 3].map(|()| BTreeSet::from([error.code()])),
-            Ok(repository) => {
-                let bench = Bench::new();
-                let workspace = bench.workspace();
-                let live = ContentOptions {
-                    deleted: false,
-                    ..ALL
-                };
-                let read = verify_contents(repository, &workspace, &live);
-                [
-                    codes(verify_index(repository, &workspace).map(|report| report.found)),
-                    codes(verify_snapshots(repository, &workspace).map(|report| report.found)),
-                    codes(read.map(|report| report.found)),
-                ]
-            }
-        };
-        let expected = [seen.index, seen.snapshots, seen.contents];
-        let expected = expected.map(|codes| codes.iter().copied().collect::<BTreeSet<_>>());
-        if found != expected {
-            wrong.push(format!("{name}: {found:?}, not {expected:?}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Goal: the walk goes on behind a damage and names each content once; method: two packs are gone
