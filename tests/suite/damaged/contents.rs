@@ -50,11 +50,8 @@ fn a_damage_in_a_full_pack_is_seen_only_by_contents() {
     }
     // The largest packs are beyond the repository's 20,000 bytes.
     let full = |row: &&ContentRow| bytes[&row.pack[..]] > 20_000;
-    let damaged = contents.iter().filter(full);
-    let damaged = damaged
-        .filter(|row| used.contains(&row.id[..]))
-        .next()
-        .unwrap();
+    let mut damaged = contents.iter().filter(full);
+    let damaged = damaged.find(|row| used.contains(&row.id[..])).unwrap();
     let mut pack = data.read(&damaged.pack).unwrap();
     pack[damaged.offset as usize + 20] ^= 1;
     let blobs = data.list().unwrap();
