@@ -54,22 +54,15 @@ fn what_kopia_made_is_whole_and_listed() {
     }
 }
 
-/// Goal: the walk goes on behind a damage and names each content once; method: two packs are gone
-/// and a third is cut.
+/// Goal: the walk goes on behind a damage and names each content once; method: a pack is gone and
+/// another is cut, contents are read together, or each in pieces since no buffer holds it.
 #[test]
 fn everything_that_is_missing_is_named_once() {
     let golden = Golden::open("default-0.23.1");
     let repository = open(golden.path(), golden.password(), golden.now()).unwrap();
     let contents = golden.contents().unwrap();
-    let used: BTreeSet<&str> = match golden.state()["usedContents"].as_array() {
-        Some(list) => list.iter().map(|id| id.as_str().unwrap()).collect(),
-        None => golden.state()["usedContents"]["list"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|id| id.as_str().unwrap())
-            .collect(),
-    };
+    let used = golden.state()["usedContents"]["list"].as_array().unwrap();
+    let used: BTreeSet<&str> = used.iter().map(|id| id.as_str().unwrap()).collect();
     let data = golden.data();
     let own = |prefix: &str| -> Vec<String> {
         let packs = contents.iter().filter(|row| !row.deleted);
@@ -105,24 +98,23 @@ fn everything_that_is_missing_is_named_once() {
     let lost_used = contents.iter().filter(lost);
     let lost_used = lost_used.filter(|row| used.contains(&row.id[..])).count() as u64;
     assert!(lost_used > 1);
-    let bench = Bench::new();
-    let workspace = bench.workspace();
-    let walked = verify_snapshots(&repository, &workspace).unwrap();
-    assert_eq!(walked.found.findings_total, lost_used, "{walked}");
-    let live = ContentOptions {
-        deleted: false,
-        ..ALL
-    };
-    let read = verify_contents(&repository, &workspace, &live).unwrap();
-    assert_eq!(read.found.findings_total, lost_live, "{read}");
-    assert_eq!(read.hashed + read.tag_only, read.chosen - lost_live);
-    let codes: BTreeSet<_> = read.found.findings.iter().map(|found| found.code).collect();
-    assert_eq!(codes, BTreeSet::from(["missing-pack", "short-pack"]));
-    let codes: BTreeSet<_> = walked
-        .found
-        .findings
-        .iter()
-        .map(|found| found.code)
-        .collect();
-    assert_eq!(codes, BTreeSet::from(["missing-pack", "short-pack"]));
+    let mut small = Bench::new();
+    small.memory.read_window_bytes = 64;
+    small.memory.pack_read_bytes = 128;
+    for bench in [Bench::new(), small] {
+        let workspace = bench.workspace();
+        let walked = verify_snapshots(&repository, &workspace).unwrap();
+        assert_eq!(walked.found.findings_total, lost_used, "{walked}");
+        let live = ContentOptions {
+            deleted: false,
+            ..ALL
+        };
+        let read = verify_contents(&repository, &workspace, &live).unwrap();
+        assert_eq!(read.found.findings_total, lost_live, "{read}");
+        assert_eq!(read.hashed + read.tag_only, read.chosen - lost_live);
+        for found in [&walked.found, &read.found] {
+            let codes: BTreeSet<_> = found.findings.iter().map(|found| found.code).collect();
+            assert_eq!(codes, BTreeSet::from(["missing-pack", "short-pack"]));
+        }
+    }
 }
