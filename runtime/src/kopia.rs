@@ -31,6 +31,7 @@ pub mod schedule;
 mod scrypt;
 pub mod sealed_blob;
 pub mod snapshot_manifest;
+pub mod source_filter;
 pub mod upgrade_lock;
 
 pub use error::FormatError;

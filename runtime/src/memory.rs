@@ -103,6 +103,9 @@ pub struct MemoryPlan {
 /// Mark: what finding the directories of a level takes, and opening one large content.
 const MARK_OTHER_BYTES: usize = 7 * MIB;
 
+/// Verify contents: opening two contents that are larger than a buffer.
+const VERIFY_OTHER_BYTES: usize = 3 * MIB;
+
 /// Copy contents: write buffers of two open packs, and pieces of what is put.
 const COPY_OTHER_BYTES: usize = MIB;
 
@@ -161,7 +164,7 @@ impl MemoryPlan {
     }
 
     /// Returns the phases with what each holds besides the process itself, in bytes.
-    pub fn phases(&self) -> [(&'static str, Vec<(&'static str, usize)>); 7] {
+    pub fn phases(&self) -> [(&'static str, Vec<(&'static str, usize)>); 8] {
         let Self {
             sort_buffer_bytes,
             blob_bytes,
@@ -197,6 +200,11 @@ impl MemoryPlan {
             ("batches", self.pipeline_bytes),
             ("packs", COPY_OTHER_BYTES),
         ];
+        let verify = vec![
+            ("read windows", WORKERS * 5 * self.verify_read_bytes()),
+            ("places", self.copy_buffer_bytes),
+            ("other", VERIFY_OTHER_BYTES),
+        ];
         [
             (
                 "unlock",
@@ -211,6 +219,7 @@ impl MemoryPlan {
             ("seal and write", seal),
             ("mark", mark),
             ("copy contents", copy),
+            ("verify contents", verify),
         ]
     }
 
@@ -220,6 +229,12 @@ impl MemoryPlan {
         let named = phases.iter().filter(|(name, _)| names.contains(name));
         let bytes = named.map(|(_, parts)| phase_bytes(parts));
         bytes.max().unwrap_or(PROCESS_BYTES)
+    }
+
+    /// Verify contents: one buffer of contents as stored, in bytes. Each worker has two, and one
+    /// each for what ECC decodes, for what is decompressed, and inside the decompressor.
+    pub fn verify_read_bytes(&self) -> usize {
+        self.pack_read_bytes / 2
     }
 
     /// Returns the largest phase, the process included, in bytes.

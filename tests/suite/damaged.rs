@@ -21,6 +21,8 @@ use kit::index_work::{Bench, open, options};
 use kit::world::everything;
 use kit::world::model::{self, Choice, View};
 
+mod contents;
+mod full_runs;
 mod kopias_outcome;
 
 /// What becomes of a variant.

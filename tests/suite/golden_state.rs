@@ -1,10 +1,12 @@
 //! Careen reads the golden repositories as real Kopia does.
 //!
-//! For every repository that Kopia made: format, contents (every field and the digest), blobs,
-//! index blobs in use and not, epochs, and the maintenance owner are what Kopia 0.23.1 says. The
-//! damaged ones are in `golden_state/damaged.rs`.
+//! For every repository that Kopia made the whole `state` of its description is what Kopia 0.23.1
+//! says: here format, contents (every field and the digest), blobs, index blobs in use and not,
+//! epochs; in `golden_state/rest.rs` what remains. The damaged ones are in
+//! `golden_state/damaged.rs`.
 
 mod damaged;
+pub(crate) mod rest;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -168,6 +170,7 @@ fn every_golden_repository_reads_as_kopia_reads_it() {
         );
         assert_holdings(&repository, &desk, &rows, name);
         assert_outlook(&repository, &desk, name);
+        rest::assert_rest(&repository, &desk.workspace, &status, &golden);
         let report = verify_index(&repository, &desk.workspace).unwrap();
         assert!(report.ok(), "{name}: {report}");
         assert_eq!(
@@ -244,10 +247,12 @@ fn assert_format(repository: &Repository, golden: &Golden) {
         "splitter": format.splitter,
         "supportsPasswordChange": format.enable_password_change,
         "uniqueID": hex::encode(&format.unique_id),
+        "requiredFeatures": null,
+        "retentionMode": repository.blob_config.retention_mode.as_deref().unwrap_or_default(),
+        "epochParameters": told["epochParameters"],
     });
-    for (field, value) in read.as_object().unwrap() {
-        assert_eq!(&told[field], value, "{}: {field}", golden.name());
-    }
+    assert_eq!(&read, told, "{}", golden.name());
+    assert!(format.required_features.is_empty(), "{}", golden.name());
 }
 
 fn assert_blobs(repository: &Repository, golden: &Golden) {

@@ -212,9 +212,17 @@ fn damage_stops_the_work_and_is_told() {
         assert_eq!(everything(&repository.storage), before, "{kind}");
 
         let report = verify_index(&repository, &workspace).unwrap();
-        let told: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
+        let told: Vec<_> = report
+            .found
+            .findings
+            .iter()
+            .map(|finding| finding.code)
+            .collect();
         assert_eq!(told, ["tag-mismatch"], "{kind}: {report}");
-        assert_eq!(report.findings[0].blob.as_deref(), Some(blob.id.as_str()));
+        assert_eq!(
+            report.found.findings[0].blob.as_deref(),
+            Some(blob.id.as_str())
+        );
         let status = status(&repository, &workspace).unwrap();
         let notes = status.v0.as_ref().unwrap().damaged_notes.total;
         assert_eq!(notes, u64::from(kind != "n"), "{kind}: {status}");

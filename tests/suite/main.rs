@@ -22,4 +22,5 @@ mod retention;
 mod run_protocol;
 mod snapshot_gc;
 mod tidy;
+mod verify;
 mod watermark;

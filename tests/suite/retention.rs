@@ -9,8 +9,9 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use careen::clock::Timestamp;
+use careen::kopia::source_filter::SourceFilter;
 use careen::maintenance::MaintenanceError;
-use careen::maintenance::expire_snapshots::{ExpireOptions, ExpirePlan, ExpireRow, SourceFilter};
+use careen::maintenance::expire_snapshots::{ExpireOptions, ExpirePlan, ExpireRow};
 use careen::maintenance::retention::{Decision, Retention, RetentionQuestion, Zone};
 use careen::maintenance::strategy::StrategyError;
 use careen::repository::snapshot_history::HistoryRow;

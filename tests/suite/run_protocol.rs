@@ -18,8 +18,8 @@ use kit::world::{OWNER, World, WorldOptions};
 
 use crate::kill::scenarios;
 
-mod effect;
-mod golden;
+pub(crate) mod effect;
+pub(crate) mod golden;
 mod interruptions;
 mod killed_cycles;
 mod kopias;

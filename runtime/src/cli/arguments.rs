@@ -7,11 +7,11 @@ mod snapshot;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::memory::MIB;
 
-pub(super) use snapshot::{ExpireArguments, SnapshotCommand};
+pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 
 /// Shown by `--version`; says so when the time can be set from outside.
 pub(super) const VERSION: &str = if cfg!(feature = "test-clock") {
@@ -36,6 +36,7 @@ const AFTER_HELP: &str = "\
 Start here:
   careen demo                                   see it work on a repository made for it
   careen status /backup                         look at a repository; changes nothing
+  careen snapshot list /backup                  what is saved in it
   careen plan /backup                           what is due, what would be done, and why
   careen run /backup --memory 64MiB             do it
 
@@ -143,7 +144,8 @@ pub(super) enum Command {
     Snapshot(SnapshotCommand),
     /// Show the repository: format, owner, epochs, what is due; changes nothing
     Status(StatusArguments),
-    /// Check the repository; changes nothing
+    /// Check the repository: index, snapshots, contents; changes nothing
+    #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArguments),
 }
 
@@ -323,17 +325,45 @@ pub(super) struct StatusArguments {
 
 /// Options of `verify`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).multiple(true)
+    .args(["index", "snapshots", "contents"])))]
 pub(super) struct VerifyArguments {
     /// Which repository.
     #[command(flatten)]
     pub(super) repository: RepositoryArgument,
     /// Read every index blob, check tags, order and entries, and that sets hold all of their inputs
-    #[arg(long, required = true)]
-    pub(super) index: bool,
-    /// Also check that every content lies inside a pack blob that is there; lists all packs
     #[arg(long)]
+    pub(super) index: bool,
+    /// With --index: check that every content lies inside a pack blob that is there; lists packs
+    #[arg(long, requires = "index")]
     pub(super) packs: bool,
+    /// Walk every snapshot: read and parse all directories, find every content in the index and its
+    /// pack in the storage, as `kopia snapshot verify`
+    #[arg(long)]
+    pub(super) snapshots: bool,
+    /// Read contents: verify their tags, decompress them, compare their hashes with their IDs
+    #[arg(long)]
+    pub(super) contents: bool,
+    /// With --contents: read only this share of them, the same ones in every run
+    ///
+    /// Chosen by content ID, which is a hash; a larger share contains a smaller one. 0.1 is fine.
+    #[arg(long, value_name = "N", requires = "contents", default_value_t = 100.0,
+          value_parser = parse_percent)]
+    pub(super) percent: f64,
+    /// With --contents: read deleted contents too, as long as the index has them
+    #[arg(long, requires = "contents")]
+    pub(super) include_deleted: bool,
 }
+
+const VERIFY_HELP: &str = "\
+Everything that is wrong is counted, the first hundred are named, and the exit code is 60.
+--snapshots and --contents need an index that can be read; where it is damaged they stop, and
+--index says what it is.
+
+Examples:
+  careen verify /backup --index --packs
+  careen verify /backup --snapshots
+  careen verify /backup --contents --percent 1 --memory 64MiB";
 
 /// Options of `demo`.
 #[derive(Clone, Debug, Args)]
@@ -380,6 +410,13 @@ Examples:
   careen demo
   careen demo --entries 5000000 --memory 64MiB
   careen demo --entries 200000 --index-blobs 20000 --keep /tmp/jammed --no-run";
+
+/// Parses a share of more than 0 and up to 100 percent.
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    let percent = number.filter(|number: &f64| *number > 0.0 && *number <= 100.0);
+    percent.ok_or_else(|| "expected more than 0 and at most 100".to_owned())
+}
 
 /// Parses a size as people write it: `64MiB`, `64Mi` (Kubernetes), `1GB`, plain bytes.
 fn parse_size(text: &str) -> Result<usize, String> {
@@ -448,6 +485,11 @@ mod tests {
             "careen sail",
             "careen index",
             "careen verify /r",
+            "careen verify /r --snapshots --percent 5",
+            "careen verify /r --contents --percent 0",
+            "careen verify /r --contents --percent 101",
+            "careen verify /r --contents --packs",
+            "careen snapshot",
             "careen demo --no-run",
             "careen demo --entries 0",
             "careen index compact /r --password secret",

@@ -1,6 +1,6 @@
 //! `careen status` and `careen verify`: commands that look and change nothing.
 //!
-//! What they found goes out as one report; something wrong in an index is a safety stop (exit 60).
+//! What they found goes out as one report; something wrong is a safety stop (exit 60).
 
 use std::fmt;
 
@@ -16,7 +16,9 @@ use crate::maintenance::maintenance_status::{MaintenanceStatus, maintenance_stat
 use crate::maintenance::outlook::Outlook;
 use crate::maintenance::safety::Safety;
 use crate::maintenance::status::{Status, status_and_params};
-use crate::repository::verify::{VerifyOptions, verify_index_with};
+use crate::repository::verify::{
+    ContentOptions, VerifyOptions, verify_contents, verify_index_with, verify_snapshots,
+};
 
 /// What the repository is, and how its maintenance stands.
 #[derive(Serialize)]
@@ -81,20 +83,41 @@ pub(super) fn status(console: &Console, arguments: &StatusArguments) -> Result<E
     Ok(Exit::Done)
 }
 
-/// Checks the index.
+/// Checks what was asked for, one after the other, each with its report.
 pub(super) fn verify(console: &Console, arguments: &VerifyArguments) -> Result<Exit, CliError> {
-    let target = console.target("verify --index", &arguments.repository)?;
+    let asked = [
+        (arguments.index, " --index"),
+        (arguments.snapshots, " --snapshots"),
+        (arguments.contents, " --contents"),
+    ];
+    let asked = asked.iter().filter(|(asked, _)| *asked);
+    let options: String = asked.map(|(_, option)| *option).collect();
+    let target = console.target(&format!("verify{options}"), &arguments.repository)?;
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
-    let options = VerifyOptions {
-        packs: arguments.packs,
-        ..VerifyOptions::default()
-    };
-    let report = verify_index_with(&repository, &workspace, &options)?;
-    console.output.both(Kind::Report, "report", &report);
-    Ok(if report.ok() {
-        Exit::Done
-    } else {
-        Exit::SafetyStop
-    })
+    let mut whole = true;
+    if arguments.index {
+        let options = VerifyOptions {
+            packs: arguments.packs,
+            ..VerifyOptions::default()
+        };
+        let report = verify_index_with(&repository, &workspace, &options)?;
+        console.output.both(Kind::Report, "report", &report);
+        whole &= report.ok();
+    }
+    if arguments.snapshots {
+        let report = verify_snapshots(&repository, &workspace)?;
+        console.output.both(Kind::Report, "report", &report);
+        whole &= report.found.none();
+    }
+    if arguments.contents {
+        let options = ContentOptions {
+            percent: arguments.percent,
+            deleted: arguments.include_deleted,
+        };
+        let report = verify_contents(&repository, &workspace, &options)?;
+        console.output.both(Kind::Report, "report", &report);
+        whole &= report.found.none();
+    }
+    Ok(if whole { Exit::Done } else { Exit::SafetyStop })
 }

@@ -1,18 +1,25 @@
-//! `careen snapshot …`: expire.
+//! `careen snapshot …`: list, expire.
 //!
 //! Snapshots are told row by row, so memory does not grow with their number.
 
+use std::fmt;
+
+use serde::Serialize;
+
 use super::Console;
-use super::arguments::{ExpireArguments, SnapshotCommand};
+use super::arguments::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 use super::error::{CliError, Exit};
-use super::output::Kind;
+use super::output::{Form, Kind};
 use super::workspace::workspace;
 use super::{strategy, time_zone};
-use crate::maintenance::expire_snapshots::{ExpireOptions, ExpirePlan, SourceFilter};
+use crate::kopia::source_filter::SourceFilter;
+use crate::maintenance::expire_snapshots::{ExpireOptions, ExpirePlan};
+use crate::repository::snapshot_listing::{SnapshotFilter, list_snapshots};
 
 /// Runs a snapshot command.
 pub(super) fn run(console: &Console, command: &SnapshotCommand) -> Result<Exit, CliError> {
     match command {
+        SnapshotCommand::List(arguments) => list(console, arguments),
         SnapshotCommand::Expire(arguments) => expire(console, arguments),
     }
 }
@@ -23,11 +30,7 @@ fn expire(console: &Console, arguments: &ExpireArguments) -> Result<Exit, CliErr
         target.refuse_read_only()?;
     }
     let options = ExpireOptions {
-        source: arguments
-            .source
-            .as_deref()
-            .map(SourceFilter::parse)
-            .unwrap_or_default(),
+        source: source_filter(arguments.source.as_deref()),
         zone: time_zone::local(console.surroundings.time_zone.as_deref()),
         percent_max: arguments.max_expire_percent,
     };
@@ -51,5 +54,58 @@ fn expire(console: &Console, arguments: &ExpireArguments) -> Result<Exit, CliErr
         }
     };
     console.output.both(Kind::Report, "report", &report);
+    Ok(Exit::Done)
+}
+
+fn source_filter(source: Option<&str>) -> SourceFilter {
+    source.map(SourceFilter::parse).unwrap_or_default()
+}
+
+/// What the listing ends with.
+#[derive(Serialize)]
+struct Totals {
+    sources: u64,
+    snapshots: u64,
+    incomplete_not_shown: u64,
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (snapshots, sources) = (self.snapshots, self.sources);
+        write!(f, "{snapshots} snapshots of {sources} sources")?;
+        match self.incomplete_not_shown {
+            0 => Ok(()),
+            count => write!(f, "; {count} incomplete ones not shown, --all shows them"),
+        }
+    }
+}
+
+fn list(console: &Console, arguments: &SnapshotListArguments) -> Result<Exit, CliError> {
+    let target = console.target("snapshot list", &arguments.repository)?;
+    let workspace = workspace(console)?;
+    let repository = target.open(&workspace.memory, &console.surroundings)?;
+    let filter = SnapshotFilter {
+        source: source_filter(arguments.source.as_deref()),
+        incomplete: arguments.all,
+    };
+    let (mut last, mut totals) = (None, (0, 0));
+    let hidden = list_snapshots(&repository, &workspace, &filter, &mut |row| {
+        if last.as_ref() != Some(&row.source) {
+            if console.output.form() == Form::Text {
+                console.output.text(&row.source);
+            }
+            last = Some(row.source.clone());
+            totals.0 += 1;
+        }
+        totals.1 += 1;
+        console.output.both(Kind::Row, "row", row);
+        !console.output.is_closed()
+    })?;
+    let totals = Totals {
+        sources: totals.0,
+        snapshots: totals.1,
+        incomplete_not_shown: hidden,
+    };
+    console.output.both(Kind::Report, "report", &totals);
     Ok(Exit::Done)
 }

@@ -56,6 +56,11 @@ pub fn name(header_id: u32) -> Option<&'static str> {
     })
 }
 
+/// Returns whether this is Kopia's name of some compression, supported or not.
+pub fn is_name(text: &str) -> bool {
+    (0x10..=0x15).any(|family| (0..4).any(|number| name(family << 8 | number) == Some(text)))
+}
+
 /// Opens a decrypted content whose index entry says `header_id`; `what` names the content.
 ///
 /// Errors that show only while reading come as `io::Error`; they mean a damaged content.

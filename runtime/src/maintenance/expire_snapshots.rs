@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::kopia::manifest::ManifestEntry;
 use crate::kopia::snapshot_manifest::SnapshotSource;
+use crate::kopia::source_filter::SourceFilter;
 use crate::repository::format_watch::FormatWatch;
 use crate::repository::manifest_writer::ManifestWriter;
 use crate::repository::pack_writer::PackWriterStats;
@@ -26,7 +27,7 @@ use crate::spill::{ScratchFile, SequentialReader, SequentialWriter};
 
 use super::MaintenanceError;
 use super::retention::{
-    BATCH_BYTES_MAX, BATCH_ROWS_MAX, Retention, RetentionGuard, RetentionQuestion, Zone, text_bytes,
+    BATCH_BYTES_MAX, BATCH_ROWS_MAX, Retention, RetentionGuard, RetentionQuestion, Zone,
 };
 use super::strategy::StrategyError;
 
@@ -49,46 +50,6 @@ pub struct ExpireOptions {
     pub zone: Zone,
     /// Share of a source's snapshots that may be expired, in percent.
     pub percent_max: u8,
-}
-
-/// Which sources are meant.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SourceFilter {
-    /// This user's.
-    pub user: Option<String>,
-    /// This host's.
-    pub host: Option<String>,
-    /// This directory.
-    pub path: Option<String>,
-}
-
-impl SourceFilter {
-    /// Parses `user@host:/path`, `user@host`, `@host` or a path.
-    pub fn parse(text: &str) -> Self {
-        let part = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        let who = text
-            .split_once('@')
-            .filter(|(user, _)| !user.contains(['/', '\\', ':']));
-        let Some((user, rest)) = who else {
-            return Self {
-                path: part(text),
-                ..Self::default()
-            };
-        };
-        let (host, path) = rest.split_once(':').unwrap_or((rest, ""));
-        Self {
-            user: part(user),
-            host: part(host),
-            path: part(path),
-        }
-    }
-
-    fn takes(&self, source: &SnapshotSource) -> bool {
-        let fits = |wanted: &Option<String>, is: &String| wanted.as_ref().is_none_or(|w| w == is);
-        fits(&self.user, &source.user)
-            && fits(&self.host, &source.host)
-            && fits(&self.path, &source.path)
-    }
 }
 
 /// What is to become of one snapshot.
@@ -326,7 +287,7 @@ impl Deciding<'_> {
             self.end_source()?;
             self.begin_source(&row.source)?;
         }
-        let bytes = text_bytes(&row);
+        let bytes = row.text_bytes();
         if self.batch.len() == BATCH_ROWS_MAX || self.batch_bytes + bytes > BATCH_BYTES_MAX {
             self.decide()?;
         }
@@ -415,38 +376,5 @@ impl Deciding<'_> {
         self.counts.snapshots += snapshots;
         self.counts.expired += expired;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sources_are_named_as_in_kopia() {
-        let filter = |user: &str, host: &str, path: &str| {
-            let part = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-            SourceFilter {
-                user: part(user),
-                host: part(host),
-                path: part(path),
-            }
-        };
-        assert_eq!(
-            SourceFilter::parse("u@h:/a@b:c"),
-            filter("u", "h", "/a@b:c")
-        );
-        assert_eq!(SourceFilter::parse("u@h"), filter("u", "h", ""));
-        assert_eq!(SourceFilter::parse("@h"), filter("", "h", ""));
-        assert_eq!(SourceFilter::parse("/a@b"), filter("", "", "/a@b"));
-        assert_eq!(SourceFilter::parse(r"C:\a@b"), filter("", "", r"C:\a@b"));
-        let source = SnapshotSource {
-            host: "h".into(),
-            user: "u".into(),
-            path: "/a".into(),
-        };
-        assert!(SourceFilter::parse("@h").takes(&source));
-        assert!(SourceFilter::default().takes(&source));
-        assert!(!SourceFilter::parse("/a/").takes(&source));
     }
 }

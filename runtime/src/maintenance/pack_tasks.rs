@@ -2,7 +2,8 @@
 //! packs, extending locks.
 //!
 //! They share one table of contents, which is read when the first of them needs it and again after
-//! anything was written that it does not show. Memory: that of the largest of them. Mirrors
+//! anything was written that it does not show. An index with gaps, or with sets that differ, stops
+//! them all. Memory: that of the largest of them. Mirrors
 //! `runTaskRewriteContentsFull` and its neighbours in Kopia's
 //! `repo/maintenance/maintenance_run.go`.
 
@@ -14,7 +15,7 @@ use crate::repository::{Repository, Workspace};
 use super::MaintenanceError;
 use super::compact_manifests::{ManifestsCompacted, compact_manifests};
 use super::cycle_task::CycleTask;
-use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan};
+use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan, check_index};
 use super::extend_blob_retention::extend_blob_retention;
 use super::index_tasks::Done;
 use super::orphan_packs::Scope;
@@ -215,6 +216,8 @@ impl<'a> PackTasks<'a> {
             Ok((active, contents))
         });
         let (active, contents) = loaded?;
+        // What is hidden is not in use for GC, and its packs would go later.
+        check_index(repository, workspace, &active)?;
         Ok(Table {
             active,
             contents,

@@ -126,13 +126,6 @@ pub fn is_veleros(row: &HistoryRow) -> bool {
     row.pins.iter().any(|pin| pin == VELERO_PIN) || row.tags.keys().any(is_tag)
 }
 
-/// Returns the bytes of a row's texts: what a batch is measured by.
-pub fn text_bytes(row: &HistoryRow) -> usize {
-    let tags = row.tags.iter().map(|(key, value)| key.len() + value.len());
-    let pins = row.pins.iter().map(String::len);
-    row.id.len() + row.incomplete_reason.len() + tags.sum::<usize>() + pins.sum::<usize>()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -77,7 +77,9 @@ impl Prepared {
             }
         }
         drop(schedule);
-        let (_, loaded) = load_active(repository, workspace, None, Strictness::ForReading)?;
+        let (active, loaded) = load_active(repository, workspace, None, Strictness::ForReading)?;
+        // With gaps not even the owner is certain.
+        active.check_nothing_vanished()?;
         let params = maintenance_params(repository, workspace, &loaded)?.unwrap_or_default();
         let (contents, bytes) = count_manifest_contents(SystemContents::of_loaded(&loaded)?)?;
         drop(loaded);

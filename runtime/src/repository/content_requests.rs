@@ -21,6 +21,7 @@ use crate::kopia::sealed_blob::renamed;
 use crate::memory::WORKERS;
 use crate::spill::{Runs, SequentialReader, SortBuffer, SortMemory, Sorter};
 
+use super::faults::Faults;
 use super::pack_names::PackTable;
 use super::pack_order::{PackOrder, Place};
 use super::pack_reader::{PackBatch, PackReader};
@@ -58,13 +59,22 @@ pub(super) struct ContentRequests {
 }
 
 impl ContentRequests {
-    /// Makes an empty collection.
+    /// Makes an empty collection, for some of all contents.
     pub(super) fn new(workspace: &Workspace, key_bytes: usize) -> Self {
+        Self::sorted_in(workspace, key_bytes, small_sort(workspace, BUFFER_BYTES, 1))
+    }
+
+    /// Makes an empty collection, for any number of contents, in the phase of the memory plan that
+    /// reads all of them.
+    pub(super) fn for_all(workspace: &Workspace, key_bytes: usize) -> Self {
+        Self::sorted_in(workspace, key_bytes, PackOrder::sort_memory(workspace, 1))
+    }
+
+    fn sorted_in(workspace: &Workspace, key_bytes: usize, memory: SortMemory) -> Self {
         let layout = PackOrder {
             key_bytes,
             extra_bytes: EXTRA_BYTES,
         };
-        let memory = small_sort(workspace, BUFFER_BYTES, 1);
         let sorter = Sorter::new(workspace.scratch.clone(), layout.shape(), memory);
         let buffer = sorter.buffer();
         Self {
@@ -104,6 +114,7 @@ impl ContentRequests {
         Ok(SortedRequests {
             layout: self.layout,
             runs: self.sorter.finish()?,
+            window_bytes: None,
         })
     }
 }
@@ -112,6 +123,7 @@ impl ContentRequests {
 pub(super) struct SortedRequests {
     layout: PackOrder,
     runs: Runs,
+    window_bytes: Option<usize>,
 }
 
 /// Names and formats that the requests refer to.
@@ -149,6 +161,9 @@ pub(super) trait TakeContents: Send {
     /// Takes one content; `body` gives its plaintext. With `object` given to `body`, what the
     /// content holds is decompressed once more.
     fn take(&mut self, content: &Requested<'_>, body: Body<'_, '_>) -> Result<(), RepositoryError>;
+
+    /// Forgets what is left of a content that ended with an error, where the work goes on.
+    fn forget(&mut self) {}
 }
 
 /// A content that is about to be opened.
@@ -175,17 +190,29 @@ impl Body<'_, '_> {
 }
 
 impl SortedRequests {
-    /// Reads and opens everything; each of `workers` (at most [`WORKERS`]) takes some of it.
+    /// Reads in buffers of `bytes` instead of those of the mark.
+    pub(super) fn in_windows(self, bytes: usize) -> Self {
+        let window_bytes = Some(bytes);
+        Self {
+            window_bytes,
+            ..self
+        }
+    }
+
+    /// Reads and opens everything; each of `workers` (at most [`WORKERS`]) takes some of it. Goes
+    /// on behind damage where `faults` take note of it.
     ///
     /// # Errors
-    /// A pack that is gone or too short, a content whose tag does not fit or that cannot be
-    /// decompressed; what a worker gives. The others stop soon after.
+    /// Without `faults` a pack that is gone or too short, a content whose tag does not fit or that
+    /// cannot be decompressed, what a worker gives; with them only what keeps us from reading. The
+    /// other workers stop soon after.
     pub(super) fn read<W: TakeContents>(
         &self,
         repository: &Repository,
         workspace: &Workspace,
         source: ContentSource<'_>,
         ahead: Option<&ReadAhead>,
+        faults: Option<&Faults>,
         workers: &mut [W],
     ) -> Result<(), RepositoryError> {
         debug_assert!(workers.len() <= WORKERS);
@@ -193,9 +220,20 @@ impl SortedRequests {
         if let Some(ahead) = ahead {
             reader = reader.reading_ahead(ahead);
         }
-        let buffer_bytes = workspace.memory.read_window_bytes;
+        if faults.is_some() {
+            reader = reader.going_on();
+        }
+        let buffer_bytes = self.window_bytes;
+        let buffer_bytes = buffer_bytes.unwrap_or(workspace.memory.read_window_bytes);
         let lanes = workers.iter_mut().map(|worker| {
-            let mut opener = ContentOpener::new(repository, workspace, source.formats);
+            let mut opener = ContentOpener {
+                repository,
+                workspace,
+                formats: source.formats,
+                faults,
+                decoded: Vec::new(),
+                decompressor: Decompressor::new(buffer_bytes),
+            };
             let layout = self.layout;
             move |batch: &mut PackBatch| opener.batch(layout, batch, worker)
         });
@@ -210,33 +248,21 @@ pub(super) struct ContentOpener<'a> {
     repository: &'a Repository,
     workspace: &'a Workspace,
     formats: &'a [ContentFormat],
+    faults: Option<&'a Faults>,
     decoded: Vec<u8>,
     decompressor: Decompressor,
 }
 
 impl<'a> ContentOpener<'a> {
-    pub(super) fn new(
-        repository: &'a Repository,
-        workspace: &'a Workspace,
-        formats: &'a [ContentFormat],
-    ) -> Self {
-        Self {
-            repository,
-            workspace,
-            formats,
-            decoded: Vec::new(),
-            decompressor: Decompressor::new(workspace.memory.read_window_bytes),
-        }
-    }
-
     fn batch<W: TakeContents>(
         &mut self,
         layout: PackOrder,
         batch: &mut PackBatch,
         worker: &mut W,
     ) -> Result<(), RepositoryError> {
-        let large = batch.large();
+        let (large, faults) = (batch.large(), self.faults);
         for number in 0..batch.len() {
+            let unread = batch.unread(number);
             batch.with_bytes(number, |record, pack, stored| {
                 let [l0, l1, l2, l3, format, tag, _] = layout
                     .extra(record)
@@ -256,7 +282,17 @@ impl<'a> ContentOpener<'a> {
                     content: &requested,
                     stored: (!large).then_some(stored),
                 };
-                worker.take(&requested, body)
+                let taken = match unread {
+                    Some(error) => Err(error),
+                    None => worker.take(&requested, body),
+                };
+                match (taken, faults) {
+                    (Err(error), Some(faults)) => {
+                        worker.forget();
+                        faults.note(error, Some((requested.key, pack)))
+                    }
+                    (taken, _) => taken,
+                }
             })?;
             self.workspace.progress.advance(1);
         }

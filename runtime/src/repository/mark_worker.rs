@@ -188,6 +188,11 @@ impl MarkWorker {
 }
 
 impl TakeContents for MarkWorker {
+    fn forget(&mut self) {
+        self.directory = DirectoryReader::new();
+        self.index = IndirectReader::new();
+    }
+
     fn take(&mut self, content: &Requested<'_>, body: Body<'_, '_>) -> Result<(), RepositoryError> {
         match content.tag {
             tag::DIRECTORY | tag::COMPRESSED_DIRECTORY => {

@@ -98,6 +98,7 @@ impl<'a> LocalIndexReader<'a> {
         let item = SealedItem {
             name: &name,
             blob: pack,
+            content: None,
             range,
         };
         let mut stopped = None;

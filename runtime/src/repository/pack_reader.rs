@@ -15,10 +15,9 @@
 //! ([`PackBatch::large`]), for [`super::sealed_pieces`]. Kopia reads every content by a GET of its
 //! own.
 
+mod lane;
 #[cfg(test)]
 mod tests;
-
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::blob::Storage;
 use crate::kopia::blob_id::BlobId;
@@ -29,6 +28,8 @@ use super::pack_names::PackTable;
 use super::pack_order::{PackOrder, Place};
 use super::read_ahead::{KeptRange, ReadAhead};
 use super::winners::Records;
+
+use lane::Lane;
 
 /// Bytes that are read although nobody wants them, rather than to make a GET more.
 pub const GAP_BYTES_MAX: u64 = 32 * 1024;
@@ -53,6 +54,17 @@ struct Stretch {
     gap_bytes: u64,
     /// Where it comes from, if not from the store.
     kept: Option<KeptRange>,
+    /// What of it is not there.
+    cut: Option<Cut>,
+}
+
+/// What a pack does not hold.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    /// Anything.
+    Gone,
+    /// What lies from here on.
+    At(u64),
 }
 
 /// Contents that were read together.
@@ -66,6 +78,8 @@ pub struct PackBatch {
     /// Of each record: its stretch, and where its bytes begin in the buffer.
     places: Vec<(u32, u32)>,
     large: bool,
+    /// Whether a pack that is gone or too short is told content by content.
+    going_on: bool,
 }
 
 /// One content of a batch.
@@ -90,6 +104,7 @@ impl PackBatch {
             records: Vec::new(),
             places: Vec::new(),
             large: false,
+            going_on: false,
         }
     }
 
@@ -199,6 +214,7 @@ impl PackBatch {
             start,
             gap_bytes: 0,
             kept: ahead.and_then(|ahead| ahead.begin(place)),
+            cut: None,
         });
         self.used += place.length as usize;
         self.push(record, start);
@@ -215,6 +231,7 @@ impl PackBatch {
             start: 0,
             gap_bytes: 0,
             kept: None,
+            cut: None,
         });
         self.push(record, self.bytes.len()); // no bytes
     }
@@ -240,14 +257,18 @@ impl PackBatch {
                 ahead.read(kept, stretch.offset, into, asked)?;
                 continue;
             }
-            let got = match storage.get(&stretch.pack, stretch.offset, into) {
-                Ok(got) => got,
-                Err(error) if error.is_not_found() => return Err(self.unreadable(number, None)),
+            let cut = match storage.get(&stretch.pack, stretch.offset, into) {
+                Ok(got) if got == length => None,
+                Ok(got) => Some(Cut::At(stretch.offset + got as u64)),
+                Err(error) if error.is_not_found() => Some(Cut::Gone),
                 Err(error) => return Err(error.into()),
             };
-            if got < length {
-                let pack_bytes = self.stretches[number].offset + got as u64;
-                return Err(self.unreadable(number, Some(pack_bytes)));
+            if let Some(cut) = cut {
+                if !self.going_on {
+                    return Err(self.unreadable(number, cut));
+                }
+                self.stretches[number].cut = Some(cut);
+                continue;
             }
             if let Some(ahead) = ahead {
                 ahead.note(stretch.number, stretch.offset, into, stretch.gap_bytes)?;
@@ -256,24 +277,44 @@ impl PackBatch {
         Ok(())
     }
 
+    /// Returns why content `number` could not be read, where its pack is gone or too short.
+    pub(super) fn unread(&self, number: usize) -> Option<RepositoryError> {
+        let stretch = &self.stretches[self.places[number].0 as usize];
+        let cut = stretch.cut?;
+        let record = self.content(number).record;
+        let beyond = cut.takes(&self.layout.place(record));
+        beyond.then(|| cut.error(&stretch.pack, self.layout.key(record)))
+    }
+
     /// Names the first content of a stretch that the pack does not hold.
-    fn unreadable(&self, stretch: usize, pack_bytes: Option<u64>) -> RepositoryError {
-        let width = self.layout.record_bytes();
+    fn unreadable(&self, stretch: usize, cut: Cut) -> RepositoryError {
+        let records = self.records.chunks_exact(self.layout.record_bytes());
         let mut own = self
             .places
             .iter()
-            .zip(self.records.chunks_exact(width))
+            .zip(records)
             .filter(|((of, _), _)| *of as usize == stretch)
             .map(|(_, record)| record);
-        let beyond = |record: &&[u8]| {
-            pack_bytes.is_none_or(|bytes| place_end(&self.layout.place(record)) > bytes)
-        };
-        let key = own.find(beyond).map(|record| self.layout.key(record));
-        missing(
-            &self.stretches[stretch].pack,
-            key.unwrap_or_default(),
-            pack_bytes,
-        )
+        let first = own.find(|record| cut.takes(&self.layout.place(record)));
+        let key = first.map(|record| self.layout.key(record));
+        cut.error(&self.stretches[stretch].pack, key.unwrap_or_default())
+    }
+}
+
+impl Cut {
+    /// Returns whether a content is not whole for it.
+    fn takes(self, place: &Place) -> bool {
+        match self {
+            Self::Gone => true,
+            Self::At(end) => place_end(place) > end,
+        }
+    }
+
+    fn error(self, pack: &BlobId, key: &[u8]) -> RepositoryError {
+        match self {
+            Self::Gone => missing(pack, key, None),
+            Self::At(end) => missing(pack, key, Some(end)),
+        }
     }
 }
 
@@ -321,6 +362,7 @@ pub struct PackReader<'a, R> {
     waiting: Vec<u8>,
     pack: Option<(u32, BlobId)>,
     ahead: Option<&'a ReadAhead>,
+    going_on: bool,
 }
 
 impl<'a, R: Records> PackReader<'a, R> {
@@ -333,6 +375,15 @@ impl<'a, R: Records> PackReader<'a, R> {
             waiting: Vec::with_capacity(layout.record_bytes()),
             pack: None,
             ahead: None,
+            going_on: false,
+        }
+    }
+
+    /// Goes on behind packs that are gone or too short: workers ask [`PackBatch::unread`].
+    pub(super) fn going_on(self) -> Self {
+        Self {
+            going_on: true,
+            ..self
         }
     }
 
@@ -347,6 +398,7 @@ impl<'a, R: Records> PackReader<'a, R> {
     /// Replaces what `batch` holds by the next contents; false at the end. Nothing is read yet.
     pub fn plan(&mut self, batch: &mut PackBatch) -> Result<bool, RepositoryError> {
         batch.clear();
+        batch.going_on = self.going_on;
         loop {
             if self.waiting.is_empty() {
                 match self.records.next()? {
@@ -428,50 +480,5 @@ impl<'a, R: Records> PackReader<'a, R> {
                 spare.push(batch);
             }
         })
-    }
-}
-
-/// A worker and the way there and back.
-struct Lane {
-    to: SyncSender<PackBatch>,
-    from: Receiver<Result<PackBatch, RepositoryError>>,
-}
-
-impl Lane {
-    fn start<'scope, W>(
-        scope: &'scope std::thread::Scope<'scope, '_>,
-        storage: &'scope Storage,
-        ahead: Option<&'scope ReadAhead>,
-        mut worker: W,
-    ) -> Self
-    where
-        W: FnMut(&mut PackBatch) -> Result<(), RepositoryError> + Send + 'scope,
-    {
-        let (to, batches) = sync_channel::<PackBatch>(BATCHES_A_WORKER);
-        let (done, from) = sync_channel(BATCHES_A_WORKER);
-        scope.spawn(move || {
-            while let Ok(mut batch) = batches.recv() {
-                let worked = batch
-                    .fetch(storage, ahead)
-                    .and_then(|()| worker(&mut batch));
-                let failed = worked.is_err();
-                if done.send(worked.map(|()| batch)).is_err() || failed {
-                    return; // nobody takes any more
-                }
-            }
-        });
-        Self { to, from }
-    }
-
-    fn send(&self, batch: PackBatch) -> Result<(), RepositoryError> {
-        // A worker that has ended left its error on the way back, which is taken in its turn.
-        let _ = self.to.send(batch);
-        Ok(())
-    }
-
-    fn receive(&self) -> Result<PackBatch, RepositoryError> {
-        self.from
-            .recv()
-            .unwrap_or(Err(RepositoryError::Interrupted))
     }
 }

@@ -33,6 +33,7 @@ pub(super) fn open_into_scratch(
     let item = SealedItem {
         name: blob.as_str(),
         blob,
+        content: None,
         range: 0..stored_bytes,
     };
     let iv = iv_of_name(blob.as_str())?;
@@ -55,6 +56,7 @@ pub fn open_content_into_scratch(
     let item = SealedItem {
         name: &name,
         blob: pack,
+        content: Some(content),
         range,
     };
     let opened = open_item(repository, workspace, &item, content.iv());
@@ -77,6 +79,7 @@ pub(super) fn copy_sealed_into_scratch(
     let item = SealedItem {
         name: &name,
         blob: pack,
+        content: Some(content),
         range,
     };
     let copy = Arc::new(workspace.scratch.create_file("large-content")?);
@@ -129,6 +132,8 @@ pub(super) struct SealedItem<'a> {
     pub(super) name: &'a str,
     /// The blob.
     pub(super) blob: &'a BlobId,
+    /// Which content of a pack it is, if it is one.
+    pub(super) content: Option<&'a ContentId>,
     /// Its place in the blob, in bytes.
     pub(super) range: Range<u64>,
 }
@@ -290,6 +295,10 @@ impl<'a> SealedPieces<'a> {
         if got == into.len() {
             return Ok(());
         }
-        Err(FormatError::malformed(self.item.name, "shorter than its listing says").into())
+        let pack = self.item.blob;
+        Err(match self.item.content {
+            Some(content) => missing(pack, content.key(), Some(offset + got as u64)),
+            None => FormatError::malformed(self.item.name, "shorter than its listing says").into(),
+        })
     }
 }

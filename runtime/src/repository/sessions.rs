@@ -107,22 +107,10 @@ impl Sessions {
     /// A marker that is unreadable, or whose name has no session: Kopia stops there as well.
     pub fn load(repository: &Repository) -> Result<Self, RepositoryError> {
         let mut sessions = Self::default();
-        let storage = &repository.storage;
-        storage.for_each(SESSION_PREFIX, |blob| {
-            sessions.take_in(repository, &blob.id)
+        each_marker(repository, |id, info| {
+            sessions.note(id, info.checkpoint_time)
         })?;
         Ok(sessions)
-    }
-
-    fn take_in(&mut self, repository: &Repository, blob: &BlobId) -> Result<(), RepositoryError> {
-        let Some(id) = session_of(blob.as_str()) else {
-            let reason = "a session marker without a session in its name";
-            return Err(FormatError::malformed(blob.as_str(), reason).into());
-        };
-        match read_marker(repository, blob)? {
-            Some(info) => self.note(id, info.checkpoint_time),
-            None => Ok(()),
-        }
     }
 
     fn note(&mut self, id: &str, checkpoint: Timestamp) -> Result<(), RepositoryError> {
@@ -171,6 +159,27 @@ pub enum SessionState {
     Active,
     /// It has died before it wrote its index.
     Expired,
+}
+
+/// Calls `each` for every marker, with the session that its name has, in the order of names. One
+/// that is gone when it is read was just committed.
+///
+/// # Errors
+/// A marker that is unreadable, or whose name has no session; what `each` gives.
+pub fn each_marker(
+    repository: &Repository,
+    mut each: impl FnMut(&str, SessionInfo) -> Result<(), RepositoryError>,
+) -> Result<(), RepositoryError> {
+    repository.storage.for_each(SESSION_PREFIX, |blob| {
+        let Some(id) = session_of(blob.id.as_str()) else {
+            let reason = "a session marker without a session in its name";
+            return Err(FormatError::malformed(blob.id.as_str(), reason).into());
+        };
+        match read_marker(repository, &blob.id)? {
+            Some(info) => each(id, info),
+            None => Ok(()),
+        }
+    })
 }
 
 /// Reads a marker; `None` when it is gone.

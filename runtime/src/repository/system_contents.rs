@@ -29,6 +29,7 @@ use super::content_requests::{
     Body, ContentRequests, ContentSource, Requested, TakeContents, small_sort,
 };
 use super::content_table::{ContentStream, ContentTable};
+use super::faults::Faults;
 use super::index_load::Loaded;
 use super::pack_names::PackTable;
 use super::record::RecordLayout;
@@ -121,8 +122,19 @@ pub fn count_manifest_contents(
 pub fn read_manifests(
     repository: &Repository,
     workspace: &Workspace,
+    system: SystemContents<'_>,
+    kinds: &[&str],
+) -> Result<Manifests, RepositoryError> {
+    read_manifests_noting(repository, workspace, system, kinds, None)
+}
+
+/// Does the same, and goes on behind contents that cannot be read where `faults` take note of them.
+pub(super) fn read_manifests_noting(
+    repository: &Repository,
+    workspace: &Workspace,
     mut system: SystemContents<'_>,
     kinds: &[&str],
+    faults: Option<&Faults>,
 ) -> Result<Manifests, RepositoryError> {
     let (layout, packs) = (system.layout, system.packs);
     let mut requests = ContentRequests::new(workspace, layout.key_bytes);
@@ -160,9 +172,8 @@ pub fn read_manifests(
     };
     let progress = &workspace.progress;
     progress.begin("read manifests", "contents", Some(contents));
-    let read = requests
-        .finish()?
-        .read(repository, workspace, source, None, &mut readers);
+    let requests = requests.finish()?;
+    let read = requests.read(repository, workspace, source, None, faults, &mut readers);
     for reader in readers {
         reader.entries.finish()?;
     }
@@ -181,6 +192,14 @@ impl Manifests {
         &self,
         mut each: impl FnMut(ManifestEntry) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.each_placed(|_, entry| each(entry))
+    }
+
+    /// Does the same, and says where the manifest is, for [`Manifests::at`].
+    pub fn each_placed<E: From<RepositoryError>>(
+        &self,
+        mut each: impl FnMut(ManifestPlace, ManifestEntry) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut merge = self.entries.merge().map_err(RepositoryError::from)?;
         let mut last = None;
         while let Some(record) = merge.next().map_err(RepositoryError::from)? {
@@ -189,18 +208,18 @@ impl Manifests {
             if last.replace(id) == Some(id) {
                 continue;
             }
-            if let Some(entry) = self.entry(record)? {
-                each(entry)?;
+            let place = record.last_chunk().ok_or(RepositoryError::Interrupted)?;
+            let place = ManifestPlace(*place);
+            if let Some(entry) = self.at(place)? {
+                each(place, entry)?;
             }
         }
         Ok(())
     }
 
-    /// Reads back what a record says; `None` for a deletion or another type.
-    fn entry(&self, record: &[u8]) -> Result<Option<ManifestEntry>, RepositoryError> {
-        let payload = record.last_chunk::<PAYLOAD_BYTES>();
-        let [o0, o1, o2, o3, o4, o5, o6, o7, l0, l1, l2, l3] =
-            *payload.ok_or(RepositoryError::Interrupted)?;
+    /// Reads a manifest back; `None` for a deletion or another type.
+    pub fn at(&self, place: ManifestPlace) -> Result<Option<ManifestEntry>, RepositoryError> {
+        let [o0, o1, o2, o3, o4, o5, o6, o7, l0, l1, l2, l3] = place.0;
         let at = u64::from_be_bytes([o0, o1, o2, o3, o4, o5, o6, o7]);
         let bytes = u32::from_be_bytes([l0, l1, l2, l3]);
         if bytes == 0 {
@@ -215,8 +234,12 @@ impl Manifests {
     }
 }
 
+/// Where a manifest waits in scratch, as bytes that travel in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ManifestPlace(pub(super) [u8; PAYLOAD_BYTES]);
+
 /// Offset and length of the payload in the spool; no length where nobody wants it.
-const PAYLOAD_BYTES: usize = 12;
+pub(super) const PAYLOAD_BYTES: usize = 12;
 
 /// An entry as a sortable record: `id 16 | inverted time 8 | key | number 4 | payload 12`. The
 /// first of an ID counts.

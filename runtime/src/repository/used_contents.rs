@@ -20,9 +20,12 @@ use crate::kopia::directory::{Below, EntryKind};
 use crate::memory::{NEXT_LEVEL_BYTES, WORKERS};
 use crate::spill::{MappedU32, Merge, Runs, SortMemory, SortShape, Sorter};
 
-use super::content_requests::{ContentRequests, ContentSource, SortedRequests, small_sort};
+use super::content_requests::{
+    ContentRequests, ContentSource, SortedRequests, TakeContents, small_sort,
+};
 use super::content_seek::ContentSeeker;
 use super::content_table::ContentTable;
+use super::faults::{Faults, noted_or};
 use super::mark_worker::{MarkWorker, NEXT_BYTES, Next, no_content, tag};
 use super::object_streams::ObjectStreams;
 use super::read_ahead::ReadAhead;
@@ -79,11 +82,18 @@ pub fn mark(
     table: &ContentTable,
     snapshots: &Snapshots,
 ) -> Result<UsedContents, RepositoryError> {
-    let progress = &workspace.progress;
-    progress.begin("read directories", "directories", None);
-    let marked = Mark::new(repository, workspace, table)?.run(snapshots);
-    progress.end();
-    marked
+    Mark::new(repository, workspace, table, None)?.run_told(snapshots)
+}
+
+/// Does the same, and goes on behind whatever cannot be read; `faults` take note of it.
+pub(super) fn mark_noting(
+    repository: &Repository,
+    workspace: &Workspace,
+    table: &ContentTable,
+    snapshots: &Snapshots,
+    faults: &Faults,
+) -> Result<UsedContents, RepositoryError> {
+    Mark::new(repository, workspace, table, Some(faults))?.run_told(snapshots)
 }
 
 /// A mark in progress.
@@ -97,6 +107,8 @@ struct Mark<'a> {
     read: MappedU32,
     ahead: ReadAhead,
     streams: ObjectStreams<'a>,
+    /// Who takes note of damage; without it damage is an error.
+    faults: Option<&'a Faults>,
     stats: MarkStats,
 }
 
@@ -112,6 +124,7 @@ impl<'a> Mark<'a> {
         repository: &'a Repository,
         workspace: &'a Workspace,
         table: &'a ContentTable,
+        faults: Option<&'a Faults>,
     ) -> Result<Self, RepositoryError> {
         let key_bytes = table.layout.key_bytes;
         let shape = SortShape {
@@ -134,18 +147,30 @@ impl<'a> Mark<'a> {
             workspace,
             table,
             used,
+            faults,
             stats: MarkStats::default(),
         })
     }
 
+    fn run_told(self, snapshots: &Snapshots) -> Result<UsedContents, RepositoryError> {
+        let progress = &self.workspace.progress;
+        progress.begin("read directories", "directories", None);
+        let marked = self.run(snapshots);
+        progress.end();
+        marked
+    }
+
     fn run(mut self, snapshots: &Snapshots) -> Result<UsedContents, RepositoryError> {
         let mut next = self.begin_level();
-        snapshots.each(|snapshot| {
+        let faults = self.faults;
+        snapshots.each_noting(faults, |snapshot| {
             self.stats.snapshots += 1;
             let directory = snapshot.root.kind == EntryKind::Directory;
             let references = &mut self.workers[0].references;
             // How much lies below a root is not known yet.
-            references.object(&snapshot.root.object, directory.then(Below::default))
+            let below = directory.then(Below::default);
+            let taken = references.object(&snapshot.root.object, below);
+            taken.or_else(|error| noted_or(faults, error))
         })?;
         loop {
             let runs = self.end_level(next)?;
@@ -218,7 +243,14 @@ impl<'a> Mark<'a> {
             key.copy_from_slice(&first[..key_bytes]);
             let found = seeker.seek(&key)?;
             let Some((row, record)) = found else {
-                return Err(no_content(&ContentId::from_key(&key)?));
+                noted_or(self.faults, no_content(&ContentId::from_key(&key)?))?;
+                while merge
+                    .current()
+                    .is_some_and(|next| next[..key_bytes] == key[..])
+                {
+                    merge.advance()?;
+                }
+                continue;
             };
             let (mut tags, mut reach) = (0, 0);
             // Everything that this content is to be read as; mostly one thing.
@@ -258,15 +290,19 @@ impl<'a> Mark<'a> {
             formats: &self.table.formats,
         };
         let (repository, workspace) = (self.repository, self.workspace);
-        let (ahead, workers) = (Some(&self.ahead), &mut self.workers);
+        let (ahead, faults, workers) = (Some(&self.ahead), self.faults, &mut self.workers);
         level
             .contents
-            .read(repository, workspace, source, ahead, workers)?;
+            .read(repository, workspace, source, ahead, faults, workers)?;
         self.ahead.end_level();
         let mut streams = level.streams.merge()?;
         while let Some(record) = streams.next()? {
             let (key, next) = next_of(record)?;
-            self.stream(ContentId::from_key(key)?, next)?;
+            let read = self.stream(ContentId::from_key(key)?, next);
+            if let Err(error) = read {
+                self.workers[0].forget();
+                noted_or(self.faults, error)?;
+            }
         }
         Ok(())
     }

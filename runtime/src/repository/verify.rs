@@ -11,9 +11,11 @@
 //! `content verify`).
 
 mod blobs;
+mod contents;
 mod packs;
 mod report;
 mod sets;
+mod snapshots;
 
 use crate::spill::Runs;
 
@@ -24,7 +26,9 @@ use super::index_load::{Input, InputBlobs, Loaded, Strictness, load};
 use super::set_comparison::compare_sets;
 use super::{Repository, RepositoryError, Workspace};
 
-pub use report::{FINDINGS_MAX, Finding, VerifyReport};
+pub use contents::{ContentOptions, ContentsReport, verify_contents};
+pub use report::{FINDINGS_MAX, Finding, Findings, VerifyReport};
+pub use snapshots::{SnapshotsReport, verify_snapshots};
 
 use blobs::{DamagedBlobs, is_damage};
 use packs::PackUse;
@@ -205,7 +209,7 @@ impl Verification<'_> {
         report.entries = loaded.stats.entries;
         let mut claims = Claims::open(claims, loaded.layout.key_bytes)?;
         let mut packs = match self.options.packs {
-            true => Some(PackUse::new(self.workspace, loaded)?),
+            true => Some(PackUse::new(self.workspace, &loaded.packs)?),
             false => None,
         };
         let watermark = self.active.watermark_seconds();
@@ -228,12 +232,13 @@ impl Verification<'_> {
         claims.settle(loaded, None, self.contested, report)?;
         claims.note_harmless(report);
         let Some(packs) = packs else { return Ok(()) };
-        let limits = packs.compare(self.repository, self.workspace, report)?;
-        if let Some(limits) = limits {
+        let compared = packs.compare(self.repository, self.workspace)?;
+        report.packs = Some(compared.packs);
+        if let Some(limits) = compared.limits {
             compare_sets(loaded, &mut |group| {
                 let fields = loaded.layout.fields(group.best()?);
                 if !is_dropped(&fields, watermark) && self.checks(fields.deleted) {
-                    limits.check(loaded, group.key(), &fields, report)?;
+                    limits.check(&loaded.packs, group.key(), &fields, &mut report.found)?;
                 }
                 Ok(())
             })?;

@@ -119,7 +119,7 @@ impl World {
     }
 
     fn codes(&self) -> Vec<&'static str> {
-        let findings = self.verify().findings;
+        let findings = self.verify().found.findings;
         findings.iter().map(|finding| finding.code).collect()
     }
 
@@ -161,6 +161,7 @@ fn contents_must_lie_inside_packs_that_are_there() {
     }
     let report = world.verify();
     let found: Vec<_> = report
+        .found
         .findings
         .iter()
         .map(|f| (f.code, f.blob.as_deref()))
@@ -172,14 +173,14 @@ fn contents_must_lie_inside_packs_that_are_there() {
     assert_eq!(report.packs, Some(4));
     assert_eq!((report.live_contents, report.deleted_contents), (5, 1));
     let text = "it ends at byte 101, the pack blob has 100";
-    assert_eq!(report.findings[0].explanation, text);
+    assert_eq!(report.found.findings[0].explanation, text);
     let verify = |options| verify_index_with(&world.repository, &world.workspace, &options);
     let deleted = VerifyOptions {
         deleted: true,
         ..VerifyOptions::default()
     };
     assert_eq!(
-        verify(deleted).unwrap().findings_total,
+        verify(deleted).unwrap().found.findings_total,
         3,
         "pd is gone, too"
     );
@@ -191,7 +192,7 @@ fn contents_must_lie_inside_packs_that_are_there() {
     assert!(report.ok() && report.packs.is_none());
     world.put("xw10", b"");
     assert_eq!(
-        verify(deleted).unwrap().findings_total,
+        verify(deleted).unwrap().found.findings_total,
         2,
         "the tombstone is dropped"
     );
@@ -226,10 +227,10 @@ fn replaced_blobs_tell_what_their_set_lacks() {
     assert!(world.verify().ok(), "the set has a newer entry");
     world.index("xn0_", "s2-c1", &[(1, 12, false, "pa", 100)]);
     let report = world.verify();
-    assert_eq!(report.findings_total, 1, "{report}");
-    assert_eq!(report.findings[0].code, "hidden-entry");
+    assert_eq!(report.found.findings_total, 1, "{report}");
+    assert_eq!(report.found.findings[0].code, "hidden-entry");
     let text = "a complete set of epoch 0 lacks its newest entry";
-    assert_eq!(report.findings[0].explanation, text);
+    assert_eq!(report.found.findings[0].explanation, text);
 }
 
 #[test]
@@ -272,8 +273,8 @@ fn damaged_and_refused_blobs_are_all_found() {
     );
     Arc::make_mut(&mut world.repository.format).index_version = 1;
     let report = world.verify();
-    assert_eq!(report.findings_total, 3, "{report}");
-    let refused = report.findings.last().unwrap();
+    assert_eq!(report.found.findings_total, 3, "{report}");
+    let refused = report.found.findings.last().unwrap();
     assert_eq!(
         (refused.code, refused.blob.as_deref()),
         ("refused-entry", Some(sound.as_str()))
@@ -332,8 +333,8 @@ fn large_blobs_read_like_small_ones() {
         deleted: false,
     };
     let report = verify_index_with(&world.repository, &world.workspace, &options).unwrap();
-    assert_eq!(report.findings_total, 1, "{report}");
-    assert_eq!(report.findings[0].code, "tag-mismatch");
+    assert_eq!(report.found.findings_total, 1, "{report}");
+    assert_eq!(report.found.findings[0].code, "tag-mismatch");
     assert_eq!(report.entries, 50);
 }
 
@@ -461,9 +462,11 @@ fn measure_a_million_entries() {
             deleted: false,
         };
         let report = verify_index_with(repository, workspace, &options).unwrap();
-        report.findings_total.to_string()
+        report.found.findings_total.to_string()
     });
-    measure("verify", &mut || world.verify().findings_total.to_string());
+    measure("verify", &mut || {
+        world.verify().found.findings_total.to_string()
+    });
     measure("inspect", &mut || {
         world
             .inspected(&InspectOptions {

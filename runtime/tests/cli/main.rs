@@ -15,6 +15,8 @@ use serde_json::Value;
 mod demo;
 #[cfg(feature = "plugins")]
 mod run;
+#[cfg(feature = "plugins")]
+mod verify;
 
 /// Runs the program without the environment of whoever runs the tests.
 fn careen(arguments: &[&str]) -> Command {

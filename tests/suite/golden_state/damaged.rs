@@ -146,7 +146,12 @@ fn every_damage_has_its_answer() {
             "{name}: {status}"
         );
         let report = verify_index(&repository, &desk.workspace).unwrap();
-        let codes: BTreeSet<&str> = report.findings.iter().map(|finding| finding.code).collect();
+        let codes: BTreeSet<&str> = report
+            .found
+            .findings
+            .iter()
+            .map(|finding| finding.code)
+            .collect();
         let expected: BTreeSet<&str> = says.findings.iter().copied().collect();
         assert_eq!(codes, expected, "{name}: {report}");
         assert_eq!(report.ok(), expected.is_empty(), "{name}: {report}");

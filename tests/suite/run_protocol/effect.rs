@@ -32,14 +32,14 @@ fn turned(old: Option<&Content>, now: &Content, deleted: bool) -> bool {
 }
 
 /// A repository at a moment.
-pub(super) struct Look {
+pub(crate) struct Look {
     contents: BTreeMap<String, Content>,
     blobs: BTreeSet<String>,
     epochs: Value,
 }
 
 impl Look {
-    pub(super) fn at(repository: &Repository) -> Self {
+    pub(crate) fn at(repository: &Repository) -> Self {
         let mut contents = BTreeMap::new();
         let bench = Bench::new();
         let workspace = bench.workspace();
@@ -62,7 +62,7 @@ impl Look {
     }
 
     /// Returns the same as Kopia's description of a run from `before` to this moment.
-    pub(super) fn since(&self, before: &Self) -> Value {
+    pub(crate) fn since(&self, before: &Self) -> Value {
         let old = |id: &String| before.contents.get(id);
         let of = |wanted: &dyn Fn(Option<&Content>, &Content) -> bool| -> BTreeSet<&String> {
             let contents = self.contents.iter();
@@ -145,11 +145,25 @@ fn list(ids: BTreeSet<&String>) -> Value {
     if ids.len() <= LISTED_MAX {
         return json!(ids);
     }
-    let mut hash = Sha256::new();
-    for id in &ids {
+    digest(ids.iter().map(|id| id.as_str()))
+}
+
+fn digest<'a>(ids: impl Iterator<Item = &'a str>) -> Value {
+    let (mut hash, mut count) = (Sha256::new(), 0);
+    for id in ids {
         hash.update(format!("{id}\n"));
+        count += 1;
     }
-    json!({"count": ids.len(), "sha256": hex::encode(hash.finalize())})
+    json!({"count": count, "sha256": hex::encode(hash.finalize())})
+}
+
+/// Returns a list of IDs in the form that a description has for it: some give shorter ones by their
+/// digest, too.
+pub(super) fn in_form_of(told: &Value, ours: &Value) -> Value {
+    match (told.get("sha256"), ours.as_array()) {
+        (Some(_), Some(list)) => digest(list.iter().map(|id| id.as_str().unwrap())),
+        _ => ours.clone(),
+    }
 }
 
 /// Returns the length of a list, or of one that is given by its digest.

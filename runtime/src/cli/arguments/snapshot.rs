@@ -10,9 +10,25 @@ use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 /// `careen snapshot …`
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum SnapshotCommand {
+    /// List the snapshots by source and time
+    List(SnapshotListArguments),
     /// Show what Kopia's retention policies keep and why; with --delete, delete the rest
     #[command(after_help = EXPIRE_HELP)]
     Expire(ExpireArguments),
+}
+
+/// Options of `snapshot list`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SnapshotListArguments {
+    /// Which repository.
+    #[command(flatten)]
+    pub(in crate::cli) repository: RepositoryArgument,
+    /// Only this source: user@host:/path, user@host, @host or a path
+    #[arg(long, value_name = "SOURCE")]
+    pub(in crate::cli) source: Option<String>,
+    /// Incomplete snapshots too: checkpoints, and those that were canceled
+    #[arg(long)]
+    pub(in crate::cli) all: bool,
 }
 
 /// Options of `snapshot expire`.

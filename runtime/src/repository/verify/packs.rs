@@ -9,13 +9,12 @@ use std::cmp::Ordering;
 
 use crate::kopia::blob_id::{BlobId, PACK_DATA_PREFIX, PACK_METADATA_PREFIX};
 use crate::kopia::content_id::ContentId;
-use crate::repository::index_load::Loaded;
-use crate::repository::pack_names::{SLOT_BYTES, name_of};
+use crate::repository::pack_names::{PackTable, SLOT_BYTES, name_of};
 use crate::repository::record::RecordFields;
 use crate::repository::{Repository, RepositoryError, Workspace};
 use crate::spill::{MappedU32, Merge};
 
-use super::VerifyReport;
+use super::Findings;
 
 /// Bytes of a pack blob ID, with zeros behind it.
 const NAME_BYTES: usize = SLOT_BYTES - 2;
@@ -31,33 +30,35 @@ const ENOUGH: u32 = u32::MAX;
 
 /// How far contents reach into each pack.
 pub(super) struct PackUse<'a> {
-    loaded: &'a Loaded,
+    packs: &'a PackTable,
     /// By number: furthest end plus one, so that an empty content at the start counts.
     ends: MappedU32,
 }
 
 impl<'a> PackUse<'a> {
-    pub(super) fn new(workspace: &Workspace, loaded: &'a Loaded) -> Result<Self, RepositoryError> {
-        let ends = MappedU32::create(&workspace.scratch, loaded.packs.numbers(), UNUSED)?;
-        Ok(Self { loaded, ends })
+    pub(super) fn new(
+        workspace: &Workspace,
+        packs: &'a PackTable,
+    ) -> Result<Self, RepositoryError> {
+        let ends = MappedU32::create(&workspace.scratch, packs.numbers(), UNUSED)?;
+        Ok(Self { packs, ends })
     }
 
     /// Takes in a content.
     pub(super) fn note(&mut self, fields: &RecordFields) {
-        let number = u64::from(self.loaded.packs.canonical(fields.pack));
+        let number = u64::from(self.packs.canonical(fields.pack));
         let end = end_of(fields);
         if end > self.ends.get(number) {
             self.ends.set(number, end);
         }
     }
 
-    /// Compares with the packs that are there. Returns limits when some are gone or too short.
+    /// Compares with the packs that are there.
     pub(super) fn compare(
         &self,
         repository: &Repository,
         workspace: &Workspace,
-        report: &mut VerifyReport,
-    ) -> Result<Option<PackLimits>, RepositoryError> {
+    ) -> Result<Compared, RepositoryError> {
         let mut used = self.sorted(workspace)?;
         used.advance()?;
         let mut comparison = Comparison {
@@ -78,15 +79,17 @@ impl<'a> PackUse<'a> {
         }
         comparison.end()?;
         progress.end();
-        report.packs = Some(comparison.packs);
-        Ok(comparison.limits)
+        Ok(Compared {
+            packs: comparison.packs,
+            limits: comparison.limits,
+        })
     }
 
     /// Sorts the packs that contents lie in by name.
     fn sorted(&self, workspace: &Workspace) -> Result<Merge, RepositoryError> {
         let sorter = workspace.sorter(RECORD_BYTES);
         let mut buffer = sorter.buffer();
-        self.loaded.packs.for_each_canonical(|number, slot| {
+        self.packs.for_each_canonical(|number, slot| {
             if self.ends.get(u64::from(number)) != UNUSED {
                 let name = name_of(slot);
                 buffer.push_with(|out| {
@@ -99,6 +102,14 @@ impl<'a> PackUse<'a> {
         buffer.finish()?;
         Ok(sorter.finish()?.into_merge(false)?)
     }
+}
+
+/// The packs that contents lie in, compared with those that are there.
+pub(super) struct Compared {
+    /// How many.
+    pub(super) packs: u64,
+    /// How far they reach, when some are gone or too short.
+    pub(super) limits: Option<PackLimits>,
 }
 
 /// Returns where a content ends, plus one; what does not fit is further than any pack reaches.
@@ -196,18 +207,17 @@ impl PackLimits {
     /// Reports a content that does not lie inside its pack.
     pub(super) fn check(
         &self,
-        loaded: &Loaded,
+        packs: &PackTable,
         key: &[u8],
         fields: &RecordFields,
-        report: &mut VerifyReport,
+        found: &mut Findings,
     ) -> Result<(), RepositoryError> {
-        let limit = self
-            .limits
-            .get(u64::from(loaded.packs.canonical(fields.pack)));
+        let number = u64::from(packs.canonical(fields.pack));
+        let limit = self.limits.get(number);
         if end_of(fields) <= limit {
             return Ok(());
         }
-        let pack = loaded.packs.name(fields.pack)?;
+        let pack = packs.name(fields.pack)?;
         let pack = String::from_utf8_lossy(&pack).into_owned();
         let content = ContentId::from_key(key)?;
         let (code, text) = match limit {
@@ -219,7 +229,7 @@ impl PackLimits {
                 ("short-pack", text)
             }
         };
-        report.add(code, Some(pack), Some(content), text);
+        found.add(code, Some(pack), Some(content), text);
         Ok(())
     }
 }

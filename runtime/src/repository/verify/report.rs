@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use crate::kopia::content_id::ContentId;
+use crate::repository::RepositoryError;
 
 /// Findings that are kept; more tell nothing new, all are counted.
 pub const FINDINGS_MAX: usize = 100;
@@ -38,6 +39,81 @@ impl fmt::Display for Finding {
     }
 }
 
+/// What is wrong: all of it is counted, the first is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Findings {
+    /// What is wrong, the first [`FINDINGS_MAX`].
+    pub findings: Vec<Finding>,
+    /// How many findings there are.
+    pub findings_total: u64,
+}
+
+impl Findings {
+    /// Returns whether nothing is wrong.
+    pub fn none(&self) -> bool {
+        self.findings_total == 0
+    }
+
+    /// Takes in a finding.
+    pub(in crate::repository) fn add(
+        &mut self,
+        code: &'static str,
+        blob: Option<String>,
+        content: Option<ContentId>,
+        explanation: String,
+    ) {
+        self.findings_total += 1;
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(Finding {
+                code,
+                blob,
+                content,
+                explanation,
+            });
+        }
+    }
+
+    /// Takes in that the index has gaps: readers go on with fewer entries and say nothing.
+    pub(super) fn add_gaps(
+        &mut self,
+        gaps: Option<RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        match gaps {
+            None => {}
+            Some(
+                error @ (RepositoryError::IncompleteIndex { .. }
+                | RepositoryError::LostCompaction { .. }),
+            ) => self.add(error.code(), None, None, error.to_string()),
+            Some(other) => return Err(other),
+        }
+        Ok(())
+    }
+
+    /// Takes in what somebody else has found.
+    pub(in crate::repository) fn append(&mut self, mut others: Self) {
+        self.findings_total += others.findings_total;
+        self.findings.append(&mut others.findings);
+        self.findings.truncate(FINDINGS_MAX);
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            writeln!(f, "{finding}")?;
+        }
+        let shown = self.findings.len() as u64;
+        if self.findings_total > shown {
+            writeln!(f, "and {} more", self.findings_total - shown)?;
+        }
+        match self.findings_total {
+            0 => write!(f, "nothing is wrong"),
+            1 => write!(f, "1 thing is wrong"),
+            count => write!(f, "{count} things are wrong"),
+        }
+    }
+}
+
 /// What was looked at and what was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct VerifyReport {
@@ -57,10 +133,9 @@ pub struct VerifyReport {
     pub epochs_compared: u64,
     /// Packs that contents lie in and that were looked for; none when packs were left out.
     pub packs: Option<u64>,
-    /// What is wrong, the first [`FINDINGS_MAX`].
-    pub findings: Vec<Finding>,
-    /// How many findings there are.
-    pub findings_total: u64,
+    /// What is wrong.
+    #[serde(flatten)]
+    pub found: Findings,
     /// What a person should know and is not wrong.
     pub notes: Vec<String>,
 }
@@ -68,7 +143,7 @@ pub struct VerifyReport {
 impl VerifyReport {
     /// Returns whether nothing is wrong.
     pub fn ok(&self) -> bool {
-        self.findings_total == 0
+        self.found.none()
     }
 
     pub(super) fn add(
@@ -78,15 +153,7 @@ impl VerifyReport {
         content: Option<ContentId>,
         explanation: String,
     ) {
-        self.findings_total += 1;
-        if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(Finding {
-                code,
-                blob,
-                content,
-                explanation,
-            });
-        }
+        self.found.add(code, blob, content, explanation);
     }
 
     pub(super) fn note(&mut self, note: String) {
@@ -125,18 +192,7 @@ impl fmt::Display for VerifyReport {
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
-        for finding in &self.findings {
-            writeln!(f, "{finding}")?;
-        }
-        let shown = self.findings.len() as u64;
-        if self.findings_total > shown {
-            writeln!(f, "and {} more", self.findings_total - shown)?;
-        }
-        match self.findings_total {
-            0 => write!(f, "nothing is wrong"),
-            1 => write!(f, "1 thing is wrong"),
-            count => write!(f, "{count} things are wrong"),
-        }
+        self.found.fmt(f)
     }
 }
 
@@ -158,7 +214,7 @@ mod tests {
             );
         }
         assert!(!report.ok());
-        assert_eq!(report.findings.len(), FINDINGS_MAX);
+        assert_eq!(report.found.findings.len(), FINDINGS_MAX);
         let text = report.to_string();
         assert!(
             text.contains("\nmissing-pack: p99: it is gone\nand 3 more\n"),
