@@ -62,6 +62,11 @@ impl<'a> IndexTasks<'a> {
         }
     }
 
+    /// Lends the strategy, for tasks that are none of these.
+    pub(super) fn splitting(&mut self) -> &mut dyn Splitting {
+        self.splitting
+    }
+
     /// Runs one of the epoch tasks.
     pub(super) fn run(&mut self, task: CycleTask) -> Result<Done, MaintenanceError> {
         let mut attempt = 1;

@@ -1,68 +1,167 @@
-//! Which packs are rewritten together: the seam for strategies, and Kopia's own choice.
+//! Asks which packs are rewritten together, and holds the host's rules about the answers.
 //!
-//! Packs come one by one, each with the bytes that readers still need of it. The answer may name a
-//! pack later than it came: a short pack alone is not worth a rewrite, so the first of a kind waits
-//! for a second one. Memory: two numbers a kind of pack. Mirrors `findContentInShortPacks` of
-//! Kopia's `repo/maintenance/content_rewrite.go`.
+//! Packs are asked about in batches, each on its own; the numbers in the answers join packs over
+//! all of them. The rules that need more than one batch are here: a pack that is alone in its
+//! number and kind is not worth a rewrite, so the first one waits for a second; all answers agree
+//! on the size of new packs; a full pack is left. Memory: a batch, and two numbers for each number
+//! and kind. Mirrors `findContentInShortPacks` of Kopia's `repo/maintenance/content_rewrite.go`.
+
+use super::strategy::{
+    PACK_GROUP_MAX, PACK_ROWS_MAX, PackRow, RepackAnswer, RepackQuestion, Splitting, StrategyError,
+};
 
 /// Packs with less than this share of the maximum in use are short, in percent.
 pub const SHORT_PERCENT: u64 = 60;
 
-/// What is known of a pack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PackRow {
-    /// Its number, to name it.
-    pub number: u32,
-    /// First character of its name: `p` or `q`.
-    pub kind: u8,
-    /// Bytes of the contents that lie in it, tombstones included.
-    pub used_bytes: u64,
-}
-
-/// Chooses the packs whose contents are written anew.
+/// Somebody who chooses packs.
 pub trait ChoosePacks {
-    /// Looks at the next pack; calls `chosen` with the number of every pack that is to go, once.
-    fn look(&mut self, row: &PackRow, chosen: &mut dyn FnMut(u32));
+    /// Answers a question about some packs.
+    fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError>;
+
+    /// Names it for errors.
+    fn describe(&self) -> String;
 }
 
-/// Kopia's choice: all short packs of a kind, unless there is only one.
-#[derive(Clone, Debug)]
-pub struct ShortPacks {
-    below_bytes: u64,
-    /// By kind: the first short pack while it is the only one.
-    kinds: Vec<Kind>,
-}
+/// A strategy as one who chooses packs.
+pub struct ByStrategy<'a>(pub &'a mut dyn Splitting);
 
-#[derive(Clone, Debug)]
-struct Kind {
-    letter: u8,
-    waiting: Option<u32>,
-}
+impl ChoosePacks for ByStrategy<'_> {
+    fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
+        self.0.repack(question)
+    }
 
-impl ShortPacks {
-    /// Chooses for packs of at most `pack_bytes_max`.
-    pub fn new(pack_bytes_max: u64) -> Self {
-        Self {
-            below_bytes: pack_bytes_max * SHORT_PERCENT / 100,
-            kinds: Vec::new(),
-        }
+    fn describe(&self) -> String {
+        self.0.describe()
     }
 }
 
+/// Kopia's choice: all short packs of a kind together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShortPacks;
+
 impl ChoosePacks for ShortPacks {
-    fn look(&mut self, row: &PackRow, chosen: &mut dyn FnMut(u32)) {
-        if row.used_bytes >= self.below_bytes {
-            return;
+    fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
+        let below = question.pack_bytes_max * SHORT_PERCENT / 100;
+        let packs = question.packs.iter();
+        Ok(RepackAnswer {
+            pack_bytes: question.pack_bytes_max,
+            groups: packs
+                .map(|pack| u8::from(pack.used_bytes < below))
+                .collect(),
+            reason: format!("packs with less than {below} bytes in use are short"),
+        })
+    }
+
+    fn describe(&self) -> String {
+        "Kopia's choice of short packs".to_owned()
+    }
+}
+
+/// Asks about one pack after the other.
+pub(super) struct PackChoice<'a> {
+    chooser: &'a mut dyn ChoosePacks,
+    question: RepackQuestion,
+    /// Numbers of the packs in the question.
+    numbers: Vec<u32>,
+    /// By number and kind: the first pack while it is the only one, or that there were more.
+    firsts: Vec<First>,
+    pack_bytes: Option<u64>,
+    /// What the first answer says.
+    reason: String,
+}
+
+#[derive(Clone, Copy)]
+enum First {
+    None,
+    Waiting(u32),
+    Gone,
+}
+
+impl<'a> PackChoice<'a> {
+    pub(super) fn new(chooser: &'a mut dyn ChoosePacks, pack_bytes_max: u64) -> Self {
+        Self {
+            chooser,
+            question: RepackQuestion {
+                pack_bytes_max,
+                packs: Vec::with_capacity(PACK_ROWS_MAX),
+            },
+            numbers: Vec::with_capacity(PACK_ROWS_MAX),
+            firsts: vec![First::None; 2 * (usize::from(PACK_GROUP_MAX) + 1)],
+            pack_bytes: None,
+            reason: String::new(),
         }
-        match self.kinds.iter_mut().find(|kind| kind.letter == row.kind) {
-            Some(kind) => {
-                kind.waiting.take().into_iter().for_each(&mut *chosen);
-                chosen(row.number);
+    }
+
+    /// Looks at the next pack; calls `chosen` with number and group of packs that are to go.
+    pub(super) fn look(
+        &mut self,
+        number: u32,
+        row: PackRow,
+        chosen: &mut dyn FnMut(u32, u8),
+    ) -> Result<(), StrategyError> {
+        self.question.packs.push(row);
+        self.numbers.push(number);
+        if self.numbers.len() == PACK_ROWS_MAX {
+            self.ask(chosen)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the choice; returns the size at which new packs are closed, and the reason of the first
+    /// answer.
+    pub(super) fn end(
+        mut self,
+        chosen: &mut dyn FnMut(u32, u8),
+    ) -> Result<(u64, String), StrategyError> {
+        self.ask(chosen)?;
+        let pack_bytes = self.pack_bytes.unwrap_or(self.question.pack_bytes_max);
+        Ok((pack_bytes, self.reason))
+    }
+
+    fn ask(&mut self, chosen: &mut dyn FnMut(u32, u8)) -> Result<(), StrategyError> {
+        if self.numbers.is_empty() {
+            return Ok(());
+        }
+        let answer = self.chooser.choose(&self.question)?;
+        answer
+            .check(&self.question)
+            .map_err(|reason| self.refused(reason))?;
+        if self.pack_bytes.is_none() {
+            self.reason.clone_from(&answer.reason);
+        }
+        let agreed = *self.pack_bytes.get_or_insert(answer.pack_bytes);
+        if agreed != answer.pack_bytes {
+            let reason = format!("packs of {} bytes, before {agreed}", answer.pack_bytes);
+            return Err(self.refused(reason));
+        }
+        let numbers = std::mem::take(&mut self.numbers);
+        let packs = std::mem::take(&mut self.question.packs);
+        let rows = numbers.iter().zip(&packs).zip(answer.groups);
+        for ((number, row), group) in rows.filter(|(_, group)| *group > 0) {
+            if row.used_bytes < agreed {
+                self.join(*number, row.metadata, group, chosen);
             }
-            None => self.kinds.push(Kind {
-                letter: row.kind, // a byte: at most 256 of them
-                waiting: Some(row.number),
-            }),
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, number: u32, metadata: bool, group: u8, chosen: &mut dyn FnMut(u32, u8)) {
+        let first = &mut self.firsts[2 * usize::from(group) + usize::from(metadata)];
+        match *first {
+            First::None => *first = First::Waiting(number),
+            First::Waiting(waiting) => {
+                *first = First::Gone;
+                chosen(waiting, group);
+                chosen(number, group);
+            }
+            First::Gone => chosen(number, group),
+        }
+    }
+
+    fn refused(&self, reason: String) -> StrategyError {
+        StrategyError::Refused {
+            strategy: self.chooser.describe(),
+            reason,
         }
     }
 }
@@ -71,32 +170,88 @@ impl ChoosePacks for ShortPacks {
 mod tests {
     use super::*;
 
-    fn choose(rows: &[(u8, u64)]) -> Vec<u32> {
-        let mut choice = ShortPacks::new(1_000_001);
+    /// A chooser that gives what it is told.
+    struct Told(u64, Vec<u8>);
+
+    impl ChoosePacks for Told {
+        fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
+            Ok(RepackAnswer {
+                pack_bytes: self.0,
+                groups: self
+                    .1
+                    .drain(..question.packs.len().min(self.1.len()))
+                    .collect(),
+                reason: String::new(),
+            })
+        }
+
+        fn describe(&self) -> String {
+            "told".to_owned()
+        }
+    }
+
+    fn choose(
+        chooser: &mut dyn ChoosePacks,
+        rows: &[(bool, u64)],
+    ) -> Result<Vec<(u32, u8)>, StrategyError> {
+        let mut choice = PackChoice::new(chooser, 1_000_001);
         let mut chosen = Vec::new();
-        for (number, (kind, used_bytes)) in rows.iter().enumerate() {
+        let mut take = |number, group| chosen.push((number, group));
+        for (number, (metadata, used_bytes)) in rows.iter().enumerate() {
             let row = PackRow {
-                number: number as u32,
-                kind: *kind,
+                metadata: *metadata,
                 used_bytes: *used_bytes,
             };
-            choice.look(&row, &mut |number| chosen.push(number));
+            choice.look(number as u32, row, &mut take)?;
         }
-        chosen
+        choice.end(&mut take)?;
+        Ok(chosen)
     }
 
     #[test]
     fn short_is_below_sixty_percent_rounded_down() {
-        assert!(choose(&[(b'p', 600_000), (b'p', 0)]).is_empty());
-        assert_eq!(choose(&[(b'p', 599_999), (b'p', 0)]), [0, 1]);
+        let short = |rows: &[_]| choose(&mut ShortPacks, rows).unwrap();
+        assert!(short(&[(false, 600_000), (false, 0)]).is_empty());
+        assert_eq!(short(&[(false, 599_999), (false, 0)]), [(0, 1), (1, 1)]);
     }
 
     #[test]
-    fn one_short_pack_of_a_kind_stays() {
-        assert!(choose(&[(b'p', 1), (b'q', 1), (b'p', 900_000)]).is_empty());
-        assert_eq!(
-            choose(&[(b'p', 1), (b'q', 1), (b'p', 2), (b'p', 3)]),
-            [0, 2, 3]
-        );
+    fn one_of_a_kind_stays_over_all_batches() {
+        let mut rows = vec![(false, 900_000); 2_500];
+        rows[3] = (false, 5);
+        rows[4] = (true, 5);
+        assert!(choose(&mut ShortPacks, &rows).unwrap().is_empty());
+        rows[2_400] = (false, 6);
+        rows[2_401] = (false, 7);
+        let chosen = choose(&mut ShortPacks, &rows).unwrap();
+        assert_eq!(chosen, [(3, 1), (2_400, 1), (2_401, 1)]);
+    }
+
+    #[test]
+    fn groups_do_not_mix_and_full_packs_stay() {
+        let rows = [
+            (false, 1),
+            (false, 2),
+            (false, 3),
+            (false, 4),
+            (false, 1_000_001),
+        ];
+        let mut told = Told(1_000_001, vec![2, 1, 2, 3, 2]);
+        assert_eq!(choose(&mut told, &rows).unwrap(), [(0, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn answers_that_break_a_rule_are_refused() {
+        let rows = [(false, 1), (false, 2)];
+        for (pack_bytes, groups) in [
+            (600_000 - 1, vec![0, 0]),
+            (1_000_002, vec![0, 0]),
+            (1_000_001, vec![0]),
+            (1_000_001, vec![0, 128]),
+        ] {
+            let refused = choose(&mut Told(pack_bytes, groups), &rows).unwrap_err();
+            assert_eq!(refused.code(), "plugin-answer-refused");
+        }
+        choose(&mut Told(600_000, vec![0, 127]), &rows).unwrap();
     }
 }

@@ -17,10 +17,11 @@ use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan};
 use super::extend_blob_retention::extend_blob_retention;
 use super::index_tasks::Done;
 use super::orphan_packs::Scope;
-use super::pack_choice::ShortPacks;
+use super::pack_choice::ByStrategy;
 use super::rewrite_contents::{RewriteOptions, RewritePlan};
 use super::safety::Safety;
 use super::snapshot_gc::{GcOptions, GcPlan};
+use super::strategy::Splitting;
 use super::task_stats;
 
 /// What the tasks need of the run.
@@ -75,12 +76,16 @@ impl<'a> PackTasks<'a> {
         self.table = None;
     }
 
-    /// Runs one of these tasks.
-    pub(super) fn run(&mut self, task: CycleTask) -> Result<Done, MaintenanceError> {
+    /// Runs one of these tasks; `splitting` chooses packs.
+    pub(super) fn run(
+        &mut self,
+        task: CycleTask,
+        splitting: &mut dyn Splitting,
+    ) -> Result<Done, MaintenanceError> {
         match task {
             CycleTask::SnapshotGc => self.collect(),
-            CycleTask::FullRewriteContents => self.rewrite(None),
-            CycleTask::QuickRewriteContents => self.rewrite(Some(b'q')),
+            CycleTask::FullRewriteContents => self.rewrite(None, splitting),
+            CycleTask::QuickRewriteContents => self.rewrite(Some(b'q'), splitting),
             CycleTask::FullDeleteBlobs => self.delete(Scope::Full),
             CycleTask::QuickDeleteBlobs => self.delete(Scope::Quick),
             _ => self.extend(),
@@ -115,12 +120,17 @@ impl<'a> PackTasks<'a> {
         Ok(Done::new(task_stats::snapshot_gc(&stats), what))
     }
 
-    fn rewrite(&mut self, kind: Option<u8>) -> Result<Done, MaintenanceError> {
+    fn rewrite(
+        &mut self,
+        kind: Option<u8>,
+        splitting: &mut dyn Splitting,
+    ) -> Result<Done, MaintenanceError> {
         let table = self.take_table()?;
-        let mut short = ShortPacks::new(self.repository.format.max_pack_size);
+        let mut choice = ByStrategy(splitting);
         let mut options = RewriteOptions {
             kind,
-            packs: Some(&mut short),
+            packs: Some(&mut choice),
+            pack_bytes_max: self.repository.format.max_pack_size,
             format_version: None,
             wrong_kind: false,
             safety: &self.safety,
@@ -132,18 +142,17 @@ impl<'a> PackTasks<'a> {
         if plan.is_empty() {
             let nothing = plan.stats;
             self.table = Some(table);
-            return Ok(Done::new(
-                task_stats::rewrite_contents(&nothing),
-                "no short packs",
-            ));
+            let what = format!("nothing to rewrite: {}", plan.reason);
+            return Ok(Done::new(task_stats::rewrite_contents(&nothing), what));
         }
+        let reason = plan.reason.clone();
         let report = plan.execute(self.repository, self.workspace, &table.contents, &options)?;
         if report.ended_early {
             return Err(MaintenanceError::Stopped);
         }
         let (stats, written) = (report.stats, report.written);
         let what = format!(
-            "{} contents of short packs copied into {} packs",
+            "{} contents copied into {} packs: {reason}",
             stats.rewritten_content_count, written.packs
         );
         Ok(Done::new(task_stats::rewrite_contents(&stats), what))

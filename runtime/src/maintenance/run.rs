@@ -185,7 +185,9 @@ impl Work<'_> {
             | CycleTask::QuickRewriteContents
             | CycleTask::FullDeleteBlobs
             | CycleTask::QuickDeleteBlobs
-            | CycleTask::ExtendBlobRetentionTime => return self.packs.run(task),
+            | CycleTask::ExtendBlobRetentionTime => {
+                return self.packs.run(task, self.index.splitting());
+            }
             _ => self.packs.forget(),
         }
         match task {

@@ -14,7 +14,8 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use crate::maintenance::strategy::{
-    EpochRange, Splitting, SplittingAnswer, SplittingQuestion, StrategyError,
+    EpochRange, RepackAnswer, RepackQuestion, Splitting, SplittingAnswer, SplittingQuestion,
+    StrategyError,
 };
 
 use super::cache::{self, Cache, Key};
@@ -33,6 +34,7 @@ mod bindings {
 }
 
 use bindings::careen::strategy::host_log;
+use bindings::exports::careen::strategy::repack as wit_packs;
 use bindings::exports::careen::strategy::split as wit;
 
 /// Package of every interface between host and plugin.
@@ -255,17 +257,51 @@ impl SplittingPlugin {
             Err(reason) => Err(Failure::Answered(harmless(&reason))),
         }
     }
+
+    fn ask_about_packs(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, Failure> {
+        let packs = question.packs.iter().map(|row| wit_packs::PackRow {
+            metadata: row.metadata,
+            used_bytes: row.used_bytes,
+        });
+        let question = wit_packs::PackQuestion {
+            pack_bytes_max: question.pack_bytes_max,
+            packs: packs.collect(),
+        };
+        let component = &self.component;
+        let answer = session::run(&self.engine, &self.name, self.limits, |store| {
+            let instance = component.instantiate(&mut *store)?;
+            instance
+                .careen_strategy_repack()
+                .call_repack(store, &question)
+        })?;
+        match answer {
+            Ok(plan) => Ok(RepackAnswer {
+                pack_bytes: plan.pack_bytes,
+                groups: plan.groups,
+                reason: without_controls(&plan.reason),
+            }),
+            Err(reason) => Err(Failure::Answered(harmless(&reason))),
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> StrategyError {
+        PluginError {
+            plugin: self.describe(),
+            failure,
+        }
+        .into()
+    }
 }
 
 impl Splitting for SplittingPlugin {
     fn split(&mut self, question: &SplittingQuestion) -> Result<SplittingAnswer, StrategyError> {
-        self.ask(question).map_err(|failure| {
-            PluginError {
-                plugin: self.describe(),
-                failure,
-            }
-            .into()
-        })
+        let answer = self.ask(question);
+        answer.map_err(|failure| self.failed(failure))
+    }
+
+    fn repack(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
+        let answer = self.ask_about_packs(question);
+        answer.map_err(|failure| self.failed(failure))
     }
 
     fn describe(&self) -> String {

@@ -9,6 +9,7 @@ mod attacks;
 mod builtin;
 mod code;
 mod component;
+mod packs;
 mod refused;
 
 use std::path::{Path, PathBuf};
