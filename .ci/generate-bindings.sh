@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Generates guest-sdk/src/bindings.rs from guest-sdk/wit. Run it after a change of the WIT package.
+# Generates guest-sdk/src/bindings.rs and retention_bindings.rs from guest-sdk/wit. Run it after a change of the WIT package.
 # Needs wit-bindgen of the version that the workspace uses at run time:
 #   cargo install wit-bindgen-cli --version 0.61.1 --locked --no-default-features --features rust
 set -euo pipefail
@@ -8,18 +8,26 @@ want=$(sed -n '/^name = "wit-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' ../Cargo.l
 [[ $(wit-bindgen --version) == *" $want"* ]] || { echo "needs wit-bindgen $want" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-wit-bindgen rust wit --world splitting --out-dir "$work" \
-  -d PartialEq --pub-export-macro --export-macro-name export_splitting \
-  --default-bindings-module '$crate::bindings'
-{
-  cat <<'H'
-//! The component ABI of the `splitting` world, generated from `wit/strategy.wit`. Do not edit: run
-//! `.ci/generate-bindings.sh`.
+head_of() {
+  cat <<H
+//! The component ABI of the \`$1\` world, generated from \`wit/strategy.wit\`. Do not edit: run
+//! \`.ci/generate-bindings.sh\`.
 //!
-//! The only file of this crate with `unsafe`: it moves values through the plugin's memory.
-#![allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+//! One of the files of this crate with \`unsafe\`: they move values through the plugin's memory.
+#![allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::unwrap_used)]
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
 H
-  cat "$work"/splitting.rs
-} >src/bindings.rs
+}
+# A world's bindings; the others take the log from the first's.
+generate() {
+  local world=$1 module=$2
+  shift 2
+  wit-bindgen rust wit --world "$world" --out-dir "$work" \
+    -d PartialEq --pub-export-macro --export-macro-name "export_$world" \
+    --default-bindings-module "\$crate::$module" "$@"
+  { head_of "$world"; cat "$work/$world.rs"; } >"src/$module.rs"
+}
+generate splitting bindings
+generate retention retention_bindings \
+  --with careen:strategy/host-log@0.1.0=crate::bindings::careen::strategy::host_log

@@ -30,9 +30,14 @@
 //!
 //! register_splitting!(NeverJoin);
 //! ```
+//!
+//! Retention strategies are in [`retention`].
 
 #[doc(hidden)]
 pub mod bindings;
+pub mod retention;
+#[doc(hidden)]
+pub mod retention_bindings;
 
 pub use bindings::careen::strategy::host_log::Level;
 pub use bindings::exports::careen::strategy::repack::{PackPlan, PackQuestion, PackRow};

@@ -1,6 +1,9 @@
 //! Measures snapshot GC's mark and sweep on a repository, phase by phase; writes nothing to it.
 //!
-//!     KOPIA_PASSWORD=… cargo run --release -p careen --example gc_speed -- /backup [MEMORY_MIB] [SCRATCH]
+//!     KOPIA_PASSWORD=… cargo run --release -p careen --example gc_speed -- /backup [MEMORY_MIB]
+//!     [SCRATCH]
+
+#![allow(clippy::print_stdout)]
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -76,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plan = GcPlan::sweep(&workspace, &table, &used, &options)?;
     say("sweep");
     println!("{} contents, {:?}", table.contents(), used.stats);
-    println!("{:?}", plan.stats);
+    println!("{}", serde_json::to_string(&plan.stats)?);
     println!(
         "scratch {} MiB at most",
         workspace.scratch.peak_bytes() / MIB as u64

@@ -17,10 +17,12 @@ mod output;
 mod password;
 mod run;
 mod signals;
+mod snapshot;
 mod strategy;
 mod surroundings;
 mod target;
 mod telling;
+mod time_zone;
 mod wording;
 mod workspace;
 
@@ -109,6 +111,7 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         Command::Run(arguments) => run::run(&console, arguments),
         Command::Plan(arguments) => run::plan(&console, arguments),
         Command::Index(command) => index::run(&console, command),
+        Command::Snapshot(command) => snapshot::run(&console, command),
         Command::Status(arguments) => check::status(&console, arguments),
         Command::Verify(arguments) => check::verify(&console, arguments),
     };
@@ -117,7 +120,7 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         output.error(&error);
         error.exit()
     });
-    output.finished(exit);
+    output.finished(exit, console.progress.busy_seconds());
     exit
 }
 
@@ -134,7 +137,7 @@ fn unusable(error: &clap::Error, words: &[OsString], stdout_is_terminal: bool) -
         let message = text.lines().next().unwrap_or_default();
         let message = message.strip_prefix("error: ").unwrap_or(message);
         output.error(&CliError::Usage(message.to_owned()));
-        output.finished(Exit::Configuration);
+        output.finished(Exit::Configuration, Vec::new());
     }
     Exit::Configuration
 }

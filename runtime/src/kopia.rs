@@ -25,6 +25,7 @@ pub mod maintenance_params;
 pub mod manifest;
 pub mod object_id;
 pub mod pack;
+pub mod policy;
 mod reed_solomon;
 pub mod schedule;
 mod scrypt;

@@ -15,6 +15,7 @@ mod compile;
 mod engine;
 mod error;
 mod limits;
+mod retention;
 mod session;
 mod splitting;
 mod wasm_file;
@@ -23,5 +24,8 @@ pub use cache::default_cache_directory;
 pub use compile::{COMPILE_SUBCOMMAND, CompileLimits, compile_child_main};
 pub use error::{Failure, PluginError};
 pub use limits::LimitExceeded;
-pub use splitting::{PluginOptions, SplittingPlugin, load, parse_plugin_argument};
+pub use retention::{RetentionPlugin, load_retention};
+pub use splitting::{
+    PluginOptions, SplittingPlugin, load, parse_plugin_argument, parse_strategy_argument,
+};
 pub use wasm_file::{PluginSource, WASM_BYTES_MAX};

@@ -28,6 +28,7 @@ pub mod index_writer_v0;
 pub mod inspect;
 pub mod listing;
 mod load_worker;
+pub mod manifest_writer;
 #[cfg(test)]
 mod mark_tests;
 mod mark_worker;
@@ -54,6 +55,7 @@ pub mod sealed_pieces;
 pub mod sealing;
 pub mod sessions;
 pub mod set_comparison;
+pub mod snapshot_history;
 pub mod snapshots;
 mod sorted_listing;
 pub mod storage_time;
@@ -64,6 +66,7 @@ pub mod verify;
 #[cfg(test)]
 mod views_tests;
 pub mod winners;
+mod working_time;
 
 pub use error::RepositoryError;
 pub use open::{OpenOptions, Repository};

@@ -345,9 +345,20 @@ impl World {
         };
         let json = String::from_utf8(params.to_json()).expect("JSON is UTF-8");
         let payload = RawValue::from_string(json).expect("it was just written as JSON");
-        let labels = BTreeMap::from([(TYPE_LABEL.to_owned(), MANIFEST_TYPE.to_owned())]);
+        self.put_manifest_content(&[self.manifest(MANIFEST_TYPE, payload)]);
+    }
+
+    /// Makes a manifest of a type, with a random ID.
+    pub fn manifest(&self, kind: &str, payload: Box<RawValue>) -> ManifestEntry {
+        let labels = BTreeMap::from([(TYPE_LABEL.to_owned(), kind.to_owned())]);
         let id = hex::encode(self.random::<16>());
-        let content = to_gzip_json(&[ManifestEntry::new(id, labels, START, payload)]);
+        ManifestEntry::new(id, labels, START, payload)
+    }
+
+    /// Puts manifests as a client's flush does: one content in one pack, and the index blob that
+    /// shows it.
+    pub fn put_manifest_content(&self, manifests: &[ManifestEntry]) {
+        let content = to_gzip_json(manifests);
         let id = ContentId::from_hash(Some(b'm'), &self.crypto.hash.hash(&content))
             .expect("a hash is a content ID");
         let sealed = self.seal(id.iv(), &content);

@@ -107,10 +107,6 @@ impl<'g> Run<'g> {
         }
     }
 
-    fn now_seconds(&self) -> i64 {
-        self.golden.now().seconds()
-    }
-
     /// Does what snapshot GC did, as far as the outcome tells it.
     fn collect_garbage(&self) {
         let mut tombstones = self.ids("newlyDeleted");

@@ -24,6 +24,7 @@ mod interruptions;
 mod killed_cycles;
 mod kopias;
 mod leases;
+mod manifests;
 mod processes;
 
 const HOUR: Duration = Duration::from_secs(3_600);

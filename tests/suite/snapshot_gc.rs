@@ -2,6 +2,8 @@
 //!
 //! The golden repositories tell both, for `--safety=full` and `none`.
 
+mod oracle;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use careen::kopia::content_id::ContentId;
@@ -14,7 +16,7 @@ use careen::repository::contents::each_content;
 use careen::repository::snapshots::Snapshots;
 use careen::repository::used_contents::{UsedContents, mark};
 use careen::repository::{Repository, RepositoryError, Workspace};
-use kit::golden::{Golden, NAMES};
+use kit::golden::{DAMAGED, Golden, NAMES};
 use kit::index_work::{Bench, open};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -182,6 +184,54 @@ fn deleted_and_brought_back_is_what_kopia_deletes_and_brings_back() {
             for (id, entry) in untouched {
                 assert_eq!(after.get(id), Some(entry), "{what}: {id}");
             }
+        }
+    }
+}
+
+/// What ends the task in a damaged repository; where nothing does, the damage is none of its
+/// business: data that only `verify` reads, blobs that nobody needs.
+const DAMAGES: [(&str, Option<&str>); 24] = [
+    ("intact", None),
+    ("missing-p-pack", None),
+    ("missing-q-pack", Some("missing-pack")),
+    ("truncated-index", Some("tag-mismatch")),
+    ("empty-index", Some("tag-mismatch")),
+    ("flipped-index-byte", Some("tag-mismatch")),
+    ("missing-index", Some("content-not-found")),
+    ("flipped-file-byte", None),
+    ("flipped-directory-byte", Some("tag-mismatch")),
+    ("flipped-manifest-byte", Some("tag-mismatch")),
+    ("missing-index-whole-session", None),
+    ("half-written-compaction", None),
+    ("xs-shard-missing-xn-gone", Some("content-not-found")),
+    ("xn-shard-missing", Some("content-not-found")),
+    ("two-xs-sets-unequal", Some("content-not-found")),
+    ("schedule-truncated", None),
+    ("session-marker-garbage", None),
+    ("foreign-files", None),
+    ("upgrade-lock", Some("upgrade-lock")),
+    ("format-truncated", Some("corrupt-format")),
+    ("v0-intact", None),
+    ("v0-compaction-output-missing", None),
+    ("v0-half-written-compaction", None),
+    ("v0-output-and-inputs-missing", Some("content-not-found")),
+];
+
+#[test]
+fn damage_ends_the_task_and_nothing_is_written() {
+    let damaged = Golden::open(DAMAGED);
+    assert_eq!(damaged.variant_names().len(), DAMAGES.len());
+    for (name, expected) in DAMAGES {
+        let variant = damaged.variant(name);
+        let before = variant.data().fingerprint().unwrap();
+        let result = open(variant.path(), damaged.password(), variant.now())
+            .map_err(MaintenanceError::from)
+            .and_then(|repository| collect(&repository, &Bench::new(), &Safety::full()));
+        let code = result.as_ref().err().map(MaintenanceError::code);
+        assert_eq!(code, expected, "{name}: {result:?}");
+        if code.is_some() {
+            let after = variant.data().fingerprint().unwrap();
+            assert!(before == after, "{name}: nothing is written");
         }
     }
 }

@@ -3,11 +3,15 @@
 //! Options of all commands are accepted before and after the subcommand. The password is never an
 //! argument: arguments are visible to every process of the machine. No memory cost.
 
+mod snapshot;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::memory::MIB;
+
+pub(super) use snapshot::{ExpireArguments, SnapshotCommand};
 
 /// Shown by `--version`; says so when the time can be set from outside.
 pub(super) const VERSION: &str = if cfg!(feature = "test-clock") {
@@ -134,6 +138,9 @@ pub(super) enum Command {
     /// Look at, compact or repair the index
     #[command(subcommand)]
     Index(IndexCommand),
+    /// Show snapshots, or expire them by Kopia's policies
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Show the repository: format, owner, epochs, what is due; changes nothing
     Status(StatusArguments),
     /// Check the repository; changes nothing

@@ -44,7 +44,8 @@ pub(super) enum Kind {
     Report,
     /// Why it ended early: code, message, hint, exit code.
     Error,
-    /// Last line: exit code, seconds, peak memory.
+    /// Last line: exit code, seconds, peak memory; after index work also `busy`, the seconds of
+    /// thread time that went into each part ([`crate::progress::Part`]), waits left out.
     Finished,
 }
 
@@ -113,6 +114,16 @@ struct FinishedBody {
     exit: u8,
     seconds: f64,
     peak_memory_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "as_object")]
+    busy: Vec<(&'static str, f64)>,
+}
+
+/// Writes pairs as one object, in their order.
+fn as_object<S: serde::Serializer>(
+    pairs: &[(&'static str, f64)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().copied())
 }
 
 /// Where everything is said.
@@ -205,13 +216,15 @@ impl Output {
         }
     }
 
-    /// Says the last line of the JSON form, and sends rows on that still wait.
-    pub(super) fn finished(&self, exit: Exit) {
+    /// Says the last line of the JSON form, and sends rows on that still wait. `busy`: seconds of
+    /// thread time of the parts of index work.
+    pub(super) fn finished(&self, exit: Exit, busy: Vec<(&'static str, f64)>) {
         self.put(&[], false);
         let body = FinishedBody {
             exit: exit as u8,
             seconds: (self.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
             peak_memory_bytes: peak_memory_bytes("self"),
+            busy,
         };
         self.json(Kind::Finished, &body);
     }
@@ -328,6 +341,20 @@ mod tests {
             "{\"schema\":1,\"time\":\"2026-01-02T03:04:05.5Z\",\"kind\":\"progress\",\
              \"step\":\"load\\nand sort\",\"done\":3}\n"
         );
+    }
+
+    #[test]
+    fn busy_parts_are_one_object_or_nothing() {
+        let body = |busy| FinishedBody {
+            exit: 0,
+            seconds: 1.5,
+            peak_memory_bytes: None,
+            busy,
+        };
+        let line = |busy| serde_json::to_string(&body(busy)).unwrap();
+        assert!(line(vec![]).ends_with("\"peak_memory_bytes\":null}"));
+        let some = line(vec![("read", 0.25), ("hash", 2.0)]);
+        assert!(some.ends_with(",\"busy\":{\"read\":0.25,\"hash\":2.0}}"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! silence. Memory: the plan's plugin phase.
 
 use super::error::CliError;
+use crate::maintenance::retention::Retention;
 use crate::maintenance::strategy::Splitting;
 use crate::memory::MemoryPlan;
 
@@ -35,5 +36,34 @@ pub(super) fn splitting(
 /// Refuses: without the plugin host there is no strategy, and none is made up.
 #[cfg(not(feature = "plugins"))]
 pub(super) fn splitting(_: &[String], _: &MemoryPlan) -> Result<Box<dyn Splitting>, CliError> {
+    Err(CliError::PluginsMissing)
+}
+
+/// Loads the retention strategy.
+#[cfg(feature = "plugins")]
+pub(super) fn retention(
+    plugins: &[String],
+    memory: &MemoryPlan,
+) -> Result<Box<dyn Retention>, CliError> {
+    use crate::plugin::{PluginOptions, load_retention, parse_strategy_argument};
+    let mut options = PluginOptions {
+        memory_bytes: memory.plugin_bytes,
+        ..PluginOptions::retention()
+    };
+    match plugins {
+        [] => {}
+        [one] => options.source = parse_strategy_argument("retention", one)?,
+        _ => {
+            return Err(CliError::Usage(
+                "--plugin retention=… can be given once".into(),
+            ));
+        }
+    }
+    Ok(Box::new(load_retention(options)?))
+}
+
+/// Refuses: without the plugin host there is no strategy, and none is made up.
+#[cfg(not(feature = "plugins"))]
+pub(super) fn retention(_: &[String], _: &MemoryPlan) -> Result<Box<dyn Retention>, CliError> {
     Err(CliError::PluginsMissing)
 }

@@ -1,7 +1,7 @@
 //! What the process finds around it: time, randomness, environment.
 //!
 //! The only file of this floor that reads environment variables, so that there is one list of them:
-//! `KOPIA_PASSWORD`, `CAREEN_LOG`, `CAREEN_KOPIA` and `PATH` (demo), and with the feature
+//! `KOPIA_PASSWORD`, `CAREEN_LOG`, `TZ`, `CAREEN_KOPIA` and `PATH` (demo), and with the feature
 //! `test-clock` `CAREEN_NOW`. No memory cost.
 
 use std::ffi::OsString;
@@ -42,6 +42,8 @@ pub(super) struct Surroundings {
     pub(super) kopia: Option<OsString>,
     /// `PATH`.
     pub(super) path: Option<OsString>,
+    /// `TZ`.
+    pub(super) time_zone: Option<OsString>,
     /// The system's directory for temporary files.
     pub(super) temporary: PathBuf,
 }
@@ -64,6 +66,7 @@ impl Surroundings {
             log: std::env::var(LOG_VARIABLE).ok(),
             kopia: std::env::var_os(KOPIA_VARIABLE),
             path: std::env::var_os("PATH"),
+            time_zone: std::env::var_os("TZ"),
             temporary: std::env::temp_dir(),
         })
     }

@@ -141,6 +141,14 @@ impl Target {
             },
         }
     }
+
+    /// Returns who writes, as `user@host`, where no owner is asked for.
+    pub(super) fn writer(&self) -> String {
+        match self.identity() {
+            Identity::Explicit(name) => name,
+            Identity::Default { user, host } => format!("{user}@{host}"),
+        }
+    }
 }
 
 /// Checks that an owner has Kopia's form.

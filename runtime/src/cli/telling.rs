@@ -2,7 +2,8 @@
 //!
 //! Called from several threads, some thousand times a second: the count is an atomic, the step
 //! behind a mutex that is taken to begin, to end, and at most once in [`LINE_INTERVAL`] between. No
-//! memory cost but the bar's.
+//! memory cost but the bar's. How long threads worked on each part of index work is summed for the
+//! last line.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use serde::Serialize;
 
 use super::output::{Form, Kind, Output};
 use crate::clock::Stopwatch;
-use crate::progress::Progress;
+use crate::progress::{Part, Progress};
 
 /// Least time between two progress lines of a step.
 pub(super) const LINE_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,6 +27,8 @@ pub(super) struct Telling {
     done: AtomicU64,
     /// Milliseconds since the start of the step at which the next line is due.
     next_line_ms: AtomicU64,
+    /// Nanoseconds of thread time, by part.
+    busy: [AtomicU64; Part::ALL.len()],
     step: Mutex<Option<Step>>,
 }
 
@@ -69,6 +72,7 @@ impl Telling {
             bars,
             done: AtomicU64::new(0),
             next_line_ms: AtomicU64::new(u64::MAX),
+            busy: Default::default(),
             step: Mutex::new(None),
         }
     }
@@ -77,6 +81,15 @@ impl Telling {
     pub(super) fn reach(&self, done: u64) {
         let before = self.done.load(Ordering::Relaxed);
         self.advance(done.saturating_sub(before));
+    }
+
+    /// Returns the parts of index work that took any time, with their seconds of thread time.
+    pub(super) fn busy_seconds(&self) -> Vec<(&'static str, f64)> {
+        let parts = Part::ALL.iter().zip(&self.busy);
+        let parts = parts.map(|(part, nanos)| (part.name(), nanos.load(Ordering::Relaxed)));
+        let told = parts.filter(|(_, nanos)| *nanos > 0);
+        told.map(|(name, nanos)| (name, (nanos as f64 / 1e3).round() / 1e6))
+            .collect()
     }
 
     /// Takes the bar off the terminal, so that an error has its own line.
@@ -178,6 +191,11 @@ impl Progress for Telling {
         let step = self.step().take();
         self.finish(step);
     }
+
+    fn busy(&self, part: Part, time: Duration) {
+        let nanos = time.as_nanos() as u64;
+        self.busy[part as usize].fetch_add(nanos, Ordering::Relaxed);
+    }
 }
 
 fn new_bar(name: &str, unit: &str, total: Option<u64>) -> ProgressBar {
@@ -212,6 +230,18 @@ mod tests {
                 new_bar("load", unit, total).finish_and_clear();
             }
         }
+    }
+
+    #[test]
+    fn busy_times_are_summed_by_part() {
+        let clock = Arc::new(ManualClock::new(Timestamp::default()));
+        let telling = Telling::new(Arc::new(Output::new(Form::Text, clock)), false);
+        assert_eq!(telling.busy_seconds(), []);
+        telling.busy(Part::Write, Duration::from_millis(7));
+        telling.busy(Part::Read, Duration::from_millis(5));
+        telling.busy(Part::Read, Duration::from_nanos(1_500_300));
+        let summed = [("read", 0.0065), ("write", 0.007)];
+        assert_eq!(telling.busy_seconds(), summed);
     }
 
     #[test]

@@ -93,9 +93,8 @@ impl ContentId {
         };
         let unprefixed = text.len().is_multiple_of(2);
         let key_bytes = 1 + digits.len() / 2;
-        if key_bytes < 2
-            || key_bytes > KEY_BYTES_MAX
-            || !(unprefixed || prefix >= b'g' && prefix <= b'z')
+        if !(2..=KEY_BYTES_MAX).contains(&key_bytes)
+            || !(unprefixed || (b'g'..=b'z').contains(&prefix))
         {
             return None;
         }

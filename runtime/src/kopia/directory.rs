@@ -203,10 +203,14 @@ mod tests {
 
     /// What Kopia 0.23.1 writes: a file, a symbolic link, a directory with its summary.
     fn kopias() -> String {
-        let summary = r#"{"size":5,"files":1,"symlinks":0,"dirs":1,"maxTime":"2026-09-01T00:00:00Z","numFailed":0,"errors":[{"path":"a/b","error":"x \"y\""}]}"#;
+        let summary = concat!(
+            r#"{"size":5,"files":1,"symlinks":0,"dirs":1,"maxTime":"2026-09-01T00:00:00Z","#,
+            r#""numFailed":0,"errors":[{"path":"a/b","error":"x \"y\""}]}"#
+        );
         format!(
-            "{{\"stream\":\"kopia:directory\",\"entries\":[{{\"name\":\"a\\u0026\\\"b\",\"type\":\"f\",\
-             \"mode\":\"0644\",\"size\":5,\"mtime\":\"2026-09-01T00:00:00.123Z\",\"uid\":1,\
+            "{{\"stream\":\"kopia:directory\",\"entries\":[{{\"name\":\"a\\u0026\\\"b\",\
+             \"type\":\"f\",\"mode\":\"0644\",\"size\":5,\
+             \"mtime\":\"2026-09-01T00:00:00.123Z\",\"uid\":1,\
              \"gid\":1,\"obj\":\"{ID}\"}},{{\"name\":\"l\",\"type\":\"s\",\"obj\":\"Z{ID}\"}},\
              {{\"name\":\"d\",\"type\":\"d\",\"mode\":\"0755\",\"obj\":\"k{ID}\",\
              \"summ\":{summary}}}],\"summary\":{summary}}}\n"
@@ -243,8 +247,8 @@ mod tests {
     #[test]
     fn other_orders_and_cases() {
         let json = format!(
-            " {{ \"summary\" : null , \"Entries\" : [ {{ \"OBJ\" : \"Ix{ID}\" , \"x\" : [1,{{}}] }} ] \
-             , \"stream\" : \"kopia:directory\" }} "
+            " {{ \"summary\" : null , \"Entries\" : [ {{ \"OBJ\" : \"Ix{ID}\" , \
+             \"x\" : [1,{{}}] }} ] , \"stream\" : \"kopia:directory\" }} "
         );
         let row = (
             "without a name".to_owned(),
@@ -253,7 +257,8 @@ mod tests {
         );
         assert_eq!(read(&[json.as_bytes()]).unwrap(), [row]);
         let escaped = format!(
-            r#"{{"str\u0065am":"kopia:directory","entries":[{{"\u006fbj":"\u006b{ID}","type":"\u0064"}}]}}"#
+            "{{\"str\\u0065am\":\"kopia:directory\",\"entries\":\
+             [{{\"\\u006fbj\":\"\\u006b{ID}\",\"type\":\"\\u0064\"}}]}}"
         );
         let rows = read(&[escaped.as_bytes()]).unwrap();
         assert_eq!(

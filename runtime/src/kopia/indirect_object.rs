@@ -163,8 +163,9 @@ mod tests {
     #[test]
     fn kopias_index_objects_cut_anywhere() {
         let json = format!(
-            "{{\"stream\":\"kopia:indirect\",\"entries\":[\n{{\"l\":1698099,\"o\":\"D{ID}\"}},\n\
-             {{\"s\":1698099,\"l\":1302081,\"o\":\"Z{ID}\"}},\n{{\"s\":3000180,\"o\":\"Ix{ID}\"}}]}}\n"
+            "{{\"stream\":\"kopia:indirect\",\"entries\":[\n\
+             {{\"l\":1698099,\"o\":\"D{ID}\"}},\n{{\"s\":1698099,\"l\":1302081,\"o\":\"Z{ID}\"}},\n\
+             {{\"s\":3000180,\"o\":\"Ix{ID}\"}}]}}\n"
         );
         for piece_bytes in 1..json.len() + 1 {
             let (parts, bytes) = read(&json, piece_bytes).unwrap();
@@ -199,7 +200,11 @@ mod tests {
             (list(r#"{"l":18446744073709551616,"o":"00"}"#), "no length"),
             (
                 list(
-                    r#"{"l":18446744073709551615,"o":"00"},{"s":18446744073709551615,"l":2,"o":"00"}"#,
+                    &[
+                        r#"{"l":18446744073709551615,"o":"00"}"#,
+                        r#"{"s":18446744073709551615,"l":2,"o":"00"}"#,
+                    ]
+                    .join(","),
                 ),
                 "does not follow",
             ),

@@ -172,8 +172,10 @@ mod tests {
     /// A manifest as Kopia 0.17 writes it for Velero, shortened.
     const VELEROS: &str = r#"{"id":"","source":{"host":"default","userName":"default",
         "path":"/host_pods/1/volumes/a"},"description":"Kopia Uploader",
-        "startTime":"2026-09-01T10:00:00.5Z","endTime":"2026-09-01T10:00:01Z","stats":{"totalSize":1},
-        "rootEntry":{"name":"a","type":"d","mode":"0755","size":4096,"mtime":"2026-09-01T09:00:00Z",
+        "startTime":"2026-09-01T10:00:00.5Z","endTime":"2026-09-01T10:00:01Z",
+        "stats":{"totalSize":1},
+        "rootEntry":{"name":"a","type":"d","mode":"0755","size":4096,
+        "mtime":"2026-09-01T09:00:00Z",
         "obj":"k0f0e0d0c0b0a09080706050403020100","summ":{"size":12,"files":3,"symlinks":1,"dirs":2,
         "maxTime":"2026-09-01T09:00:00Z","numFailed":0}},
         "tags":{"tag:backup":"b1"},"pins":["velero-pin"],"storageStats":{"newData":{}}}"#;

@@ -1,7 +1,8 @@
 //! Task `cleanup-epoch-markers`: deletes markers of old epochs and watermarks that a later one
 //! replaced.
 //!
-//! Which those are is decided with all that is due ([`super::index_due`]). No memory cost. Mirrors `CleanupMarkers` of Kopia's `internal/epoch/epoch_manager.go`.
+//! Which those are is decided with all that is due ([`super::index_due`]). No memory cost. Mirrors
+//! `CleanupMarkers` of Kopia's `internal/epoch/epoch_manager.go`.
 
 use crate::repository::Repository;
 

@@ -98,6 +98,23 @@ pub enum MaintenanceError {
         /// The first of them, with reasons.
         examples: String,
     },
+    /// A strategy expires more than the user allows.
+    #[error(
+        "{expired} of {snapshots} snapshots of {source_name} would be expired; allowed are \
+         {percent_max} percent and at most {maximum}"
+    )]
+    TooManyExpired {
+        /// The source.
+        source_name: String,
+        /// How many would be expired.
+        expired: u64,
+        /// How many it has.
+        snapshots: u64,
+        /// The share that is allowed.
+        percent_max: u8,
+        /// The number that is allowed.
+        maximum: u64,
+    },
     /// Object locks that could not be extended.
     #[error("{count} object locks are not extended, the first for this reason: {first}")]
     RetentionNotExtended {
@@ -134,6 +151,7 @@ impl MaintenanceError {
             Self::LockFile { .. } => "lock-file",
             Self::NotInCycle { .. } => "not-in-cycle",
             Self::UnexplainedPacks { .. } => "unexplained-packs",
+            Self::TooManyExpired { .. } => "too-many-expired",
             Self::RetentionNotExtended { .. } => "retention-not-extended",
             Self::WatermarkBackwards { .. } => "watermark-backwards",
         }

@@ -12,6 +12,7 @@ use crate::repository::content_table::ContentTable;
 use crate::repository::{Repository, Workspace};
 
 use super::MaintenanceError;
+use super::compact_manifests::{ManifestsCompacted, compact_manifests};
 use super::cycle_task::CycleTask;
 use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan};
 use super::extend_blob_retention::extend_blob_retention;
@@ -90,6 +91,18 @@ impl<'a> PackTasks<'a> {
             CycleTask::QuickDeleteBlobs => self.delete(Scope::Quick),
             _ => self.extend(),
         }
+    }
+
+    /// Writes the manifests of many contents into one.
+    pub(super) fn compact_manifests(&mut self) -> Result<ManifestsCompacted, MaintenanceError> {
+        let table = self.take_table()?;
+        compact_manifests(
+            self.repository,
+            self.workspace,
+            &table.contents,
+            &self.owner,
+            table.read,
+        )
     }
 
     /// Marks and sweeps. The table is read anew: nothing may be older than the recorded start.

@@ -22,6 +22,7 @@ use super::cleanup_logs::cleanup_logs;
 use super::compact_indexes_v0::{CompactionV0, settle_time};
 use super::cycle_plan::{PlannedTask, Wanted, gate};
 use super::cycle_task::{Cycle, CycleTask};
+use super::halt::Halt;
 use super::index_plan;
 use super::index_tasks::{Done, IndexTasks};
 use super::interlocks::{Gate, History, safe_drop_time};
@@ -76,7 +77,9 @@ pub fn run(
     options: &RunOptions,
     on_event: &mut dyn FnMut(&Event<'_>),
 ) -> Result<RunReport, MaintenanceError> {
-    let prepared = Prepared::make(repository, workspace, options)?;
+    let halt = Halt::new(&options.stop, workspace);
+    let prepared = Prepared::make(&halt.guarded(repository), workspace, options)
+        .map_err(|error| halt.reason(error))?;
     let owner = prepared.identity?;
     let plan = prepared.plan;
     if let Some(lease) = plan.cycle.lease.clone()
@@ -93,6 +96,7 @@ pub fn run(
     let began = repository.clock.now();
     let (watch, anchor) = Watch::begin(repository, Arc::clone(&options.stop))?;
     let watched = watch.watched();
+    halt.watched_by(&watch);
     let index_options = index_plan::Options {
         tasks: index_tasks_of(&plan.cycle),
         unsettled: false,
@@ -115,7 +119,11 @@ pub fn run(
         index: IndexTasks::new(&watched, workspace, splitting, index_options),
         report: RunReport::of(cycle, owner),
     };
-    if let Err(error) = work.all(on_event) {
+    let compact_manifests = plan.compact_manifests.is_some();
+    if let Err(error) = work
+        .first(compact_manifests)
+        .and_then(|()| work.all(on_event))
+    {
         let error = watch.reason(error);
         watch.release();
         return Err(error);
@@ -142,6 +150,16 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Does what is no task of the schedule.
+    fn first(&mut self, compact_manifests: bool) -> Result<(), MaintenanceError> {
+        if compact_manifests {
+            self.watch.check_stop()?;
+            self.watch.still_ours()?;
+            self.report.manifests = Some(self.packs.compact_manifests()?);
+        }
+        Ok(())
+    }
+
     /// Runs every task that may run.
     fn all(&mut self, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<(), MaintenanceError> {
         let has_epochs = self.repository.format.epochs.enabled;

@@ -13,10 +13,13 @@ use crate::memory::MemoryPlan;
 use crate::repository::active_index::load_active;
 use crate::repository::index_load::Strictness;
 use crate::repository::schedule_store::read_schedule;
-use crate::repository::system_contents::maintenance_params;
+use crate::repository::system_contents::{
+    SystemContents, count_manifest_contents, maintenance_params,
+};
 use crate::repository::{Repository, Workspace};
 
 use super::MaintenanceError;
+use super::compact_manifests::is_due;
 use super::cycle_plan::{Circumstances, CyclePlan, Mode};
 use super::cycle_task::{Cycle, CycleTask};
 use super::index_plan;
@@ -34,6 +37,8 @@ pub struct RunPlan {
     /// The cycle and its tasks.
     #[serde(flatten)]
     pub cycle: CyclePlan,
+    /// Contents with manifests, where a run would compact them first.
+    pub compact_manifests: Option<u64>,
     /// What the epoch tasks will do.
     pub index: Option<index_plan::Plan>,
     /// Memory of every phase.
@@ -68,6 +73,7 @@ impl Prepared {
         drop(schedule);
         let (_, loaded) = load_active(repository, workspace, None, Strictness::ForReading)?;
         let params = maintenance_params(repository, workspace, &loaded)?.unwrap_or_default();
+        let (contents, bytes) = count_manifest_contents(SystemContents::of_loaded(&loaded)?)?;
         drop(loaded);
         let identity = options.owner.check(&params.owner);
         // Read again: a large index takes its time.
@@ -75,10 +81,13 @@ impl Prepared {
         let cycle = decide(repository, options, &params, &schedule);
         let has_epochs = repository.format.epochs.enabled;
         check_names(&cycle, options, has_epochs)?;
+        let is_whole = cycle.cycle.is_some() && wanted.tasks.is_empty();
+        let manifests_due = is_whole && is_due(contents, bytes);
         let plan = RunPlan {
             owner: Some(params.owner.clone()),
             owner_problem: identity.as_ref().err().map(ToString::to_string),
             cycle,
+            compact_manifests: manifests_due.then_some(contents),
             index: None,
             memory: workspace.memory,
         };
@@ -94,6 +103,7 @@ impl Prepared {
             owner: None,
             owner_problem: None,
             cycle,
+            compact_manifests: None,
             index: None,
             memory: workspace.memory,
         };
@@ -187,6 +197,9 @@ impl fmt::Display for RunPlan {
             writeln!(f, "a run would stop: {problem}")?;
         } else if let Some(owner) = &self.owner {
             writeln!(f, "owner: {owner}")?;
+        }
+        if let Some(contents) = self.compact_manifests {
+            writeln!(f, "first: manifests of {contents} contents into one")?;
         }
         match &self.index {
             Some(index) => index.fmt(f),

@@ -9,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::kopia::schedule::{Extra, UNSET};
 
 use super::MaintenanceError;
+use super::compact_manifests::ManifestsCompacted;
 use super::cycle_plan::{CyclePlan, PlannedTask};
 use super::cycle_task::{Cycle, CycleTask};
 use super::index_tasks::Done;
@@ -61,6 +62,8 @@ pub struct RunReport {
     pub because: Option<String>,
     /// The owner that we acted as.
     pub owner: Option<String>,
+    /// What became of the manifests, where they lay in many contents.
+    pub manifests: Option<ManifestsCompacted>,
     /// Tasks that ran, in their order.
     pub tasks: Vec<TaskRun>,
     /// Tasks that did not, with the reasons.
@@ -79,6 +82,7 @@ impl RunReport {
             cycle: None,
             because: Some(plan.because),
             owner: None,
+            manifests: None,
             tasks: Vec::new(),
             skipped: Vec::new(),
             next_full: plan.next_full,
@@ -92,6 +96,7 @@ impl RunReport {
             cycle: Some(cycle),
             because: None,
             owner: Some(owner),
+            manifests: None,
             tasks: Vec::new(),
             skipped: Vec::new(),
             next_full: None,
@@ -125,6 +130,15 @@ impl fmt::Display for RunReport {
         let Some(cycle) = self.cycle else {
             return f.write_str(self.because.as_deref().unwrap_or_default());
         };
+        if let Some(done) = &self.manifests {
+            let ManifestsCompacted {
+                manifests, deleted, ..
+            } = done;
+            writeln!(
+                f,
+                "first: {manifests} manifests of {deleted} contents are in one now"
+            )?;
+        }
         let count = self.tasks.len();
         let plural = if count == 1 { "" } else { "s" };
         write!(f, "{cycle} maintenance is done: {count} task{plural}")?;

@@ -1,5 +1,5 @@
-//! Task `snapshot-gc`: contents that no snapshot uses become deleted, deleted ones that some snapshot
-//! uses are brought back.
+//! Task `snapshot-gc`: contents that no snapshot uses become deleted, deleted ones that some
+//! snapshot uses are brought back.
 //!
 //! The mark ([`crate::repository::used_contents`]) gives the keys in use, sorted; the sweep joins
 //! them with the table of contents, which is sorted alike, in one pass. Nothing is written before
@@ -7,8 +7,8 @@
 //! is deleted gets a tombstone in place, what comes back is copied into new packs. System contents
 //! (`m`) are never touched.
 //!
-//! Memory: the phases of the mark and of a merge, one after the other. Invariant: only contents that
-//! are old enough by the storage's clock are marked deleted. Mirrors Kopia's
+//! Memory: the phases of the mark and of a merge, one after the other. Invariant: only contents
+//! that are old enough by the storage's clock are marked deleted. Mirrors Kopia's
 //! `snapshot/snapshotgc/gc.go`.
 
 use std::cmp::Ordering;
@@ -273,8 +273,8 @@ impl Sweep<'_, '_> {
     }
 }
 
-/// Returns whether an entry is too young to be deleted. A time after the start of the run is younger
-/// than any age, also than none.
+/// Returns whether an entry is too young to be deleted. A time after the start of the run is
+/// younger than any age, also than none.
 fn is_recent(options: &GcOptions<'_>, timestamp_seconds: i64) -> bool {
     let written = Timestamp::from_seconds(timestamp_seconds);
     let age = options.start.since(written);

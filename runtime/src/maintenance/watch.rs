@@ -305,6 +305,11 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells whether the run has to end now: asked before every use of the storage, and of scratch.
+    pub fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::SeqCst) || self.must_stop()
+    }
+
     /// Tells whether the run was told to end and has to, now. Who copies looks at the flag itself
     /// and writes the index of what it has copied, for which it gets some time.
     fn must_stop(&self) -> bool {
@@ -328,7 +333,7 @@ impl Watch {
 
 impl Guard for Watch {
     fn allow(&self) -> Result<(), BlobError> {
-        if self.halted.load(Ordering::SeqCst) || self.must_stop() {
+        if self.is_halted() {
             return Err(BlobError::Halted);
         }
         if !self.is_time() {

@@ -27,7 +27,7 @@ pub struct PluginError {
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// `--plugin` is not written as it should be.
-    #[error("bad argument: {0}; expected splitting=FILE or splitting=FILE@blake3:HEX")]
+    #[error("bad argument: {0}; expected STRATEGY=FILE or STRATEGY=FILE@blake3:HEX")]
     Argument(String),
     /// The file cannot be read.
     #[error("{operation}: {source}")]

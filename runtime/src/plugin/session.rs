@@ -1,9 +1,9 @@
-//! One call into a plugin: a fresh store with its limits, the log, and what came of it.
+//! Calls into a plugin: a fresh store with its limits, the log, and what came of it.
 //!
-//! Nothing of an instance survives a call, so one answer cannot depend on another, and whatever
-//! state an error leaves behind is gone. Fuel ends loops the same way on every machine; the
-//! deadline is the net below it. Memory: the plugin's budget, and [`HOSTCALL_BYTES`] for what it
-//! hands over.
+//! Mostly nothing of an instance survives a call, so one answer cannot depend on another; a
+//! strategy that is asked in batches has a session of several calls. Whatever state an error leaves
+//! behind is gone. Fuel ends loops the same way on every machine; the deadline is the net below it.
+//! Memory: the plugin's budget, and [`HOSTCALL_BYTES`] for what it hands over.
 
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
@@ -70,26 +70,54 @@ pub(super) fn run<R>(
     limits: CallLimits,
     call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<R>,
 ) -> Result<R, Failure> {
-    let guest = Guest {
-        name: name.to_owned(),
-        limiter: Limiter::new(limits.memory_bytes),
-        log_lines: 0,
-        last_words: String::new(),
-    };
-    let mut store = Store::new(engine, guest);
-    store.limiter(|guest| &mut guest.limiter);
-    store.set_hostcall_fuel(HOSTCALL_BYTES);
-    store.set_max_component_handles(HANDLES_MAX);
-    store
-        .set_fuel(limits.fuel)
-        .expect("the engine counts fuel, see engine.rs");
-    store.set_epoch_deadline(1);
-    let started = Stopwatch::start();
-    let watch = Watch::start(engine, limits.deadline)?;
-    let result = call(&mut store);
-    drop(watch);
-    let store = &store;
-    result.map_err(|error| explain(&error, store, limits, started.elapsed()))
+    Session::new(engine, name, limits).call(engine, call)
+}
+
+/// A store that several calls share: what a plugin keeps of one is there in the next. Each call has
+/// the whole fuel, time and log of a call; memory is the plugin's all the time.
+pub(super) struct Session {
+    store: Store<Guest>,
+    limits: CallLimits,
+}
+
+impl Session {
+    /// Makes a store with its limits. Nothing runs yet.
+    pub(super) fn new(engine: &Engine, name: &str, limits: CallLimits) -> Self {
+        let guest = Guest {
+            name: name.to_owned(),
+            limiter: Limiter::new(limits.memory_bytes),
+            log_lines: 0,
+            last_words: String::new(),
+        };
+        let mut store = Store::new(engine, guest);
+        store.limiter(|guest| &mut guest.limiter);
+        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_max_component_handles(HANDLES_MAX);
+        Self { store, limits }
+    }
+
+    /// Lets `call` use the store, and says what ended it. After an error the session is of no use.
+    ///
+    /// # Errors
+    /// A failure for every trap, limit and unusable value.
+    pub(super) fn call<R>(
+        &mut self,
+        engine: &Engine,
+        call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<R>,
+    ) -> Result<R, Failure> {
+        let (store, limits) = (&mut self.store, self.limits);
+        store.data_mut().log_lines = 0;
+        store
+            .set_fuel(limits.fuel)
+            .expect("the engine counts fuel, see engine.rs");
+        store.set_epoch_deadline(1);
+        let started = Stopwatch::start();
+        let watch = Watch::start(engine, limits.deadline)?;
+        let result = call(store);
+        drop(watch);
+        let store = &*store;
+        result.map_err(|error| explain(&error, store, limits, started.elapsed()))
+    }
 }
 
 /// Finds out what ended the plugin.

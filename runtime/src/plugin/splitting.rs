@@ -1,4 +1,5 @@
-//! The splitting strategy as a plugin: loads a component and asks it.
+//! The splitting strategy as a plugin: loads a component and asks it. Loading is the same for all
+//! strategies.
 //!
 //! Loading costs a digest of the file, a look into the cache and a mapping: a few milliseconds. A
 //! question costs a fresh instance and a call: well below one. Whoever asks checks the answer with
@@ -25,7 +26,7 @@ use super::error::{Failure, PluginError, harmless, without_controls};
 use super::session::{self, CallLimits, Guest, LogLevel};
 use super::wasm_file::PluginSource;
 
-mod bindings {
+pub(super) mod bindings {
     wasmtime::component::bindgen!({
         path: "../guest-sdk/wit",
         world: "splitting",
@@ -85,12 +86,22 @@ pub struct SplittingPlugin {
 
 /// Reads what follows `--plugin`: `splitting=FILE` or `splitting=FILE@blake3:HEX`.
 pub fn parse_plugin_argument(argument: &str) -> Result<PluginSource, PluginError> {
+    parse_strategy_argument("splitting", argument)
+}
+
+/// Reads what follows `--plugin` of a command that has this strategy: `STRATEGY=FILE` or
+/// `STRATEGY=FILE@blake3:HEX`.
+pub fn parse_strategy_argument(
+    strategy: &str,
+    argument: &str,
+) -> Result<PluginSource, PluginError> {
     let refuse = |reason: String| PluginError {
         plugin: harmless(argument),
         failure: Failure::Argument(reason),
     };
-    let Some(value) = argument.strip_prefix("splitting=") else {
-        return Err(refuse("the only strategy is splitting".into()));
+    let named = argument.strip_prefix(strategy);
+    let Some(value) = named.and_then(|rest| rest.strip_prefix('=')) else {
+        return Err(refuse(format!("the only strategy is {strategy}")));
     };
     let (path, pin) = match value.rsplit_once('@') {
         Some((path, pin)) if pin.contains(':') && !pin.contains('/') => (path, Some(pin)),
@@ -124,6 +135,41 @@ pub fn parse_plugin_argument(argument: &str) -> Result<PluginSource, PluginError
 /// # Errors
 /// Every reason why the plugin cannot be used; nothing of it has run then.
 pub fn load(options: PluginOptions) -> Result<SplittingPlugin, PluginError> {
+    let (parts, component) = load_parts(options, |engine, component| {
+        link(engine, component, |linker| {
+            linker
+                .instantiate_pre(component)
+                .and_then(bindings::SplittingPre::new)
+        })
+    })?;
+    let Parts {
+        engine,
+        name,
+        digest,
+        limits,
+    } = parts;
+    Ok(SplittingPlugin {
+        engine,
+        component,
+        name,
+        digest,
+        limits,
+    })
+}
+
+/// What every loaded plugin has.
+pub(super) struct Parts {
+    pub(super) engine: Engine,
+    pub(super) name: String,
+    pub(super) digest: [u8; 32],
+    pub(super) limits: CallLimits,
+}
+
+/// Reads the component, checks the pin, compiles or takes from the cache, and links it with `link`.
+pub(super) fn load_parts<C>(
+    options: PluginOptions,
+    link: impl FnOnce(&Engine, &Component) -> Result<C, Failure>,
+) -> Result<(Parts, C), PluginError> {
     let name = options.source.name();
     let digest = options.source.digest().map_err(|failure| PluginError {
         plugin: name.clone(),
@@ -144,13 +190,13 @@ pub fn load(options: PluginOptions) -> Result<SplittingPlugin, PluginError> {
         plugin: describe(&name, &digest, limits),
         failure,
     })?;
-    Ok(SplittingPlugin {
+    let parts = Parts {
         engine,
-        component,
         name,
         digest,
         limits,
-    })
+    };
+    Ok((parts, component))
 }
 
 /// Takes the compiled code from the cache, or compiles it.
@@ -184,8 +230,13 @@ fn load_component(
     engine::load(engine, &mut code).map_err(|error| Failure::Compile(format!("{error:#}")))
 }
 
-/// Gives the component the log function and finds its export; refuses every other import by name.
-fn link(engine: &Engine, component: &Component) -> Result<bindings::SplittingPre<Guest>, Failure> {
+/// Gives the component the log function and lets `export` find its export; refuses every other
+/// import by name.
+pub(super) fn link<P>(
+    engine: &Engine,
+    component: &Component,
+    export: impl FnOnce(&Linker<Guest>) -> wasmtime::Result<P>,
+) -> Result<P, Failure> {
     let interface = component.component_type();
     for (import, item) in interface.imports(engine) {
         if !import.starts_with(PACKAGE) && needs_host(&item.ty, engine) {
@@ -194,8 +245,7 @@ fn link(engine: &Engine, component: &Component) -> Result<bindings::SplittingPre
     }
     let mut linker = Linker::new(engine);
     let linked = host_log::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest)
-        .and_then(|()| linker.instantiate_pre(component))
-        .and_then(bindings::SplittingPre::new);
+        .and_then(|()| export(&linker));
     linked.map_err(|error| {
         let exports: Vec<String> = interface
             .exports(engine)
@@ -226,7 +276,7 @@ fn needs_host(item: &ComponentItem, engine: &Engine) -> bool {
     }
 }
 
-fn describe(name: &str, digest: &[u8; 32], limits: CallLimits) -> String {
+pub(super) fn describe(name: &str, digest: &[u8; 32], limits: CallLimits) -> String {
     format!(
         "{} (blake3 {}, memory {} KiB, fuel {}, deadline {} ms)",
         harmless(name),

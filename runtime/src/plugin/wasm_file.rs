@@ -20,11 +20,16 @@ const BUFFER_BYTES: usize = 64 << 10;
 const SPLITTING_SHORT_PACKS: &[u8] =
     include_bytes!("../../../plugins/built/splitting-short-packs.wasm");
 
+/// The default retention strategy, built from `plugins/retention-kopia`.
+const RETENTION_KOPIA: &[u8] = include_bytes!("../../../plugins/built/retention-kopia.wasm");
+
 /// Where a plugin comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PluginSource {
-    /// The default that is part of the program.
+    /// The default splitting strategy, which is part of the program.
     Builtin,
+    /// The default retention strategy, which is part of the program.
+    BuiltinRetention,
     /// A component on disk.
     File {
         /// The file.
@@ -39,6 +44,7 @@ impl PluginSource {
     pub(super) fn name(&self) -> String {
         match self {
             Self::Builtin => "splitting-short-packs".into(),
+            Self::BuiltinRetention => "retention-kopia".into(),
             Self::File { path, .. } => path
                 .file_stem()
                 .unwrap_or(path.as_os_str())
@@ -68,6 +74,7 @@ impl PluginSource {
     pub(super) fn copy_to(&self, writer: &mut dyn io::Write) -> Result<blake3::Hash, Failure> {
         let mut reader: Box<dyn Read> = match self {
             Self::Builtin => Box::new(SPLITTING_SHORT_PACKS),
+            Self::BuiltinRetention => Box::new(RETENTION_KOPIA),
             Self::File { path, .. } => Box::new(open(path)?),
         };
         let mut hasher = blake3::Hasher::new();
@@ -112,27 +119,28 @@ mod tests {
     /// The text file beside the component is what people copy pins from. `.ci/build-plugins.sh
     /// --update` runs this test to write its first line.
     #[test]
-    fn the_builtin_has_the_digests_written_beside_it() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../plugins/built/splitting-short-packs.digests"
-        );
-        let mut text = std::fs::read_to_string(path).unwrap();
-        let blake3 = format!("blake3 {}", blake3::hash(SPLITTING_SHORT_PACKS));
-        if std::env::var_os("CAREEN_WRITE_DIGESTS").is_some() {
-            text = format!("{blake3}\n{text}");
-            std::fs::write(path, &text).unwrap();
+    fn the_builtins_have_the_digests_written_beside_them() {
+        for (source, wasm) in [
+            (PluginSource::Builtin, SPLITTING_SHORT_PACKS),
+            (PluginSource::BuiltinRetention, RETENTION_KOPIA),
+        ] {
+            let path = format!(
+                "{}/../plugins/built/{}.digests",
+                env!("CARGO_MANIFEST_DIR"),
+                source.name()
+            );
+            let mut text = std::fs::read_to_string(&path).unwrap();
+            let blake3 = format!("blake3 {}", blake3::hash(wasm));
+            if std::env::var_os("CAREEN_WRITE_DIGESTS").is_some() {
+                text = format!("{blake3}\n{text}");
+                std::fs::write(&path, &text).unwrap();
+            }
+            let sha256 = format!("sha256 {}", hex::encode(Sha256::digest(wasm)));
+            let lines: Vec<_> = text.lines().collect();
+            assert_eq!(lines[..2], [blake3, sha256]);
+            let digest = hex::encode(source.digest().unwrap());
+            assert_eq!(digest, lines[0]["blake3 ".len()..]);
         }
-        let sha256 = format!(
-            "sha256 {}",
-            hex::encode(Sha256::digest(SPLITTING_SHORT_PACKS))
-        );
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[..2], [blake3, sha256]);
-        assert_eq!(
-            hex::encode(PluginSource::Builtin.digest().unwrap()),
-            lines[0]["blake3 ".len()..]
-        );
     }
 
     #[test]

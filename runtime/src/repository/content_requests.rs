@@ -1,7 +1,7 @@
 //! Contents that are to be read and opened, in pack order, by several threads.
 //!
 //! ```text
-//! push(key, entry, tag) … -> sort by pack -> PackReader -> decrypt -> decompress -> you, in a worker
+//! push(key, entry, tag) … -> sort by pack -> PackReader -> decrypt -> decompress -> you
 //! ```
 //!
 //! The tag comes back with the content: what is to be done with it. Workers get contents in no
@@ -144,8 +144,8 @@ impl fmt::Display for Requested<'_> {
 
 /// Takes contents, on a thread of its own.
 pub(super) trait TakeContents: Send {
-    /// Takes one content; `body` gives its plaintext. With `object` given to `body`, what the content
-    /// holds is decompressed once more.
+    /// Takes one content; `body` gives its plaintext. With `object` given to `body`, what the
+    /// content holds is decompressed once more.
     fn take(&mut self, content: &Requested<'_>, body: Body<'_, '_>) -> Result<(), RepositoryError>;
 }
 

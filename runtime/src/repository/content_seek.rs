@@ -3,8 +3,8 @@
 //!
 //! Keys must ascend. From where the last look-up ended the table is read on in windows that grow as
 //! long as they are of use; a key that lies far ahead is found by doubling steps and a binary
-//! search, a few bytes each. Memory: one window of at most [`WINDOW_BYTES_MAX`]. Invariant: the same
-//! answers as a look-up from the start.
+//! search, a few bytes each. Memory: one window of at most [`WINDOW_BYTES_MAX`]. Invariant: the
+//! same answers as a look-up from the start.
 
 use super::RepositoryError;
 use super::content_table::ContentTable;

@@ -6,9 +6,9 @@
 //! number, so that equal numbers are equal packs. The run is read from the start or from a key on,
 //! as often as wanted.
 //!
-//! Memory: a load, then a merge; afterwards [`READ_BYTES`] for each open stream. Scratch: one record
-//! for each content, one key for each that was dropped. Invariant: keys ascend strictly. Mirrors `listContents` of Kopia's
-//! `repo/content/committed_content_index.go`.
+//! Memory: a load, then a merge; afterwards [`READ_BYTES`] for each open stream. Scratch: one
+//! record for each content, one key for each that was dropped. Invariant: keys ascend strictly.
+//! Mirrors `listContents` of Kopia's `repo/content/committed_content_index.go`.
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -23,6 +23,7 @@ use super::index_pipeline::{BATCH_BYTES, feed_records, take_winners};
 use super::pack_names::PackTable;
 use super::record::{RECORD_BYTES_MAX, RecordFields, RecordLayout};
 use super::winners::Records;
+use super::working_time::WorkingTime;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Read and write buffer of the run, in bytes; the kernel reads as much ahead.
@@ -139,8 +140,8 @@ impl ContentTable {
         self.stream_range(&[prefix], upper.as_ref().map(|key| &key[..]))
     }
 
-    /// Streams the records from key `lower` on, up to and without `upper`. Both may be leading bytes
-    /// of keys.
+    /// Streams the records from key `lower` on, up to and without `upper`. Both may be leading
+    /// bytes of keys.
     pub fn stream_range(
         &self,
         lower: &[u8],
@@ -246,8 +247,10 @@ fn write_winners(
     let (used_out, used_in) = sync_channel(2 * BATCHES);
     let mut contents = 0u64;
     std::thread::scope(|scope| {
-        let merging = scope.spawn(move || feed_records(merge, layout, &batches_out, &used_in));
-        let written = take_winners(&batches_in, &used_out, layout, packs, |record| {
+        let (progress, out) = (&*workspace.progress, batches_out);
+        let merging = scope.spawn(move || feed_records(merge, layout, &out, &used_in, progress));
+        let time = WorkingTime::start(progress);
+        let written = take_winners(&batches_in, &used_out, layout, packs, &time, |record| {
             let mut fields = layout.fields(record);
             if is_dropped(&fields, watermark_seconds) {
                 dropped_writer.write(layout.key(record))?;

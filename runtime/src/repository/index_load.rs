@@ -13,6 +13,7 @@ use std::sync::Mutex;
 
 use crate::kopia::index_blob::ContentFormat;
 use crate::memory::WORKERS;
+use crate::progress::Part;
 use crate::spill::{Runs, SortMemory, Sorter};
 
 use super::index_feed::Feed;
@@ -20,6 +21,7 @@ use super::index_names::UncompactedNames;
 use super::load_worker::Worker;
 use super::pack_names::{PackNames, PackTable};
 use super::record::RecordLayout;
+use super::working_time::WorkingTime;
 use super::{Repository, RepositoryError, Workspace};
 
 pub use super::index_feed::{Input, InputBlobs};
@@ -115,8 +117,10 @@ pub fn load(
         outcome.map(|()| total)
     })?;
     let formats = shared.into_formats()?;
+    let time = WorkingTime::start(&*workspace.progress);
     let (records, system) = (records.finish()?, system.finish()?);
     let packs = names.finish(workspace)?;
+    time.lap(Part::Decode);
     Ok(Loaded {
         records,
         system,

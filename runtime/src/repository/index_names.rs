@@ -16,10 +16,12 @@ use std::ops::ControlFlow;
 
 use crate::kopia::FormatError;
 use crate::kopia::blob_id::{BlobId, set_member, uncompacted_epoch};
+use crate::progress::Part;
 use crate::spill::Merge;
 use crate::spill::{Runs, SortBuffer, SortMemory, SortShape, Sorter};
 
 use super::epochs::SETS_MAX;
+use super::working_time::WorkingTime;
 use super::{RepositoryError, Workspace};
 use crate::blob::{ScannedBlob, Storage};
 
@@ -70,6 +72,7 @@ pub struct UncompactedNames {
 impl UncompactedNames {
     /// Scans the store once. Names that do not parse are not ours.
     pub fn scan(storage: &Storage, workspace: &Workspace) -> Result<Self, RepositoryError> {
+        let time = WorkingTime::start(&*workspace.progress);
         let mut names = NamesBuilder::new(workspace);
         let mut outcome = Ok(());
         storage.scan("xn", &mut |blob: ScannedBlob<'_>| {
@@ -85,7 +88,9 @@ impl UncompactedNames {
             }
         })?;
         outcome?;
-        names.finish()
+        let names = names.finish()?;
+        time.lap(Part::List);
+        Ok(names)
     }
 
     /// Streams the names of one epoch.

@@ -7,54 +7,66 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::kopia::hashing::Hasher;
+use crate::progress::{Part, Progress};
 use crate::spill::{ScratchFile, SequentialWriter};
 
 use super::RepositoryError;
 use super::pack_names::PackTable;
 use super::record::RecordLayout;
 use super::winners::{BatchWinners, Records};
+use super::working_time::WorkingTime;
 
 /// Bytes of a batch between two threads: few enough changes of threads, and still in the caches.
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
 
-/// Sends the merged records on in batches, which come back by `spare`.
+/// Sends the merged records on in batches, which come back by `spare`. Tells `progress` how long
+/// it merged.
 pub(super) fn feed_records(
     mut records: impl Records,
     layout: RecordLayout,
     out: &SyncSender<Vec<u8>>,
     spare: &Receiver<Vec<u8>>,
+    progress: &dyn Progress,
 ) -> Result<(), RepositoryError> {
+    let time = WorkingTime::start(progress);
     let batch_bytes = BATCH_BYTES / layout.record_bytes() * layout.record_bytes();
     let mut batch = Vec::with_capacity(batch_bytes);
     while let Some(record) = records.next()? {
         batch.extend_from_slice(record);
         if batch.len() == batch_bytes {
+            time.lap(Part::Merge);
             let empty = spare.try_recv();
             let empty = empty.unwrap_or_else(|_| Vec::with_capacity(batch_bytes));
             if out.send(std::mem::replace(&mut batch, empty)).is_err() {
                 return Ok(()); // the encoder has stopped and tells why
             }
+            time.skip();
         }
     }
+    time.lap(Part::Merge);
     let _ = out.send(batch);
     Ok(())
 }
 
-/// Calls `take` with the winners of all batches, in order, and gives the batches back.
+/// Calls `take` with the winners of all batches, in order, and gives the batches back. The time
+/// that goes into a batch is encoding; `take` skips its own waits.
 pub(super) fn take_winners(
     incoming: &Receiver<Vec<u8>>,
     used: &SyncSender<Vec<u8>>,
     layout: RecordLayout,
     packs: &PackTable,
+    time: &WorkingTime<'_>,
     mut take: impl FnMut(&[u8]) -> Result<(), RepositoryError>,
 ) -> Result<(), RepositoryError> {
     let mut winners = BatchWinners::new(layout);
     while let Ok(mut batch) = incoming.recv() {
+        time.skip();
         // Numbers of packs are as good as random: without this, half the time is waiting for them.
         for record in batch.chunks_exact(layout.record_bytes()) {
             packs.prefetch(layout.pack(record));
         }
         winners.of_batch(&batch, packs, &mut take)?;
+        time.lap(Part::Encode);
         batch.clear();
         let _ = used.try_send(batch);
     }
@@ -74,26 +86,32 @@ pub(super) enum Piece {
     End(SyncSender<Box<Hasher>>),
 }
 
-/// Hashes and writes rows.
+/// Hashes and writes rows. Tells `progress` how long it did either.
 pub(super) fn write_rows(
     incoming: &Receiver<Piece>,
     spare: &SyncSender<Vec<u8>>,
+    progress: &dyn Progress,
 ) -> Result<(), RepositoryError> {
+    let time = WorkingTime::start(progress);
     let mut current: Option<(SequentialWriter, Box<Hasher>)> = None;
     while let Ok(piece) = incoming.recv() {
+        time.skip();
         match (piece, &mut current) {
             (Piece::Begin(file, hasher), _) => {
                 current = Some((SequentialWriter::new(file, BATCH_BYTES), hasher));
             }
             (Piece::Rows(mut rows), Some((writer, hasher))) => {
                 hasher.update(&rows);
+                time.lap(Part::Hash);
                 writer.write(&rows)?;
+                time.lap(Part::Write);
                 rows.clear();
                 let _ = spare.try_send(rows);
             }
             (Piece::End(back), _) => {
                 if let Some((writer, hasher)) = current.take() {
                     writer.finish()?;
+                    time.lap(Part::Write);
                     let _ = back.send(hasher);
                 }
             }

@@ -17,6 +17,7 @@ use crate::clock::Timestamp;
 use crate::kopia::hashing::Digest;
 use crate::kopia::index_blob::{ContentFormat, ENTRY_V1_BYTES};
 use crate::kopia::index_builder::{EntryFields, IndexShape, encode_entry, encode_entry_v1};
+use crate::progress::Part;
 use crate::spill::{MappedU32, ScratchFile, SequentialWriter, SortMemory, SortShape, Sorter};
 
 use super::index_image::IndexImage;
@@ -25,6 +26,7 @@ use super::index_pipeline::{BATCH_BYTES, Piece, feed_records, take_winners, writ
 use super::pack_names::{PackTable, SLOT_BYTES, name_of};
 use super::record::RecordLayout;
 use super::winners::Records;
+use super::working_time::WorkingTime;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Batches on the way between two threads.
@@ -119,11 +121,14 @@ pub fn write_index_rows(
     let (spare_out, spare_in) = sync_channel(2 * BATCHES);
     let (records_out, records_in) = sync_channel(BATCHES);
     let (used_out, used_in) = sync_channel(2 * BATCHES);
-    let layout = rows.layout;
+    let (layout, told) = (rows.layout, &*workspace.progress);
     std::thread::scope(|scope| {
-        let merging = scope.spawn(move || feed_records(records, layout, &records_out, &used_in));
-        let writing = scope.spawn(move || write_rows(&rows_in, &spare_out));
-        let mut encoder = Encoder::new(repository, workspace, rows, *output, rows_out, spare_in);
+        let merging =
+            scope.spawn(move || feed_records(records, layout, &records_out, &used_in, told));
+        let writing = scope.spawn(move || write_rows(&rows_in, &spare_out, told));
+        let time = &WorkingTime::start(told);
+        let channels = (rows_out, spare_in);
+        let mut encoder = Encoder::new(repository, workspace, rows, *output, channels, time);
         let encoded = encoder.run(&records_in, &used_out);
         let finished = std::mem::take(&mut encoder.finished);
         drop(encoder);
@@ -167,6 +172,7 @@ struct Encoder<'a> {
     batch: Vec<u8>,
     rows_out: SyncSender<Piece>,
     spare_in: Receiver<Vec<u8>>,
+    time: &'a WorkingTime<'a>,
     finished: Vec<FinishedIndex>,
 }
 
@@ -176,8 +182,8 @@ impl<'a> Encoder<'a> {
         workspace: &'a Workspace,
         rows: &IndexRows<'a>,
         output: IndexOutput,
-        rows_out: SyncSender<Piece>,
-        spare_in: Receiver<Vec<u8>>,
+        (rows_out, spare_in): (SyncSender<Piece>, Receiver<Vec<u8>>),
+        time: &'a WorkingTime<'a>,
     ) -> Self {
         Self {
             repository,
@@ -195,6 +201,7 @@ impl<'a> Encoder<'a> {
             batch: Vec::with_capacity(BATCH_BYTES),
             rows_out,
             spare_in,
+            time,
             finished: Vec::new(),
         }
     }
@@ -204,9 +211,9 @@ impl<'a> Encoder<'a> {
         incoming: &Receiver<Vec<u8>>,
         used: &SyncSender<Vec<u8>>,
     ) -> Result<(), RepositoryError> {
-        let (layout, packs) = (self.layout, self.packs);
+        let (layout, packs, time) = (self.layout, self.packs, self.time);
         let mut shard = None;
-        take_winners(incoming, used, layout, packs, |record| {
+        take_winners(incoming, used, layout, packs, time, |record| {
             self.add(&mut shard, record)
         })?;
         match shard {
@@ -245,10 +252,6 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    fn version(&self) -> u8 {
-        self.repository.format.index_version
-    }
-
     fn begin_shard(&mut self, target: u8) -> Result<Shard, RepositoryError> {
         if self.finished.len() == IMAGES_MAX {
             return Err(RepositoryError::TooMany {
@@ -257,12 +260,9 @@ impl<'a> Encoder<'a> {
             });
         }
         let rows = Arc::new(self.workspace.scratch.create_file("index-rows")?);
-        let (entries, packs) = (
-            self.target_entries[usize::from(target)],
-            self.packs.different(target),
-        );
+        let (entries, packs) = (self.entries_left(target), self.packs.different(target));
         let formats = self.formats.len().min(FORMATS_MAX) as u16;
-        let version = self.version();
+        let version = self.repository.format.index_version;
         let tables = tables(version, packs, formats);
         let guess = IndexShape {
             version,
@@ -279,10 +279,8 @@ impl<'a> Encoder<'a> {
         if version == 1 {
             let scratch = &self.workspace.scratch;
             let count = u64::from(packs);
-            self.name_places = Some((
-                MappedU32::create(scratch, count, 0)?,
-                MappedU32::create(scratch, count, 0)?,
-            ));
+            let table = || MappedU32::create(scratch, count, 0);
+            self.name_places = Some((table()?, table()?));
             self.next_name_at = 0;
         }
         Ok(Shard {
@@ -295,6 +293,17 @@ impl<'a> Encoder<'a> {
             formats: Vec::new(),
             format_numbers: [NO_FORMAT; 256],
         })
+    }
+
+    /// Returns how many entries the next shard of a target has if nothing drops out any more.
+    fn entries_left(&self, target: u8) -> u64 {
+        let shards = self.finished.iter().rev();
+        let written: u64 = shards
+            .take_while(|shard| shard.target == target)
+            .map(|shard| u64::from(shard.image.shape.entry_count))
+            .sum();
+        let all = self.target_entries[usize::from(target)];
+        all.saturating_sub(written).min(self.output.shard_entries)
     }
 
     #[inline]
@@ -354,9 +363,10 @@ impl<'a> Encoder<'a> {
     }
 
     fn send(&self, piece: Piece) -> Result<(), RepositoryError> {
-        self.rows_out
-            .send(piece)
-            .map_err(|_| RepositoryError::Interrupted)
+        self.time.lap(Part::Encode);
+        let sent = self.rows_out.send(piece);
+        self.time.skip();
+        sent.map_err(|_| RepositoryError::Interrupted)
     }
 
     fn send_batch(&mut self) -> Result<(), RepositoryError> {
@@ -376,10 +386,12 @@ impl<'a> Encoder<'a> {
         let (back_out, back_in) = sync_channel(1);
         self.send(Piece::End(back_out))?;
         let (names, name_bytes) = self.sort_names(shard.first_value)?;
+        self.time.lap(Part::Encode);
         let hasher = back_in.recv().map_err(|_| RepositoryError::Interrupted)?;
+        self.time.skip();
         let packs = self.next_value - shard.first_value;
         let formats = shard.formats.len() as u16;
-        let version = self.version();
+        let version = self.repository.format.index_version;
         let tables = tables(version, packs, formats);
         let shape = IndexShape {
             entry_count: u32::try_from(shard.entries).unwrap_or(u32::MAX),
@@ -405,6 +417,7 @@ impl<'a> Encoder<'a> {
         } else {
             image.digest(&self.repository.crypto.hash)?
         };
+        self.time.lap(Part::Hash);
         self.finished.push(FinishedIndex {
             target: shard.target,
             image,

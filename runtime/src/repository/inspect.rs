@@ -1,8 +1,8 @@
 //! Shows the entries of index blobs as they are, losers and winners alike.
 //!
 //! For people who look into a repository, and for comparing what two clients wrote. Blobs come in
-//! the order of their IDs, entries in the order of theirs. Memory: one blob, and the listing. Mirrors
-//! `kopia index inspect`.
+//! the order of their IDs, entries in the order of theirs. Memory: one blob, and the listing.
+//! Mirrors `kopia index inspect`.
 
 use std::fmt;
 

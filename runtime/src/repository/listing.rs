@@ -2,8 +2,8 @@
 //!
 //! The rows come in the order of blob IDs, from a sort ([`super::sorted_listing`]): however many
 //! there are, its buffers are held, besides the state of the epochs ([`super::epochs`]) or of the
-//! compaction logs. Mirrors `kopia index list --superseded`, which leaves out incomplete sets and what nobody
-//! reads.
+//! compaction logs. Mirrors `kopia index list --superseded`, which leaves out incomplete sets and
+//! what nobody reads.
 
 use std::fmt;
 

@@ -9,6 +9,7 @@ use crate::kopia::blob_id::BlobId;
 use crate::kopia::content_id::ContentId;
 use crate::kopia::encryption::OVERHEAD_BYTES;
 use crate::kopia::index_blob::{ContentFormat, IndexBlob, IndexEntry, KeyOrder, PackRef, refusal};
+use crate::progress::Part;
 use crate::spill::{RunWriter, SortBuffer};
 
 use super::RepositoryError;
@@ -16,6 +17,7 @@ use super::index_feed::{FEED_BATCH, Task};
 use super::index_load::{FORMATS_MAX, LoadStats, Shared, Strictness};
 use super::pack_names::PackNameWriter;
 use super::record::{RECORD_BYTES_MAX, RecordFields, TIMESTAMP_SECONDS_MAX};
+use super::working_time::WorkingTime;
 
 /// Prefix of system contents (manifests) in a content key.
 const SYSTEM_PREFIX: u8 = b'm';
@@ -34,6 +36,7 @@ pub(super) struct Worker<'s, 'i> {
     names: PackNameWriter<'s>,
     remembered: Vec<(u64, u32)>,
     formats: Vec<(ContentFormat, u8)>,
+    pub(super) time: WorkingTime<'s>,
     pub(super) stats: LoadStats,
 }
 
@@ -68,6 +71,7 @@ impl<'s, 'i> Worker<'s, 'i> {
             names,
             remembered,
             formats: Vec::new(),
+            time: WorkingTime::start(&*shared.workspace.progress),
             stats,
         }
     }
@@ -85,6 +89,7 @@ impl<'s, 'i> Worker<'s, 'i> {
             if tasks.is_empty() {
                 break;
             }
+            self.time.skip(); // the feed was the other worker's, perhaps
             let soon: Vec<&BlobId> = tasks.iter().map(|task| &task.blob).collect();
             self.shared.repository.storage.will_need(&soon);
             for task in tasks.drain(..) {
@@ -95,6 +100,7 @@ impl<'s, 'i> Worker<'s, 'i> {
         self.names.flush()?;
         self.records.finish()?;
         self.system.finish()?;
+        self.time.lap(Part::Decode);
         Ok(self.stats)
     }
 
@@ -117,6 +123,7 @@ impl<'s, 'i> Worker<'s, 'i> {
                     error.into()
                 }
             })?;
+        self.time.lap(Part::Read);
         self.stats.blobs += 1;
         let name = task.blob.as_str();
         let mut context = BlobContext {
@@ -141,7 +148,10 @@ impl<'s, 'i> Worker<'s, 'i> {
         } else {
             &*repository.crypto.open_slice(name, sealed)?
         };
-        self.decode(&IndexBlob::parse(plain, name)?, &mut context)
+        self.time.lap(Part::Decrypt);
+        self.decode(&IndexBlob::parse(plain, name)?, &mut context)?;
+        self.time.lap(Part::Decode);
+        Ok(())
     }
 
     /// Takes in a whole blob that lies in memory.

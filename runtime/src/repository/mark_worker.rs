@@ -1,8 +1,9 @@
 //! One thread of the mark: reads directories and index objects and says what they refer to.
 //!
-//! Every content that is referred to goes to the contents in use; directories and index objects also
-//! to the list of what is read next. Memory: two sort buffers, and what one incomplete directory
-//! entry takes. Invariant: nothing is left out: an entry without a usable object ID is an error.
+//! Every content that is referred to goes to the contents in use; directories and index objects
+//! also to the list of what is read next. Memory: two sort buffers, and what one incomplete
+//! directory entry takes. Invariant: nothing is left out: an entry without a usable object ID is an
+//! error.
 
 use crate::kopia::FormatError;
 use crate::kopia::content_id::ContentId;

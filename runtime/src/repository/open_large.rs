@@ -10,6 +10,7 @@ use crate::kopia::FormatError;
 use crate::kopia::blob_id::BlobId;
 use crate::kopia::encryption::OVERHEAD_BYTES;
 use crate::kopia::index_blob::{IndexLayout, KeyOrder, PackRef, in_blob};
+use crate::progress::Part;
 use crate::spill::{ScratchFile, SequentialReader};
 
 use super::RepositoryError;
@@ -28,6 +29,7 @@ impl Worker<'_, '_> {
     ) -> Result<(), RepositoryError> {
         let (repository, workspace) = (self.shared.repository, self.shared.workspace);
         let (plain, stored_bytes) = open_into_scratch(repository, workspace, blob)?;
+        self.time.skip(); // told piece by piece
         self.stats.stored_bytes += stored_bytes;
         let mut header = [0; 17];
         let header = {
@@ -52,6 +54,7 @@ impl Worker<'_, '_> {
         if let Some(run) = self.run.take() {
             run.finish()?;
         }
+        self.time.lap(Part::Decode);
         Ok(())
     }
 

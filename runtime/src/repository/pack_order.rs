@@ -6,8 +6,8 @@
 //! ```
 //!
 //! * `group`: what is to be read before what; 0 where that does not matter.
-//! * `pack`: canonical number of a name in [`super::pack_names`], so that names are looked up in one
-//!   sweep of their spool. Their order is not that of the names, which matters to nobody.
+//! * `pack`: canonical number of a name in [`super::pack_names`], so that names are looked up in
+//!   one sweep of their spool. Their order is not that of the names, which matters to nobody.
 //! * `extra`: whatever the caller wants back with the bytes, of fixed width.
 //!
 //! Memory: none. [`PackOrder::sort_memory`] is what a sort of such records may take while contents

@@ -198,7 +198,7 @@ impl PackBatch {
             end,
             start,
             gap_bytes: 0,
-            kept: ahead.and_then(|ahead| ahead.find(place)),
+            kept: ahead.and_then(|ahead| ahead.begin(place)),
         });
         self.used += place.length as usize;
         self.push(record, start);

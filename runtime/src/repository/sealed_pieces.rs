@@ -16,9 +16,11 @@ use crate::kopia::content_id::ContentId;
 use crate::kopia::ecc::BlockDecoder;
 use crate::kopia::encryption::{NONCE_BYTES, OVERHEAD_BYTES, Opener, TAG_BYTES};
 use crate::kopia::sealed_blob::{iv_of_name, renamed};
+use crate::progress::Part;
 use crate::spill::ScratchFile;
 
 use super::pack_reader::missing;
+use super::working_time::WorkingTime;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Opens the blob into a file of scratch and verifies its tag. Returns also its bytes as stored.
@@ -150,6 +152,7 @@ fn each_piece(
     form: Form,
     take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
 ) -> Result<bool, RepositoryError> {
+    let time = WorkingTime::start(&*workspace.progress);
     let mut pieces = SealedPieces::new(repository, item)?;
     let sealed_bytes = pieces.sealed_bytes;
     if sealed_bytes < OVERHEAD_BYTES as u64 {
@@ -170,11 +173,14 @@ fn each_piece(
     let (mut taken, piece_bytes) = (0, workspace.memory.blob_bytes as u64 / shared);
     while taken < text_bytes {
         pieces.take((text_bytes - taken).min(piece_bytes) as usize, &mut piece)?;
+        time.lap(Part::Read);
         match form {
             Form::Open => opener.decrypt(&mut piece),
             Form::Sealed => opener.authenticate(&piece),
         }
+        time.lap(Part::Decrypt);
         take(&piece)?;
+        time.lap(Part::Write);
         taken += piece.len() as u64;
     }
     let tag: [u8; TAG_BYTES] = pieces.take_array(&mut piece)?;

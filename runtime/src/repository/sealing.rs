@@ -9,17 +9,20 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use crate::blob::BlobSource;
 use crate::blob::{PutOptions, Retention};
-use crate::clock::Timestamp;
+use crate::clock::{Stopwatch, Timestamp};
 use crate::kopia::blob_id::BlobId;
-use crate::kopia::encryption::{Encryption, NONCE_BYTES, OVERHEAD_BYTES};
+use crate::kopia::encryption::{Encryption, NONCE_BYTES, OVERHEAD_BYTES, Sealer};
 use crate::kopia::sealed_blob::iv_of_name;
+use crate::progress::{Part, Progress};
 use crate::spill::{ScratchFile, SequentialReader};
 
 use super::index_image::IndexImage;
 use super::index_writer::FinishedIndex;
+use super::working_time::WorkingTime;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Bytes of a sealed piece.
@@ -81,12 +84,15 @@ fn put_plain(
     let iv = iv_of_name(name.as_str())?;
     let nonce = repository.random();
     let encryption = repository.crypto.encryption.clone();
-    let mut sealed = SealedPlain::new(Arc::new(plain), encryption, iv, nonce);
+    let time = WorkingTime::start(&*workspace.progress);
+    let progress = Arc::clone(&workspace.progress);
+    let mut sealed = SealedPlain::new(Arc::new(plain), encryption, iv, nonce, progress);
     let options = put_options(repository, name);
-    Ok(match &repository.crypto.ecc {
+    let stored = match &repository.crypto.ecc {
         None => repository.storage.put(name, &mut sealed, &options)?,
         Some(ecc) => {
             let file = spool(workspace, "sealed-blob", &mut sealed)?;
+            time.lap_but(Part::Write, std::mem::take(&mut sealed.waited));
             let mut encoder = ecc.encoder(file.len())?;
             let encoded = workspace.scratch.create_file("ecc-blob")?;
             let mut plain = Vec::new();
@@ -98,11 +104,14 @@ fn put_plain(
                 encoded.write_all_at(pieces.parity, pieces.parity_offset)?;
                 encoded.write_all_at(pieces.data, pieces.data_offset)?;
             }
+            time.lap(Part::Encrypt);
             repository
                 .storage
                 .put(name, &mut FileSource::new(Arc::new(encoded)), &options)?
         }
-    })
+    };
+    time.lap_but(Part::Write, sealed.waited);
+    Ok(stored)
 }
 
 /// Returns how a blob is to be put: with the repository's retention, where its name is under it.
@@ -213,6 +222,9 @@ struct SealedPlain {
     encryption: Encryption,
     iv: [u8; 16],
     nonce: [u8; NONCE_BYTES],
+    progress: Arc<dyn Progress>,
+    /// How long the reader has waited for the sealing thread.
+    waited: Duration,
     pieces: Option<Receiver<io::Result<Vec<u8>>>>,
     piece: Vec<u8>,
     at: usize,
@@ -224,12 +236,15 @@ impl SealedPlain {
         encryption: Encryption,
         iv: [u8; 16],
         nonce: [u8; NONCE_BYTES],
+        progress: Arc<dyn Progress>,
     ) -> Self {
         Self {
             plain,
             encryption,
             iv,
             nonce,
+            progress,
+            waited: Duration::ZERO,
             pieces: None,
             piece: Vec::new(),
             at: 0,
@@ -242,8 +257,10 @@ impl SealedPlain {
         let (out, incoming) = sync_channel(PIECES);
         let plain = Arc::clone(&self.plain);
         let (encryption, iv, nonce) = (self.encryption.clone(), self.iv, self.nonce);
+        let progress = Arc::clone(&self.progress);
         std::thread::spawn(move || {
-            if let Err(error) = seal(&plain, &encryption, &iv, &nonce, &out) {
+            let time = WorkingTime::start(&*progress);
+            if let Err(error) = seal(&plain, encryption.sealer(&iv, &nonce), &nonce, &out, &time) {
                 let _ = out.send(Err(io::Error::other(error)));
             }
         });
@@ -253,13 +270,12 @@ impl SealedPlain {
 
 fn seal(
     plain: &Plain,
-    encryption: &Encryption,
-    iv: &[u8; 16],
+    mut sealer: Sealer,
     nonce: &[u8; NONCE_BYTES],
     out: &SyncSender<io::Result<Vec<u8>>>,
+    time: &WorkingTime<'_>,
 ) -> Result<(), RepositoryError> {
     let gone = |_| RepositoryError::Interrupted;
-    let mut sealer = encryption.sealer(iv, nonce);
     out.send(Ok(nonce.to_vec())).map_err(gone)?;
     let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
     plain.stream(&mut |bytes| {
@@ -267,12 +283,17 @@ fn seal(
         if piece.len() >= PIECE_BYTES {
             let next = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
             let mut full = std::mem::replace(&mut piece, next);
+            time.lap(Part::Reread);
             sealer.encrypt(&mut full);
+            time.lap(Part::Encrypt);
             out.send(Ok(full)).map_err(gone)?;
+            time.skip();
         }
         Ok(())
     })?;
+    time.lap(Part::Reread);
     sealer.encrypt(&mut piece);
+    time.lap(Part::Encrypt);
     out.send(Ok(piece)).map_err(gone)?;
     out.send(Ok(sealer.finish().to_vec())).map_err(gone)
 }
@@ -294,7 +315,10 @@ impl BlobSource for SealedPlain {
             self.pieces = Some(self.start());
         }
         while self.at == self.piece.len() {
-            match self.pieces.as_ref().map(Receiver::recv) {
+            let wait = Stopwatch::start();
+            let next = self.pieces.as_ref().map(Receiver::recv);
+            self.waited += wait.elapsed();
+            match next {
                 Some(Ok(piece)) => (self.piece, self.at) = (piece?, 0),
                 _ => return Ok(0),
             }

@@ -1,8 +1,8 @@
 //! All snapshots of a repository, complete or not.
 //!
 //! Whatever is of type `snapshot` among the manifests is one, and each must be readable: a snapshot
-//! that is skipped loses its data in the next GC. Memory: one manifest at a time; the others wait in
-//! scratch. Mirrors `LoadSnapshots` of Kopia's `snapshot/manager.go`, which skips instead.
+//! that is skipped loses its data in the next GC. Memory: one manifest at a time; the others wait
+//! in scratch. Mirrors `LoadSnapshots` of Kopia's `snapshot/manager.go`, which skips instead.
 
 use crate::kopia::snapshot_manifest::{MANIFEST_TYPE, SnapshotManifest};
 

@@ -4,10 +4,11 @@
 //! several entries in different contents. The later one counts (of two equal ones that of the
 //! smaller content ID, so that the answer is always the same); one that is a deletion hides the
 //! manifest. All contents are read once, in pack order; entries are sorted by ID, and what they say
-//! waits in scratch. Anything that cannot be read is an error: snapshot GC takes its roots from here.
+//! waits in scratch. Anything that cannot be read is an error: snapshot GC takes its roots from
+//! here.
 //!
-//! Memory: the buffers of [`super::content_requests`], two sort buffers, half a MiB of a
-//! content and one manifest of at most 16 MiB a worker. Mirrors Kopia's `committed_manifest_manager.go`.
+//! Memory: the buffers of [`super::content_requests`], two sort buffers, half a MiB of a content
+//! and one manifest of at most 16 MiB a worker. Mirrors Kopia's `committed_manifest_manager.go`.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -98,7 +99,22 @@ pub struct Manifests {
     pub contents: u64,
 }
 
-/// Reads the manifests whose type is one of `kinds`.
+/// How many manifest contents there are, and their bytes as stored. Reads none of them.
+pub fn count_manifest_contents(
+    mut system: SystemContents<'_>,
+) -> Result<(u64, u64), RepositoryError> {
+    let (layout, mut contents, mut bytes) = (system.layout, 0, 0);
+    while let Some(record) = system.next()? {
+        let fields = layout.fields(record);
+        if !fields.deleted {
+            contents += 1;
+            bytes += u64::from(fields.packed_length);
+        }
+    }
+    Ok((contents, bytes))
+}
+
+/// Reads the manifests whose type is one of `kinds`; none given means all.
 ///
 /// # Errors
 /// A content that cannot be read, whatever is in it.
@@ -269,7 +285,8 @@ impl TakeContents for EntryReader<'_> {
         };
         let mut number = 0u32;
         read_gzip_entries(gzip, &content.to_string(), |entry: ManifestEntry| {
-            let wanted = entry.kind().is_some_and(|kind| self.kinds.contains(&kind));
+            let wanted = self.kinds.is_empty()
+                || entry.kind().is_some_and(|kind| self.kinds.contains(&kind));
             let json = match wanted && !entry.deleted {
                 true => serde_json::to_vec(&entry).map_err(|_| RepositoryError::Interrupted)?,
                 false => Vec::new(),

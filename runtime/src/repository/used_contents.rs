@@ -3,8 +3,8 @@
 //! From the roots down, level by level: the directories of a level are looked up in the table of
 //! contents, sorted by where they lie, and read once in pack order by two threads. What they refer
 //! to goes to the contents in use, directories among it to the next level, unless an earlier level
-//! had them. No set of anything is held: keys are sorted on disk, and a table there has four bits for
-//! each content.
+//! had them. No set of anything is held: keys are sorted on disk, and a table there has four bits
+//! for each content.
 //!
 //! ```text
 //! keys of a level -> sort -> join with the content table -> sort by pack -> read, parse

@@ -105,8 +105,8 @@ impl Books {
         self.write_kept(kept)
     }
 
-    /// Tells whether a sorted buffer of `bytes` may stay in memory: whether a merge would have memory
-    /// for it, for all that is kept already, and for the windows of all runs so far.
+    /// Tells whether a sorted buffer of `bytes` may stay in memory: whether a merge would have
+    /// memory for it, for all that is kept already, and for the windows of all runs so far.
     pub(super) fn may_keep(&self, bytes: usize) -> bool {
         self.state().fits_a_merge(&self.memory, 1, bytes)
     }

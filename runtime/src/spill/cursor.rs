@@ -10,7 +10,6 @@ use std::ops::Range;
 
 use super::SpillError;
 use super::run::Run;
-use super::sequential::RELEASE_BYTES;
 
 /// What happens to bytes that the merge has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +124,7 @@ impl Cursor {
         }
         let (read, done) = (self.ahead.start, self.ahead.is_empty());
         let bytes = self.run.release_start(read);
-        if done || bytes.saturating_sub(self.dropped) >= RELEASE_BYTES {
+        if done || bytes.saturating_sub(self.dropped) >= self.piece * self.width as u64 {
             self.run.release(&mut self.dropped, read, false);
         }
         if let Behind::Punch(step) = self.behind

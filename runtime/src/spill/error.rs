@@ -63,6 +63,9 @@ pub enum SpillError {
         /// The maximum.
         maximum: usize,
     },
+    /// The run was told to end; who told it knows why.
+    #[error("the run was told to end")]
+    Halted,
     /// The memory plan or the record shape makes no sense.
     #[error("sort plan: {reason}")]
     Plan {
@@ -82,6 +85,7 @@ impl SpillError {
             Self::Unsorted { .. } => "run-unsorted",
             Self::Unfinished { .. } => "sort-unfinished",
             Self::Runs { .. } => "sort-runs",
+            Self::Halted => "scratch-halted",
             Self::Plan { .. } => "sort-plan",
         }
     }

@@ -9,9 +9,10 @@
 //! punched out of them, and never above the quota. Memory: one small allocation, and one for each
 //! open file.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use cap_std::fs::Dir;
 
@@ -50,6 +51,16 @@ struct Inner {
     used_bytes: AtomicU64,
     peak_bytes: AtomicU64,
     files_created: AtomicU64,
+    halt: OnceLock<HaltCheck>,
+}
+
+/// Asked before scratch is read or written.
+struct HaltCheck(Box<dyn Fn() -> bool + Send + Sync>);
+
+impl fmt::Debug for HaltCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HaltCheck")
+    }
 }
 
 impl Scratch {
@@ -70,8 +81,24 @@ impl Scratch {
                 used_bytes: AtomicU64::new(0),
                 peak_bytes: AtomicU64::new(0),
                 files_created: AtomicU64::new(0),
+                halt: OnceLock::new(),
             }),
         })
+    }
+
+    /// Lets `halt` end the run: when it says yes, every read and write of scratch fails. Long sorts
+    /// and merges touch nothing else. Only the first of a run directory counts.
+    pub fn halt_when(&self, halt: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.inner.halt.set(HaltCheck(Box::new(halt)));
+    }
+
+    /// Fails when the run is to end.
+    #[inline]
+    pub(super) fn check_halt(&self) -> Result<(), SpillError> {
+        match self.inner.halt.get() {
+            Some(HaltCheck(halt)) if halt() => Err(SpillError::Halted),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses a task that needs `needed_bytes` when the disk or the quota has less left.

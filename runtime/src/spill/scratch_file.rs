@@ -72,6 +72,7 @@ impl ScratchFile {
 
     /// Fills `buf` from `offset`; a file that ends before is an `Io` error.
     pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), SpillError> {
+        self.scratch.check_halt()?;
         self.file.read_exact_at(buf, offset).map_err(|error| {
             let place = format!("read {} bytes at {offset}", buf.len());
             SpillError::io(
@@ -167,6 +168,7 @@ impl ScratchFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), SpillError> {
+        self.scratch.check_halt()?;
         self.file.write_all_at(bytes, offset).map_err(|error| {
             self.scratch
                 .disk_error("write", &self.purpose, bytes.len() as u64, error)
@@ -265,6 +267,31 @@ mod tests {
         two.append(&[2; 40]).unwrap();
         drop(one);
         two.append(&[2; 60]).unwrap();
+    }
+
+    /// A run that is to end gets no further than its next read or write.
+    #[test]
+    fn a_halt_ends_reads_and_writes() {
+        use std::sync::Arc;
+        use std::sync::atomic::AtomicBool;
+        let (_parent, scratch) = test_scratch(None);
+        let file = scratch.create_file("test").unwrap();
+        file.append(b"before").unwrap();
+        let (halt, asked) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let (flag, count) = (Arc::clone(&halt), Arc::clone(&asked));
+        scratch.halt_when(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            flag.load(Ordering::Relaxed)
+        });
+        file.append(b"more").unwrap();
+        halt.store(true, Ordering::Relaxed);
+        assert_eq!(file.append(b"x").unwrap_err().code(), "scratch-halted");
+        let error = file.read_exact_at(&mut [0; 1], 0).unwrap_err();
+        assert_eq!(error.code(), "scratch-halted");
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
     }
 
     /// The device that is always full stands in for a full disk.

@@ -11,6 +11,7 @@ mod code;
 mod component;
 mod packs;
 mod refused;
+mod retention;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

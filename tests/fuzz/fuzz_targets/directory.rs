@@ -1,4 +1,6 @@
 //! Directories and index objects, in one piece and in small ones: both must read the same.
+//!
+//! Neither may panic, whatever the bytes.
 
 #![no_main]
 

@@ -124,10 +124,7 @@ fn full_cycles_are_recorded_as_kopias_and_have_its_effect() {
             let what = format!("{name}, safety {run}");
             let repository = open(golden.path(), golden.password(), golden.now()).unwrap();
             let (before, look) = (schedule(&repository), Look::at(&repository));
-            let mut options = cycle(Mode::Full, safety, golden.maintenance_owner());
-            // Without epochs and without margins everything deleted is forgotten at once, and then
-            // there is nothing that explains the packs.
-            options.accept_unexplained = name == "v1-v0index" && run == "none";
+            let options = cycle(Mode::Full, safety, golden.maintenance_owner());
             let outcome = Bench::new().cycle(&repository, &options);
             outcome.unwrap_or_else(|error| panic!("{what}: {error}"));
             let after = schedule(&repository);

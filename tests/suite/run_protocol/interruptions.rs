@@ -112,6 +112,7 @@ fn a_stop_before_the_first_task_leaves_no_trace_in_the_history() {
     assert_eq!(stopped.unwrap_err().code(), "stopped");
     let after = schedule_of(&world);
     assert!(after.runs.is_empty() && after.unknown.is_empty());
+    assert_eq!(count(&world, "kopia.maintenance"), 0, "not even a lease");
 }
 
 /// Goal: another maintainer in the middle ends the run before it deletes anything more; method: a

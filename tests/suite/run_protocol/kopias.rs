@@ -110,9 +110,9 @@ fn interrupted(client: &Client, folder: &Path) {
 fn change(folder: &Path, round: u32) {
     for number in 0..12 {
         let file = folder.join(format!("file-{number}"));
-        if (round + number) % 5 == 0 {
+        if (round + number).is_multiple_of(5) {
             std::fs::remove_file(&file).ok();
-        } else if (round + number) % 3 == 0 {
+        } else if (round + number).is_multiple_of(3) {
             std::fs::write(&file, format!("{number} in round {round} ").repeat(300)).unwrap();
         }
     }

@@ -13,13 +13,17 @@ const CLOCK: &str = "runtime/src/clock.rs";
 const PRINTERS: [&str; 2] = ["runtime/src/cli.rs", "runtime/src/cli/"];
 
 /// Files with `unsafe`, each with the reason.
-const UNSAFE: [(&str, &str); 3] = [
+const UNSAFE: [(&str, &str); 4] = [
     ("runtime/src/spill/mapped.rs", "maps scratch files"),
     (
         "runtime/src/plugin/engine.rs",
         "loads native code that we compiled",
     ),
     ("guest-sdk/src/bindings.rs", "generated: the component ABI"),
+    (
+        "guest-sdk/src/retention_bindings.rs",
+        "generated: the component ABI",
+    ),
 ];
 
 /// Names that attract everything and say nothing.

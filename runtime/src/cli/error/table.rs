@@ -304,6 +304,7 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         "The storage is very slow; what was written was taken back. Run again.",
     ),
     row("halted", Exit::SafetyStop, REPORT),
+    row("scratch-halted", Exit::SafetyStop, REPORT),
     row(
         "format-changed",
         Exit::PartDone,
@@ -353,11 +354,18 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         Exit::SafetyStop,
         "The clock of this machine, or of the one that wrote the watermark, is wrong: correct it.",
     ),
+    row(
+        "too-many-expired",
+        Exit::SafetyStop,
+        "Nothing was deleted. If `careen snapshot expire` without --delete shows what you mean, \
+         allow it with --max-expire-percent.",
+    ),
     row("plugin-answer-refused", Exit::SafetyStop, STRATEGY),
     row(
         "plugin-argument",
         Exit::Configuration,
-        "Write --plugin splitting=FILE or splitting=FILE@blake3:HEX.",
+        "Write --plugin STRATEGY=FILE or STRATEGY=FILE@blake3:HEX; the command's help names the \
+         strategy.",
     ),
     row(
         "plugin-io",

@@ -6,8 +6,8 @@
 //! else.
 //!
 //! Memory: the document, at most 65 kB, twice. Invariant: fields that we do not know survive a
-//! rewrite; keys are not shown by `Debug`, and wiped on drop. Mirrors Kopia's `repo/format/content_format.go` and
-//! `format_provider.go`.
+//! rewrite; keys are not shown by `Debug`, and wiped on drop. Mirrors Kopia's
+//! `repo/format/content_format.go` and `format_provider.go`.
 
 use std::fmt;
 
