@@ -661,7 +661,7 @@ bytesw\x06groups\x05\x06reasons\x04\0\x09pack-plan\x03\0\x06\x01j\x01\x07\x01s\x
 @\x01\x08question\x04\0\x08\x04\0\x06repack\x01\x09\x04\0\x1ccareen:strategy/rep\
 ack@0.1.0\x05\x02\x04\0\x1fcareen:strategy/splitting@0.1.0\x04\0\x0b\x0f\x01\0\x09\
 splitting\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.\
-258.0\x10wit-bindgen-rust\x060.61.1";
+258.3\x10wit-bindgen-rust\x060.61.1";
   };
   )
 }
@@ -678,7 +678,7 @@ A\x02\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0
 \x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x1ecareen:st\
 rategy/host-log@0.1.0\x05\0\x04\0?careen:strategy/splitting-with-all-of-its-expo\
 rts-removed@0.1.0\x04\0\x0b/\x01\0)splitting-with-all-of-its-exports-removed\x03\
-\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.0\x10wit-\
+\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-\
 bindgen-rust\x060.61.1";
 
 #[inline(never)]

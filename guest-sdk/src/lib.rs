@@ -31,13 +31,16 @@
 //! register_splitting!(NeverJoin);
 //! ```
 //!
-//! Retention strategies are in [`retention`].
+//! Retention strategies are in [`retention`], scheduling strategies in [`scheduling`].
 
 #[doc(hidden)]
 pub mod bindings;
 pub mod retention;
 #[doc(hidden)]
 pub mod retention_bindings;
+pub mod scheduling;
+#[doc(hidden)]
+pub mod scheduling_bindings;
 
 pub use bindings::careen::strategy::host_log::Level;
 pub use bindings::exports::careen::strategy::repack::{PackPlan, PackQuestion, PackRow};

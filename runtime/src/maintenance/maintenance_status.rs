@@ -113,6 +113,7 @@ impl fmt::Display for MaintenanceStatus {
                 Verdict::Runs => "runs ",
                 Verdict::Waits => "waits",
                 Verdict::Off => "off  ",
+                Verdict::Left => "left ",
             };
             write!(
                 f,

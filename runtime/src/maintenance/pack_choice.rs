@@ -3,9 +3,11 @@
 //! Packs are asked about in batches, each on its own; the numbers in the answers join packs over
 //! all of them. The rules that need more than one batch are here: a pack that is alone in its
 //! number and kind is not worth a rewrite, so the first one waits for a second; all answers agree
-//! on the size of new packs; a full pack is left. Memory: a batch, and two numbers for each number
-//! and kind. Mirrors `findContentInShortPacks` of Kopia's `repo/maintenance/content_rewrite.go`.
+//! on the size of new packs; a full pack is left; and what is chosen fits into the task's budget.
+//! Memory: a batch, and three numbers for each number and kind. Mirrors `findContentInShortPacks`
+//! of Kopia's `repo/maintenance/content_rewrite.go`.
 
+use super::budget::{Budget, Cost};
 use super::strategy::{
     PACK_GROUP_MAX, PACK_ROWS_MAX, PackRow, RepackAnswer, RepackQuestion, Splitting, StrategyError,
 };
@@ -20,18 +22,32 @@ pub trait ChoosePacks {
 
     /// Names it for errors.
     fn describe(&self) -> String;
+
+    /// Returns what copying the chosen packs may cost.
+    fn budget(&self) -> Budget {
+        Budget::default()
+    }
 }
 
 /// A strategy as one who chooses packs.
-pub struct ByStrategy<'a>(pub &'a mut dyn Splitting);
+pub struct ByStrategy<'a> {
+    /// The strategy.
+    pub splitting: &'a mut dyn Splitting,
+    /// What copying may cost.
+    pub budget: Budget,
+}
 
 impl ChoosePacks for ByStrategy<'_> {
     fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
-        self.0.repack(question)
+        self.splitting.repack(question)
     }
 
     fn describe(&self) -> String {
-        self.0.describe()
+        self.splitting.describe()
+    }
+
+    fn budget(&self) -> Budget {
+        self.budget
     }
 }
 
@@ -68,13 +84,38 @@ pub(super) struct PackChoice<'a> {
     pack_bytes: Option<u64>,
     /// What the first answer says.
     reason: String,
+    /// What copying the packs costs that are chosen.
+    cost: Cost,
+    /// Packs that the budget leaves.
+    left: u64,
+}
+
+/// What was decided about all packs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Decided {
+    /// Size at which new packs are closed.
+    pub(super) pack_bytes: u64,
+    /// The reason of the first answer.
+    pub(super) reason: String,
+    /// Packs that the strategy chose and that the budget leaves.
+    pub(super) left: u64,
 }
 
 #[derive(Clone, Copy)]
 enum First {
     None,
-    Waiting(u32),
+    /// Number and bytes of the first.
+    Waiting(u32, u64),
     Gone,
+}
+
+/// Returns what copying a pack costs: its contents are read, in long pieces, and written into a new
+/// one, which some other packs share.
+fn cost(used_bytes: u64) -> Cost {
+    Cost {
+        bytes: used_bytes.saturating_mul(2),
+        requests: 2,
+    }
 }
 
 impl<'a> PackChoice<'a> {
@@ -89,6 +130,8 @@ impl<'a> PackChoice<'a> {
             firsts: vec![First::None; 2 * (usize::from(PACK_GROUP_MAX) + 1)],
             pack_bytes: None,
             reason: String::new(),
+            cost: Cost::default(),
+            left: 0,
         }
     }
 
@@ -107,15 +150,14 @@ impl<'a> PackChoice<'a> {
         Ok(())
     }
 
-    /// Ends the choice; returns the size at which new packs are closed, and the reason of the first
-    /// answer.
-    pub(super) fn end(
-        mut self,
-        chosen: &mut dyn FnMut(u32, u8),
-    ) -> Result<(u64, String), StrategyError> {
+    /// Ends the choice.
+    pub(super) fn end(mut self, chosen: &mut dyn FnMut(u32, u8)) -> Result<Decided, StrategyError> {
         self.ask(chosen)?;
-        let pack_bytes = self.pack_bytes.unwrap_or(self.question.pack_bytes_max);
-        Ok((pack_bytes, self.reason))
+        Ok(Decided {
+            pack_bytes: self.pack_bytes.unwrap_or(self.question.pack_bytes_max),
+            reason: self.reason,
+            left: self.left,
+        })
     }
 
     fn ask(&mut self, chosen: &mut dyn FnMut(u32, u8)) -> Result<(), StrategyError> {
@@ -139,23 +181,41 @@ impl<'a> PackChoice<'a> {
         let rows = numbers.iter().zip(&packs).zip(answer.groups);
         for ((number, row), group) in rows.filter(|(_, group)| *group > 0) {
             if row.used_bytes < agreed {
-                self.join(*number, row.metadata, group, chosen);
+                self.join(*number, row, group, chosen);
             }
         }
         Ok(())
     }
 
-    fn join(&mut self, number: u32, metadata: bool, group: u8, chosen: &mut dyn FnMut(u32, u8)) {
-        let first = &mut self.firsts[2 * usize::from(group) + usize::from(metadata)];
-        match *first {
-            First::None => *first = First::Waiting(number),
-            First::Waiting(waiting) => {
-                *first = First::Gone;
-                chosen(waiting, group);
-                chosen(number, group);
+    fn join(&mut self, number: u32, row: &PackRow, group: u8, chosen: &mut dyn FnMut(u32, u8)) {
+        let place = 2 * usize::from(group) + usize::from(row.metadata);
+        match self.firsts[place] {
+            First::None => self.firsts[place] = First::Waiting(number, row.used_bytes),
+            First::Waiting(waiting, bytes) => {
+                if self.spend(cost(bytes).plus(cost(row.used_bytes))) {
+                    self.firsts[place] = First::Gone;
+                    chosen(waiting, group);
+                    chosen(number, group);
+                }
             }
-            First::Gone => chosen(number, group),
+            First::Gone => {
+                if self.spend(cost(row.used_bytes)) {
+                    chosen(number, group);
+                }
+            }
         }
+    }
+
+    /// Takes a pack's cost from the budget, if it is there.
+    fn spend(&mut self, cost: Cost) -> bool {
+        let sum = self.cost.plus(cost);
+        let fits = self.chooser.budget().allows(sum);
+        if fits {
+            self.cost = sum;
+        } else {
+            self.left += 1;
+        }
+        fits
     }
 
     fn refused(&self, reason: String) -> StrategyError {
@@ -172,6 +232,23 @@ mod tests {
 
     /// A chooser that gives what it is told.
     struct Told(u64, Vec<u8>);
+
+    /// Kopia's choice, with a budget.
+    struct Within(Budget);
+
+    impl ChoosePacks for Within {
+        fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
+            ShortPacks.choose(question)
+        }
+
+        fn describe(&self) -> String {
+            "within".to_owned()
+        }
+
+        fn budget(&self) -> Budget {
+            self.0
+        }
+    }
 
     impl ChoosePacks for Told {
         fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
@@ -238,6 +315,40 @@ mod tests {
         ];
         let mut told = Told(1_000_001, vec![2, 1, 2, 3, 2]);
         assert_eq!(choose(&mut told, &rows).unwrap(), [(0, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn a_budget_takes_as_many_packs_as_fit() {
+        let rows = [
+            (false, 500),
+            (true, 9),
+            (false, 400),
+            (false, 30),
+            (true, 1),
+        ];
+        let within = |bytes, requests| {
+            let mut chooser = Within(Budget { bytes, requests });
+            let mut choice = PackChoice::new(&mut chooser, 1_000_001);
+            let mut chosen = Vec::new();
+            let mut take = |number, _| chosen.push(number);
+            for (number, (metadata, used_bytes)) in rows.into_iter().enumerate() {
+                let row = PackRow {
+                    metadata,
+                    used_bytes,
+                };
+                choice.look(number as u32, row, &mut take).unwrap();
+            }
+            let left = choice.end(&mut take).unwrap().left;
+            (chosen, left)
+        };
+        assert_eq!(within(None, None), (vec![0, 2, 3, 1, 4], 0));
+        assert_eq!(within(Some(1_880), None), (vec![0, 2, 3, 1, 4], 0));
+        assert_eq!(within(Some(1_879), None), (vec![0, 2, 3], 1));
+        // The first of a kind waits for one that fits.
+        assert_eq!(within(Some(1_100), None), (vec![0, 3, 1, 4], 1));
+        assert_eq!(within(Some(19), None), (vec![], 3));
+        assert_eq!(within(None, Some(6)), (vec![0, 2, 3], 1));
+        assert_eq!(within(None, Some(0)), (vec![], 3));
     }
 
     #[test]

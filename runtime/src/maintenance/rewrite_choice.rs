@@ -21,8 +21,8 @@ use super::strategy::{PACK_GROUP_MAX, PackRow};
 /// What travels with a content: time 8, deleted 1, original length 4, format 1.
 const EXTRA_BYTES: usize = 14;
 
-/// In the table of sums: this, less the number of those that are rewritten together. A sum never is:
-/// it stops before.
+/// In the table of sums: this, less the number of those that are rewritten together. A sum never
+/// is: it stops before.
 const CHOSEN: u32 = u32::MAX;
 
 /// Largest sum in the table.
@@ -124,6 +124,7 @@ impl Places {
         Ok(RewritePlan {
             stats: self.stats,
             packs: chosen.packs,
+            packs_left: chosen.left,
             pack_bytes: chosen.pack_bytes,
             reason: chosen.reason,
             layout: self.layout,
@@ -199,6 +200,7 @@ fn sum_packs(workspace: &Workspace, table: &ContentTable) -> Result<MappedU32, R
 #[derive(Default)]
 struct Chosen {
     packs: u64,
+    left: u64,
     pack_bytes: Option<u64>,
     reason: String,
 }
@@ -236,11 +238,12 @@ fn choose_packs(
     match refused {
         Some(error) => Err(error.into()),
         None => {
-            let (pack_bytes, reason) = choice.end(&mut mark)?;
+            let decided = choice.end(&mut mark)?;
             Ok(Chosen {
                 packs: count,
-                pack_bytes: Some(pack_bytes),
-                reason,
+                left: decided.left,
+                pack_bytes: Some(decided.pack_bytes),
+                reason: decided.reason,
             })
         }
     }

@@ -66,6 +66,8 @@ pub struct RewritePlan {
     pub stats: RewriteContentsStats,
     /// Packs that were chosen.
     pub packs: u64,
+    /// Packs that were chosen and are left for later, since the budget does not allow them.
+    pub packs_left: u64,
     /// Size at which new packs are closed, in bytes; without it the repository's own.
     pub pack_bytes: Option<u64>,
     /// Why these packs; empty where none were asked about.
