@@ -12,6 +12,8 @@ mod component;
 mod packs;
 mod refused;
 mod retention;
+mod scheduling;
+mod world;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
