@@ -19,6 +19,7 @@ mod merge_model;
 mod packs;
 mod retention;
 mod run_protocol;
+mod scheduling;
 mod snapshot_gc;
 mod tidy;
 mod watermark;
