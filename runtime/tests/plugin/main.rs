@@ -10,6 +10,7 @@ mod builtin;
 mod code;
 mod component;
 mod packs;
+mod program;
 mod refused;
 mod retention;
 mod scheduling;

@@ -1,6 +1,6 @@
 //! The built-in retention plugin: the component answers as its native code; an instance lives for
-//! one source; failures are named and leave nothing behind. Hostile guests are ended by the limit that
-//! they attack; what the limits let through is refused by the host's check.
+//! one source; failures are named and leave nothing behind. Hostile guests are ended by the limit
+//! that they attack; what the limits let through is refused by the host's check.
 
 use std::collections::BTreeMap;
 

@@ -182,7 +182,8 @@ const EMPTY: u32 = 1 << 20;
 const TASKS: &str = r#"
     (data (i32.const 3072) "snapshot-gcfull-rewrite-contents\1b[2J")
     (data (i32.const 2048) "\00\0c\00\00\0b\00\00\00")
-    (data (i32.const 2088) "\0b\0c\00\00\15\00\00\00\01\00\00\00\00\00\00\00\58\1b\00\00\00\00\00\00")
+    (data (i32.const 2088) "\0b\0c\00\00\15\00\00\00")
+    (data (i32.const 2096) "\01\00\00\00\00\00\00\00\58\1b\00\00\00\00\00\00")
 "#;
 
 #[test]
