@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Generates guest-sdk/src/bindings.rs, retention_bindings.rs and scheduling_bindings.rs from guest-sdk/wit. Run it after a change of the WIT package.
+# Generates guest-sdk/src/bindings.rs, retention_bindings.rs and scheduling_bindings.rs from guest-sdk/wit. Run it
+# after a change of the WIT package.
 # Needs wit-bindgen of the version that the workspace uses at run time:
 #   cargo install wit-bindgen-cli --version 0.61.1 --locked --no-default-features --features rust
 set -euo pipefail
