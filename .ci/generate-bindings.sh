@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Generates guest-sdk/src/bindings.rs and retention_bindings.rs from guest-sdk/wit. Run it after a change of the WIT package.
+# Generates guest-sdk/src/bindings.rs, retention_bindings.rs and scheduling_bindings.rs from guest-sdk/wit. Run it
+# after a change of the WIT package.
 # Needs wit-bindgen of the version that the workspace uses at run time:
 #   cargo install wit-bindgen-cli --version 0.61.1 --locked --no-default-features --features rust
 set -euo pipefail
@@ -29,5 +30,7 @@ generate() {
   { head_of "$world"; cat "$work/$world.rs"; } >"src/$module.rs"
 }
 generate splitting bindings
-generate retention retention_bindings \
-  --with careen:strategy/host-log@0.1.0=crate::bindings::careen::strategy::host_log
+for world in retention scheduling; do
+  generate "$world" "${world}_bindings" \
+    --with careen:strategy/host-log@0.1.0=crate::bindings::careen::strategy::host_log
+done

@@ -306,7 +306,174 @@ pub mod exports {
 
     }
 
+    /// Decides which packs are rewritten together, and how large packs become.
+    ///
+    /// Packs whose contents are mostly gone waste space and requests. What is chosen here is copied into
+    /// new packs; the old ones are deleted later, when nobody can need them any more.
+    #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+    pub mod repack {
+      #[used]
+      #[doc(hidden)]
+      static __FORCE_SECTION_REF: fn() =
+      super::super::super::super::__link_custom_section_describing_imports;
+      
+      use super::super::super::super::_rt;
+      /// One pack that contents lie in.
+      #[repr(C)]
+      #[derive(Clone, Copy, PartialEq)]
+      pub struct PackRow {
+        /// Whether it holds metadata (directories, manifests) rather than file data.
+        pub metadata: bool,
+        /// Bytes of the contents that lie in it, those deleted lately included.
+        pub used_bytes: u64,
+      }
+      impl ::core::fmt::Debug for PackRow {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          f.debug_struct("PackRow").field("metadata", &self.metadata).field("used-bytes", &self.used_bytes).finish()
+        }
+      }
+      /// Some packs of the repository, in no order. The same question comes for all others, each to a
+      /// fresh instance.
+      #[derive(Clone, PartialEq)]
+      pub struct PackQuestion {
+        /// Size at which the repository's clients close a pack, in bytes.
+        pub pack_bytes_max: u64,
+        /// At most 1,000.
+        pub packs: _rt::Vec::<PackRow>,
+      }
+      impl ::core::fmt::Debug for PackQuestion {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          f.debug_struct("PackQuestion").field("pack-bytes-max", &self.pack_bytes_max).field("packs", &self.packs).finish()
+        }
+      }
+      /// What the strategy wants.
+      #[derive(Clone, PartialEq)]
+      pub struct PackPlan {
+        /// Size at which new packs are closed, in bytes: 60 to 100 % of pack-bytes-max, and the same
+        /// in every answer of a run.
+        pub pack_bytes: u64,
+        /// One number for each pack of the question: 0 leaves it as it is; packs with the same
+        /// number, 1 to 127, are rewritten together, in whatever question they came. A pack that is
+        /// the only one of its number and kind is left, as is one that is full.
+        pub groups: _rt::Vec::<u8>,
+        /// Why, for the plan that people read; at most 1,000 bytes.
+        pub reason: _rt::String,
+      }
+      impl ::core::fmt::Debug for PackPlan {
+        fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+          f.debug_struct("PackPlan").field("pack-bytes", &self.pack_bytes).field("groups", &self.groups).field("reason", &self.reason).finish()
+        }
+      }
+      #[doc(hidden)]
+      #[allow(non_snake_case, unused_unsafe)]
+      pub unsafe fn _export_repack_cabi<T_: Guest>(arg0: i64,arg1: *mut u8,arg2: usize,) -> *mut u8 { unsafe {#[cfg(target_arch="wasm32")]
+      _rt::run_ctors_once();let result3 = {
+        let base2 = arg1;
+        let len2 = arg2;
+        let mut result2 = _rt::Vec::with_capacity(len2);
+        for i in 0..len2 {
+          let base = base2.add(i * 16);
+          let e2 = {
+            let l0 = i32::from(*base.add(0).cast::<u8>());
+            let l1 = *base.add(8).cast::<i64>();
+
+            PackRow{
+              metadata: _rt::bool_lift(l0 as u8),
+              used_bytes: l1 as u64,
+            }
+          };
+          result2.push(e2);
+        }
+        _rt::cabi_dealloc(base2, len2 * 16, 8);
+        T_::repack(PackQuestion{
+          pack_bytes_max: arg0 as u64,
+          packs: result2,
+        })
+      };
+      let ptr4 = (&raw mut _RET_AREA.0).cast::<u8>();
+      match result3 {
+        Ok(e) => { {
+          *ptr4.add(0).cast::<u8>() = (0i32) as u8;
+          let PackPlan{ pack_bytes:pack_bytes5, groups:groups5, reason:reason5, } = e;
+          *ptr4.add(8).cast::<i64>() = _rt::as_i64(pack_bytes5);
+          let vec6 = <_ as Into<_rt::Vec<_>>>::into(groups5).into_boxed_slice();
+          let ptr6 = vec6.as_ptr().cast::<u8>();
+          let len6 = vec6.len();
+          ::core::mem::forget(vec6);
+          *ptr4.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>() = len6;
+          *ptr4.add(16).cast::<*mut u8>() = ptr6.cast_mut();
+          let vec7 = (reason5.into_bytes()).into_boxed_slice();
+          let ptr7 = vec7.as_ptr().cast::<u8>();
+          let len7 = vec7.len();
+          ::core::mem::forget(vec7);
+          *ptr4.add(16+3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len7;
+          *ptr4.add(16+2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr7.cast_mut();
+        } },
+        Err(e) => { {
+          *ptr4.add(0).cast::<u8>() = (1i32) as u8;
+          let vec8 = (e.into_bytes()).into_boxed_slice();
+          let ptr8 = vec8.as_ptr().cast::<u8>();
+          let len8 = vec8.len();
+          ::core::mem::forget(vec8);
+          *ptr4.add(8+1*::core::mem::size_of::<*const u8>()).cast::<usize>() = len8;
+          *ptr4.add(8).cast::<*mut u8>() = ptr8.cast_mut();
+        } },
+      };ptr4
+    } }
+    #[doc(hidden)]
+    #[allow(non_snake_case)]
+    pub unsafe fn __post_return_repack<T_: Guest>(arg0: *mut u8,) { unsafe {
+      let l0 = i32::from(*arg0.add(0).cast::<u8>());
+      match l0 {
+        0 => {
+          let l1 = *arg0.add(16).cast::<*mut u8>();
+          let l2 = *arg0.add(16+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+          let base3 = l1;
+          let len3 = l2;
+          _rt::cabi_dealloc(base3, len3 * 1, 1);
+          let l4 = *arg0.add(16+2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+          let l5 = *arg0.add(16+3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+          _rt::cabi_dealloc(l4, l5, 1);
+        },
+        _ => {
+          let l6 = *arg0.add(8).cast::<*mut u8>();
+          let l7 = *arg0.add(8+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
+          _rt::cabi_dealloc(l6, l7, 1);
+        },
+      }
+    } }
+    pub trait Guest {
+      /// Answers one question. Every call gets a fresh instance: nothing is remembered.
+      ///
+      /// An error ends the task; its text is shown, the first 1,000 bytes of it.
+      #[allow(async_fn_in_trait)]
+      fn repack(question: PackQuestion,) -> ::core::result::Result<PackPlan,_rt::String>;
+    }
+    #[doc(hidden)]
+    #[macro_export]
+    macro_rules! __export_careen_strategy_repack_0_1_0_cabi{
+      ($ty:ident with_types_in $($path_to_types:tt)*) => (const _: () = {
+
+        #[unsafe(export_name = "careen:strategy/repack@0.1.0#repack")]
+        unsafe extern "C" fn export_repack(arg0: i64,arg1: *mut u8,arg2: usize,) -> *mut u8 {
+          unsafe { $($path_to_types)*::_export_repack_cabi::<$ty>(arg0, arg1, arg2) }
+        }
+        #[unsafe(export_name = "cabi_post_careen:strategy/repack@0.1.0#repack")]
+        unsafe extern "C" fn _post_return_repack(arg0: *mut u8,) {
+          unsafe { $($path_to_types)*::__post_return_repack::<$ty>(arg0) }
+        }
+      };);
+    }
+    #[doc(hidden)]
+    pub use __export_careen_strategy_repack_0_1_0_cabi;
+
+    #[repr(align(8))]
+    struct _RetArea([::core::mem::MaybeUninit::<u8>; 16+4*::core::mem::size_of::<*const u8>()]);
+    static mut _RET_AREA: _RetArea = _RetArea([::core::mem::MaybeUninit::uninit(); 16+4*::core::mem::size_of::<*const u8>()]);
+
   }
+
+}
 }
 }
 mod _rt {
@@ -415,6 +582,34 @@ mod _rt {
       self as i32
     }
   }
+  
+  pub fn as_i64<T: AsI64>(t: T) -> i64 {
+    t.as_i64()
+  }
+
+  pub trait AsI64 {
+    fn as_i64(self) -> i64;
+  }
+
+  impl<'a, T: Copy + AsI64> AsI64 for &'a T {
+    fn as_i64(self) -> i64 {
+      (*self).as_i64()
+    }
+  }
+  
+  impl AsI64 for i64 {
+    #[inline]
+    fn as_i64(self) -> i64 {
+      self as i64
+    }
+  }
+  
+  impl AsI64 for u64 {
+    #[inline]
+    fn as_i64(self) -> i64 {
+      self as i64
+    }
+  }
   extern crate alloc as alloc_crate;
   pub use alloc_crate::alloc;
 }
@@ -442,15 +637,16 @@ macro_rules! __export_splitting_impl {
   ($ty:ident) => ($crate::bindings::export_splitting!($ty with_types_in $crate::bindings););
   ($ty:ident with_types_in $($path_to_types_root:tt)*) => (
   $($path_to_types_root)*::exports::careen::strategy::split::__export_careen_strategy_split_0_1_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::careen::strategy::split);
+  $($path_to_types_root)*::exports::careen::strategy::repack::__export_careen_strategy_repack_0_1_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::careen::strategy::repack);
   const _: () = {
 
     #[cfg(target_arch = "wasm32")]
     #[unsafe(link_section = "component-type:wit-bindgen:0.61.1:careen:strategy@0.1.0:splitting:imports and exports")]
     #[doc(hidden)]
     #[allow(clippy::octal_escapes)]
-    pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 580] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xc4\x03\x01A\x02\x01\
-A\x04\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
+    pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 784] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x90\x05\x01A\x02\x01\
+A\x06\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x1ecareen:st\
 rategy/host-log@0.1.0\x05\0\x01B\x0e\x01r\x04\x05epochy\x05blobsy\x05bytesw\x09c\
 ompacted\x7f\x04\0\x09epoch-row\x03\0\0\x01ky\x01p\x01\x01r\x06\x0bwrite-epochy\x09\
@@ -458,9 +654,14 @@ chain-endy\x0clast-settled\x02\x19full-checkpoint-frequencyy\x11shard-entries-ma
 xy\x06epochs\x03\x04\0\x08question\x03\0\x04\x01r\x02\x03miny\x03maxy\x04\0\x0be\
 poch-range\x03\0\x06\x01p\x07\x01r\x03\x0dshard-entriesy\x05joins\x08\x06reasons\
 \x04\0\x04plan\x03\0\x09\x01j\x01\x0a\x01s\x01@\x01\x08question\x05\0\x0b\x04\0\x05\
-split\x01\x0c\x04\0\x1bcareen:strategy/split@0.1.0\x05\x01\x04\0\x1fcareen:strat\
-egy/splitting@0.1.0\x04\0\x0b\x0f\x01\0\x09splitting\x03\0\0\0G\x09producers\x01\
-\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+split\x01\x0c\x04\0\x1bcareen:strategy/split@0.1.0\x05\x01\x01B\x0b\x01r\x02\x08\
+metadata\x7f\x0aused-bytesw\x04\0\x08pack-row\x03\0\0\x01p\x01\x01r\x02\x0epack-\
+bytes-maxw\x05packs\x02\x04\0\x0dpack-question\x03\0\x03\x01p}\x01r\x03\x0apack-\
+bytesw\x06groups\x05\x06reasons\x04\0\x09pack-plan\x03\0\x06\x01j\x01\x07\x01s\x01\
+@\x01\x08question\x04\0\x08\x04\0\x06repack\x01\x09\x04\0\x1ccareen:strategy/rep\
+ack@0.1.0\x05\x02\x04\0\x1fcareen:strategy/splitting@0.1.0\x04\0\x0b\x0f\x01\0\x09\
+splitting\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.\
+258.3\x10wit-bindgen-rust\x060.61.1";
   };
   )
 }

@@ -6,7 +6,7 @@
 //! carry its documentation.
 //!
 //! ```
-//! use careen_guest_sdk::{Plan, Question, Splitting, register_splitting};
+//! use careen_guest_sdk::{PackPlan, PackQuestion, Plan, Question, Splitting, register_splitting};
 //!
 //! struct NeverJoin;
 //!
@@ -18,23 +18,35 @@
 //!             reason: "ranges are never joined".into(),
 //!         })
 //!     }
+//!
+//!     fn repack(question: &PackQuestion) -> Result<PackPlan, String> {
+//!         Ok(PackPlan {
+//!             pack_bytes: question.pack_bytes_max,
+//!             groups: vec![0; question.packs.len()],
+//!             reason: "packs are never rewritten".into(),
+//!         })
+//!     }
 //! }
 //!
 //! register_splitting!(NeverJoin);
 //! ```
 //!
-//! Retention strategies are in [`retention`].
+//! Retention strategies are in [`retention`], scheduling strategies in [`scheduling`].
 
 #[doc(hidden)]
 pub mod bindings;
 pub mod retention;
 #[doc(hidden)]
 pub mod retention_bindings;
+pub mod scheduling;
+#[doc(hidden)]
+pub mod scheduling_bindings;
 
 pub use bindings::careen::strategy::host_log::Level;
+pub use bindings::exports::careen::strategy::repack::{PackPlan, PackQuestion, PackRow};
 pub use bindings::exports::careen::strategy::split::{EpochRange, EpochRow, Plan, Question};
 
-/// Decides the shape of index sets.
+/// Decides the shape of index sets, and which packs are rewritten.
 ///
 /// There is no `self`: every call gets a fresh instance, nothing is remembered between calls.
 pub trait Splitting {
@@ -43,6 +55,11 @@ pub trait Splitting {
     ///
     /// What the answer may hold is written at [`Plan`]; the host refuses everything else.
     fn split(question: &Question) -> Result<Plan, String>;
+
+    /// Answers one question about packs. An error ends the task and changes nothing.
+    ///
+    /// What the answer may hold is written at [`PackPlan`]; the host refuses everything else.
+    fn repack(question: &PackQuestion) -> Result<PackPlan, String>;
 }
 
 /// Writes one line to the host's log; in a native test, to standard error.
@@ -85,11 +102,23 @@ macro_rules! register_splitting {
             }
 
             #[cfg(target_arch = "wasm32")]
+            impl $crate::bindings::exports::careen::strategy::repack::Guest for Exported {
+                fn repack(question: $crate::PackQuestion) -> Result<$crate::PackPlan, String> {
+                    $crate::log_panics();
+                    <$strategy as $crate::Splitting>::repack(&question)
+                }
+            }
+
+            #[cfg(target_arch = "wasm32")]
     $crate::bindings::export_splitting!(Exported with_types_in $crate::bindings);
 
             #[cfg(not(target_arch = "wasm32"))]
             const _: fn(&$crate::Question) -> Result<$crate::Plan, String> =
                 <$strategy as $crate::Splitting>::split;
+
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: fn(&$crate::PackQuestion) -> Result<$crate::PackPlan, String> =
+                <$strategy as $crate::Splitting>::repack;
         };
     };
 }

@@ -175,10 +175,11 @@ fn run(directory: &Path, scratch: PathBuf, memory_mib: usize) -> Result<(), Box<
     let active = ActiveIndex::find(&repository, &workspace)?;
     let table = ContentTable::load(&repository, &workspace, &active)?;
     steps.end("read the index", format!("{} contents", table.contents()));
-    let mut short = ShortPacks::new(repository.format.max_pack_size);
+    let mut short = ShortPacks;
     let mut options = RewriteOptions {
         kind: None,
         packs: Some(&mut short),
+        pack_bytes_max: repository.format.max_pack_size,
         format_version: None,
         wrong_kind: false,
         safety: &safety,

@@ -7,12 +7,14 @@
 
 pub mod advance_deletion_watermark;
 pub mod advance_epoch;
+pub mod budget;
 pub mod cleanup_epoch_markers;
 pub mod cleanup_indexes_v0;
 pub mod cleanup_logs;
 pub mod compact_epochs;
 pub mod compact_indexes_v0;
 pub mod compact_manifests;
+mod cycle_choice;
 pub mod cycle_plan;
 pub mod cycle_task;
 pub mod delete;
@@ -50,6 +52,7 @@ pub mod run;
 pub mod run_plan;
 pub mod run_report;
 pub mod safety;
+pub mod scheduling;
 pub mod snapshot_gc;
 pub mod status;
 pub mod strategy;

@@ -16,6 +16,7 @@ mod engine;
 mod error;
 mod limits;
 mod retention;
+mod scheduling;
 mod session;
 mod splitting;
 mod wasm_file;
@@ -25,7 +26,9 @@ pub use compile::{COMPILE_SUBCOMMAND, CompileLimits, compile_child_main};
 pub use error::{Failure, PluginError};
 pub use limits::LimitExceeded;
 pub use retention::{RetentionPlugin, load_retention};
+pub use scheduling::{SchedulingPlugin, load_scheduling};
 pub use splitting::{
     PluginOptions, SplittingPlugin, load, parse_plugin_argument, parse_strategy_argument,
+    parse_strategy_arguments,
 };
 pub use wasm_file::{PluginSource, WASM_BYTES_MAX};

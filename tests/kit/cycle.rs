@@ -8,12 +8,18 @@ use std::sync::Arc;
 
 use careen::kopia::schedule::{RunInfo, Schedule};
 use careen::maintenance::MaintenanceError;
+use careen::maintenance::budget::Budget;
 use careen::maintenance::cycle_plan::{Mode, Wanted};
 use careen::maintenance::cycle_task::CycleTask;
 use careen::maintenance::owner::Identity;
-use careen::maintenance::run::{Event, RunOptions, run};
+use careen::maintenance::retention::{Retention, Zone};
+use careen::maintenance::run::{Event, RunOptions, Strategies, run};
 use careen::maintenance::run_report::RunReport;
 use careen::maintenance::safety::Safety;
+use careen::maintenance::scheduling::{
+    NamedTask, Scheduling, SchedulingAnswer, SchedulingQuestion,
+};
+use careen::maintenance::strategy::StrategyError;
 use careen::repository::Repository;
 use careen::repository::schedule_store::read_schedule;
 use serde_json::{Map, Value, json};
@@ -31,6 +37,8 @@ pub fn cycle(mode: Mode, safety: Safety, owner: &str) -> RunOptions {
         owner: Identity::Explicit(owner.to_owned()),
         config: None,
         accept_unexplained: false,
+        expire: None,
+        zone: Zone::default(),
         stop: Arc::default(),
     }
 }
@@ -52,8 +60,56 @@ impl Bench {
         options: &RunOptions,
         on_event: &mut dyn FnMut(&Event<'_>),
     ) -> Result<RunReport, MaintenanceError> {
-        let workspace = self.workspace();
-        run(repository, &workspace, &mut KopiasShape, options, on_event)
+        self.cycle_by(repository, options, strategies(KopiasOrder, None), on_event)
+    }
+
+    /// Runs a cycle with these strategies.
+    pub fn cycle_by(
+        &self,
+        repository: &Repository,
+        options: &RunOptions,
+        strategies: Strategies<'_>,
+        on_event: &mut dyn FnMut(&Event<'_>),
+    ) -> Result<RunReport, MaintenanceError> {
+        run(repository, &self.workspace(), strategies, options, on_event)
+    }
+}
+
+/// Kopia's shape, and these strategies.
+pub fn strategies<'a>(
+    scheduling: impl Scheduling + 'a,
+    retention: Option<Box<dyn Retention + 'a>>,
+) -> Strategies<'a> {
+    Strategies {
+        scheduling: Box::new(scheduling),
+        splitting: Box::new(KopiasShape),
+        retention,
+    }
+}
+
+/// What Kopia runs: every task of the first cycle that is due, in its order.
+#[derive(Clone, Copy, Debug)]
+pub struct KopiasOrder;
+
+impl Scheduling for KopiasOrder {
+    fn schedule(
+        &mut self,
+        question: &SchedulingQuestion,
+    ) -> Result<SchedulingAnswer, StrategyError> {
+        let row = &question.cycles[0];
+        let named = row.tasks.iter().map(|row| NamedTask {
+            name: row.task.name().to_owned(),
+            budget: Budget::default(),
+        });
+        Ok(SchedulingAnswer::Run {
+            cycle: row.cycle,
+            tasks: named.collect(),
+            reason: "as Kopia".to_owned(),
+        })
+    }
+
+    fn describe(&self) -> String {
+        "kit: as Kopia".to_owned()
     }
 }
 

@@ -15,8 +15,10 @@ use careen::maintenance::MaintenanceError;
 use careen::maintenance::index_maintenance;
 use careen::maintenance::index_plan::{Options, Report, Task};
 use careen::maintenance::owner::Identity;
+use careen::maintenance::pack_choice::{ChoosePacks, ShortPacks};
 use careen::maintenance::strategy::{
-    EpochRange, SHARD_ENTRIES_MAX, Splitting, SplittingAnswer, SplittingQuestion, StrategyError,
+    EpochRange, RepackAnswer, RepackQuestion, SHARD_ENTRIES_MAX, Splitting, SplittingAnswer,
+    SplittingQuestion, StrategyError,
 };
 use careen::memory::{FLOOR_BYTES, MemoryPlan};
 use careen::progress::Silent;
@@ -186,6 +188,10 @@ impl Splitting for KopiasShape {
             joins: due.map(|max| EpochRange { min, max }).into_iter().collect(),
             reason: "as Kopia".to_owned(),
         })
+    }
+
+    fn repack(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
+        ShortPacks.choose(question)
     }
 
     fn describe(&self) -> String {

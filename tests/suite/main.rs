@@ -20,6 +20,7 @@ mod packs;
 mod requests;
 mod retention;
 mod run_protocol;
+mod scheduling;
 mod snapshot_gc;
 mod tidy;
 mod verify;

@@ -46,10 +46,11 @@ pub(crate) fn rewrite(
 ) -> Result<RewriteReport, MaintenanceError> {
     let active = ActiveIndex::find(repository, workspace)?;
     let table = ContentTable::load(repository, workspace, &active)?;
-    let mut short = ShortPacks::new(repository.format.max_pack_size);
+    let mut short = ShortPacks;
     let mut options = RewriteOptions {
         kind: None,
         packs: Some(&mut short),
+        pack_bytes_max: repository.format.max_pack_size,
         format_version: None,
         wrong_kind: false,
         safety,

@@ -1,15 +1,26 @@
-//! The default splitting strategy of Careen. It shapes index sets exactly as Kopia does.
+//! The default splitting strategy of Careen. It shapes index sets and rewrites packs exactly as
+//! Kopia does.
 //!
 //! * Shards are as large as the host allows. Kopia cuts an index at 16,000,000 entries; the host
 //!   never allows more than that, and less when its memory plan is small.
 //! * One range checkpoint is written when the newest settled epoch is at least
 //!   `FullCheckpointFrequency` above the end of the range chain. It joins all epochs between them.
 //!
-//! The name is a promise: rewriting short packs becomes part of the question later; for now it is
-//! the index part only. Memory: one answer. Mirrors `getRangeToCompact` in Kopia's
-//! `internal/epoch/epoch_manager.go`.
+//! * Packs with less than 60 % of the maximum in use are short; all short packs of a kind are
+//!   rewritten together, into packs of the maximum. One alone is left, by the host.
+//!
+//! Memory: one answer. Mirrors `getRangeToCompact` in Kopia's `internal/epoch/epoch_manager.go` and
+//! `findContentInShortPacks` in its `repo/maintenance/content_rewrite.go`.
 
-use careen_guest_sdk::{EpochRange, Plan, Question, Splitting, register_splitting};
+use careen_guest_sdk::{
+    EpochRange, PackPlan, PackQuestion, Plan, Question, Splitting, register_splitting,
+};
+
+/// Packs with less than this share of the maximum in use are short, in percent.
+const SHORT_PERCENT: u64 = 60;
+
+/// The number of all short packs.
+const SHORT: u8 = 1;
 
 /// The strategy.
 pub struct ShortPacks;
@@ -21,6 +32,17 @@ impl Splitting for ShortPacks {
             shard_entries: question.shard_entries_max,
             joins,
             reason: format!("shards of {} entries; {why}", question.shard_entries_max),
+        })
+    }
+
+    fn repack(question: &PackQuestion) -> Result<PackPlan, String> {
+        let below = question.pack_bytes_max * SHORT_PERCENT / 100;
+        let group = |used_bytes| if used_bytes < below { SHORT } else { 0 };
+        let groups = question.packs.iter().map(|pack| group(pack.used_bytes));
+        Ok(PackPlan {
+            pack_bytes: question.pack_bytes_max,
+            groups: groups.collect(),
+            reason: format!("packs with less than {below} bytes in use are short"),
         })
     }
 }
@@ -55,6 +77,8 @@ fn join(question: &Question) -> (Vec<EpochRange>, String) {
 
 #[cfg(test)]
 mod tests {
+    use careen_guest_sdk::PackRow;
+
     use super::*;
 
     fn question(chain_end: u32, last_settled: Option<u32>, frequency: u32) -> Question {
@@ -94,6 +118,22 @@ mod tests {
         assert_eq!(joins(3, Some(3), 0), []);
         assert_eq!(joins(3, Some(4), 0), [(3, 4)]);
         assert_eq!(joins(3, Some(4), 1), [(3, 4)]);
+    }
+
+    #[test]
+    fn packs_below_sixty_percent_rounded_down_are_short() {
+        let packs = [599_999, 600_000, 0, 2_000_000].map(|used_bytes| PackRow {
+            metadata: used_bytes == 0,
+            used_bytes,
+        });
+        let question = PackQuestion {
+            pack_bytes_max: 1_000_001,
+            packs: packs.to_vec(),
+        };
+        let plan = ShortPacks::repack(&question).unwrap();
+        assert_eq!(plan.groups, [1, 0, 1, 0]);
+        assert_eq!(plan.pack_bytes, 1_000_001);
+        assert!(!plan.reason.is_empty());
     }
 
     #[test]

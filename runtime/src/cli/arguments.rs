@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 use crate::memory::MIB;
 
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
@@ -177,9 +178,20 @@ pub(super) struct CycleArguments {
     /// The schedule's next times stay as they are, since the cycle is not whole.
     #[arg(long = "task", value_name = "NAME")]
     pub(super) tasks: Vec<String>,
-    /// Use this strategy instead of the built-in one: splitting=FILE or splitting=FILE@blake3:HEX
+    /// In a full cycle, first expire snapshots by Kopia's policies, as `snapshot expire --delete`
     ///
-    /// With a digest the file is refused unless it has exactly this content.
+    /// Not for Velero's repositories: Velero deletes its snapshots itself.
+    #[arg(long)]
+    pub(super) expire_snapshots: bool,
+    /// Largest share of a source's snapshots that may be expired at once, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = EXPIRE_PERCENT,
+          requires = "expire_snapshots", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(super) max_expire_percent: u8,
+    /// Use this strategy instead of the built-in one: scheduling=FILE, splitting=FILE or, with
+    /// --expire-snapshots, retention=FILE; may be repeated
+    ///
+    /// FILE may be followed by @blake3:HEX: then the file is refused unless it has exactly this
+    /// content.
     #[arg(long = "plugin", value_name = "STRATEGY=FILE")]
     pub(super) plugins: Vec<String>,
 }
@@ -232,12 +244,17 @@ One maintainer at a time: while a run is at work, the schedule says that nothing
 an hour, renewed as long as it lives. So if it is killed, the next one can begin half an hour later
 at most. SIGTERM ends it within seconds; nothing is lost, what is due stays due, exit code 10.
 
+A scheduling plugin chooses among what is due, or says that nothing is to be done before a moment:
+then the run ends with exit code 0, as when nothing is due, and the report says why and until when.
+
 Examples:
   careen run /backup --dry-run
   careen run --config ~/.config/kopia/repository.config --memory 64MiB
   KOPIA_PASSWORD=... careen run /velero/kopia/namespace --owner default@default
   careen run /backup --mode quick
-  careen run /backup --task cleanup-logs";
+  careen run /backup --task cleanup-logs
+  careen run /backup --expire-snapshots
+  careen run /backup --plugin scheduling=at_night.wasm";
 
 /// `careen index …`
 #[derive(Debug, Subcommand)]

@@ -10,13 +10,15 @@ use super::arguments::{CycleArguments, CycleMode, RunArguments, SafetyMargins};
 use super::error::{CliError, Exit};
 use super::output::Kind;
 use super::signals::stop_flag;
-use super::strategy;
 use super::target::Target;
 use super::workspace::workspace;
+use super::{strategy, time_zone};
 use crate::blob::Counters;
 use crate::clock::Timestamp;
-use crate::maintenance::cycle_plan::{Mode, PlannedTask, Verdict, Wanted};
+use crate::kopia::source_filter::SourceFilter;
+use crate::maintenance::cycle_plan::{Mode, PlannedTask, Scheduled, Verdict, Wanted};
 use crate::maintenance::cycle_task::CycleTask;
+use crate::maintenance::expire_snapshots::ExpireOptions;
 use crate::maintenance::run::{self, Event, RunOptions};
 use crate::maintenance::run_plan;
 use crate::maintenance::safety::Safety;
@@ -30,16 +32,16 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
     let target = console.target("run", &cycle.repository)?;
     let options = RunOptions {
         accept_unexplained: arguments.accept_unexplained,
-        ..options(&target, cycle)?
+        ..options(console, &target, cycle)?
     };
     target.refuse_read_only()?;
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
-    let mut splitting = strategy::splitting(&cycle.plugins, &workspace.memory)?;
+    let strategies = strategy::of_run(&cycle.plugins, &workspace.memory, cycle.expire_snapshots)?;
     let report = run::run(
         &repository,
         &workspace,
-        &mut *splitting,
+        strategies,
         &options,
         &mut |event| tell(console, event),
     )?;
@@ -50,16 +52,21 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
 /// Shows what a run would do.
 pub(super) fn plan(console: &Console, arguments: &CycleArguments) -> Result<Exit, CliError> {
     let target = console.target("plan", &arguments.repository)?;
-    let options = options(&target, arguments)?;
+    let options = options(console, &target, arguments)?;
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
-    let mut splitting = strategy::splitting(&arguments.plugins, &workspace.memory)?;
-    let plan = run_plan::plan(&repository, &workspace, &mut *splitting, &options)?;
+    let expire = arguments.expire_snapshots;
+    let strategies = strategy::of_run(&arguments.plugins, &workspace.memory, expire)?;
+    let plan = run_plan::plan(&repository, &workspace, strategies, &options)?;
     console.output.both(Kind::Plan, "plan", &plan);
     Ok(Exit::Done)
 }
 
-fn options(target: &Target, arguments: &CycleArguments) -> Result<RunOptions, CliError> {
+fn options(
+    console: &Console,
+    target: &Target,
+    arguments: &CycleArguments,
+) -> Result<RunOptions, CliError> {
     let parsed = |name: &String| {
         CycleTask::parse(name).ok_or_else(|| {
             let known = CycleTask::ALL.map(CycleTask::name).join(", ");
@@ -82,11 +89,18 @@ fn options(target: &Target, arguments: &CycleArguments) -> Result<RunOptions, Cl
             SafetyMargins::None => Safety::none(),
         },
     };
+    let zone = time_zone::local(console.surroundings.time_zone.as_deref());
     Ok(RunOptions {
         wanted,
         owner: target.identity(),
         config: target.config_file(),
         accept_unexplained: false,
+        expire: arguments.expire_snapshots.then(|| ExpireOptions {
+            source: SourceFilter::default(),
+            zone: zone.clone(),
+            percent_max: arguments.max_expire_percent,
+        }),
+        zone,
         stop: stop_flag()?,
     })
 }
@@ -125,6 +139,12 @@ fn tell(console: &Console, event: &Event<'_>) {
             output.json_field(Kind::Plan, "plan", plan);
             if let Some(cycle) = plan.cycle.cycle {
                 output.text(format_args!("{cycle} maintenance: {}", plan.cycle.because));
+                if let Some(scheduled) = &plan.cycle.scheduling {
+                    let Scheduled {
+                        strategy, reason, ..
+                    } = scheduled;
+                    output.text(format_args!("scheduling by {strategy}: {reason}"));
+                }
             }
         }
         Event::Started(task) => output.json(Kind::Task, &line(*task, "began", Nothing {})),
@@ -162,7 +182,8 @@ fn line<T: Serialize>(task: CycleTask, state: &'static str, details: T) -> TaskL
 fn skipped(row: &PlannedTask) -> String {
     let verdict = match row.verdict {
         Verdict::Waits => "waits",
-        _ => "off",
+        Verdict::Left => "left",
+        Verdict::Off | Verdict::Runs => "off",
     };
     let until = row.until.map(|until| format!("; not before {until}"));
     let until = until.unwrap_or_default();

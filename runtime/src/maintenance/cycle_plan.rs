@@ -12,6 +12,7 @@ use crate::clock::Timestamp;
 use crate::kopia::maintenance_params::MaintenanceParams;
 use crate::kopia::schedule::{Schedule, UNSET};
 
+use super::budget::Budget;
 use super::cycle_task::{Cycle, CycleTask};
 use super::interlocks::{
     Gate, History, full_rewrite, had_recent_full_rewrite, pack_deletion, quick_rewrite,
@@ -44,6 +45,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// Returns whether the user asks for a cycle or for tasks.
+    pub(super) fn is_explicit(&self) -> bool {
+        self.mode != Mode::Auto || !self.tasks.is_empty()
+    }
+
     /// Returns whether a task is wanted.
     pub(super) fn wants(&self, task: CycleTask) -> bool {
         self.tasks.is_empty() || self.tasks.contains(&task)
@@ -73,6 +79,8 @@ pub enum Verdict {
     Waits,
     /// It is not asked for.
     Off,
+    /// The scheduling strategy, or its budget, leaves it for a later run.
+    Left,
 }
 
 /// A task of the cycle.
@@ -86,6 +94,20 @@ pub struct PlannedTask {
     pub because: String,
     /// Until when it waits, where time alone decides.
     pub until: Option<Timestamp>,
+    /// What it may use.
+    #[serde(skip_serializing_if = "Budget::is_none")]
+    pub budget: Budget,
+}
+
+/// What a scheduling strategy said.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Scheduled {
+    /// Which one: name, digest, limits.
+    pub strategy: String,
+    /// Its reason.
+    pub reason: String,
+    /// Nothing is to run before this moment.
+    pub not_before: Option<Timestamp>,
 }
 
 /// The plan of a run.
@@ -105,25 +127,50 @@ pub struct CyclePlan {
     pub tasks: Vec<PlannedTask>,
     /// Deleted contents of before this moment are forgotten by this run.
     pub drop_before: Option<Timestamp>,
+    /// Who chose; none where nobody was asked.
+    pub scheduling: Option<Scheduled>,
 }
 
 impl CyclePlan {
-    /// Decides. Writes and reads nothing.
+    /// Decides as Kopia does. Writes and reads nothing.
     pub fn make(wanted: &Wanted, facts: &Circumstances<'_>) -> Self {
-        let (cycle, because) = choose_cycle(wanted, facts);
+        match cycles(wanted, facts).into_iter().next() {
+            Some((cycle, because)) => {
+                let order = cycle.tasks(facts.has_epochs);
+                Self::of_cycle(cycle, because, order, wanted, facts)
+            }
+            None => Self::of_nothing(nothing_due(facts), facts),
+        }
+    }
+
+    /// Makes a plan in which nothing runs.
+    pub(super) fn of_nothing(because: String, facts: &Circumstances<'_>) -> Self {
         let known = |time: Timestamp| Some(time).filter(|time| *time != UNSET);
-        let mut plan = Self {
-            cycle,
+        Self {
+            cycle: None,
             because,
             next_full: known(facts.schedule.next_full),
             next_quick: known(facts.schedule.next_quick),
             lease: Lease::of(facts.schedule),
             tasks: Vec::new(),
             drop_before: None,
-        };
-        if let Some(cycle) = cycle {
-            plan.forecast(cycle, wanted, facts);
+            scheduling: None,
         }
+    }
+
+    /// Makes the plan of a cycle with the tasks of `order`; the others are left for later.
+    pub(super) fn of_cycle(
+        cycle: Cycle,
+        because: String,
+        order: &[CycleTask],
+        wanted: &Wanted,
+        facts: &Circumstances<'_>,
+    ) -> Self {
+        let mut plan = Self {
+            cycle: Some(cycle),
+            ..Self::of_nothing(because, facts)
+        };
+        plan.forecast(cycle, order, wanted, facts);
         plan
     }
 
@@ -134,22 +181,25 @@ impl CyclePlan {
     }
 
     /// Judges every task on the history that the tasks before it will have left.
-    fn forecast(&mut self, cycle: Cycle, wanted: &Wanted, facts: &Circumstances<'_>) {
+    fn forecast(
+        &mut self,
+        cycle: Cycle,
+        order: &[CycleTask],
+        wanted: &Wanted,
+        facts: &Circumstances<'_>,
+    ) {
         let mut history = History::of(facts.schedule);
-        for task in cycle.tasks(facts.has_epochs).iter().copied() {
-            let row = if wanted.wants(task) {
+        for task in rows(order, cycle.tasks(facts.has_epochs)) {
+            let row = if !wanted.wants(task) {
+                PlannedTask::not_run(task, Verdict::Off, "not among the tasks that were named")
+            } else if order.contains(&task) {
                 let gate = gate(task, cycle, &history, wanted, facts.params, facts.now);
                 if gate.is_open() && task == CycleTask::FullDropDeletedContent {
                     self.drop_before = safe_drop_time(&history, &wanted.safety, facts.now).ok();
                 }
                 PlannedTask::of(task, gate)
             } else {
-                PlannedTask {
-                    task,
-                    verdict: Verdict::Off,
-                    because: "not among the tasks that were named".to_owned(),
-                    until: None,
-                }
+                PlannedTask::not_run(task, Verdict::Left, "the scheduling strategy leaves it")
             };
             if row.verdict == Verdict::Runs {
                 history.add(task, facts.now, facts.now);
@@ -193,41 +243,69 @@ impl PlannedTask {
             verdict,
             because,
             until,
+            budget: Budget::default(),
+        }
+    }
+
+    /// A task that does not run, whatever its gate says.
+    pub(super) fn not_run(task: CycleTask, verdict: Verdict, because: impl Into<String>) -> Self {
+        Self {
+            task,
+            verdict,
+            because: because.into(),
+            until: None,
+            budget: Budget::default(),
         }
     }
 }
 
-/// Chooses the cycle, as Kopia's automatic maintenance does, or as the user says.
-fn choose_cycle(wanted: &Wanted, facts: &Circumstances<'_>) -> (Option<Cycle>, String) {
+/// Returns all tasks of a cycle: in Kopia's order, unless those that were chosen have another.
+fn rows(order: &[CycleTask], all: &[CycleTask]) -> Vec<CycleTask> {
+    let chosen = all.iter().filter(|task| order.contains(task));
+    if chosen.eq(order) {
+        return all.to_vec();
+    }
+    let others = all.iter().filter(|task| !order.contains(task));
+    order.iter().chain(others).copied().collect()
+}
+
+/// Returns the cycles that may run, each with the reason: the one that the user asks for, or those
+/// that are due, Kopia's choice first.
+pub(super) fn cycles(wanted: &Wanted, facts: &Circumstances<'_>) -> Vec<(Cycle, String)> {
     let (params, schedule, now) = (facts.params, facts.schedule, facts.now);
     match wanted.mode {
-        Mode::Full => return (Some(Cycle::Full), "it was asked for".to_owned()),
-        Mode::Quick => return (Some(Cycle::Quick), "it was asked for".to_owned()),
+        Mode::Full => return vec![(Cycle::Full, "it was asked for".to_owned())],
+        Mode::Quick => return vec![(Cycle::Quick, "it was asked for".to_owned())],
         Mode::Auto if !wanted.tasks.is_empty() => {
             let quick = Cycle::Quick.tasks(facts.has_epochs);
             let is_quick = wanted.tasks.iter().all(|task| quick.contains(task));
             let cycle = if is_quick { Cycle::Quick } else { Cycle::Full };
-            return (Some(cycle), "tasks of it were named".to_owned());
+            return vec![(cycle, "tasks of it were named".to_owned())];
         }
         Mode::Auto => {}
     }
-    let due = |time: Timestamp| match time {
+    let because = |time: Timestamp| match time {
         UNSET => "it never ran".to_owned(),
         time => format!("it was due at {time}"),
     };
-    if params.full.enabled && now >= schedule.next_full {
-        return (Some(Cycle::Full), due(schedule.next_full));
-    }
-    if params.quick.enabled && now >= schedule.next_quick {
-        return (Some(Cycle::Quick), due(schedule.next_quick));
-    }
+    let full = (Cycle::Full, params.full.enabled, schedule.next_full);
+    let quick = (Cycle::Quick, params.quick.enabled, schedule.next_quick);
+    let due = |(_, enabled, next): &(Cycle, bool, Timestamp)| *enabled && now >= *next;
+    let both = [full, quick].into_iter().filter(due);
+    both.map(|(cycle, _, next)| (cycle, because(next)))
+        .collect()
+}
+
+/// Says why no cycle is due.
+fn nothing_due(facts: &Circumstances<'_>) -> String {
+    let (params, schedule) = (facts.params, facts.schedule);
     let wait = |name: &str, enabled: bool, next: Timestamp| match enabled {
         true => format!("{name} not before {next}"),
         false => format!("{name} is disabled"),
     };
     let full = wait("full", params.full.enabled, schedule.next_full);
     let quick = wait("quick", params.quick.enabled, schedule.next_quick);
-    (None, format!("nothing is due: {quick}, {full}"))
+    format!("nothing is due: {quick}, {full}")
 }
 
 /// Tells whether a task of a cycle may run, on a history.
@@ -275,13 +353,24 @@ impl fmt::Display for CyclePlan {
         if let Some(lease) = &self.lease {
             writeln!(f, "lease: {lease}")?;
         }
+        if let Some(scheduled) = &self.scheduling {
+            writeln!(
+                f,
+                "scheduling by {}: {}",
+                scheduled.strategy, scheduled.reason
+            )?;
+        }
         for row in &self.tasks {
             let verdict = match row.verdict {
                 Verdict::Runs => "runs",
                 Verdict::Waits => "waits",
                 Verdict::Off => "off",
+                Verdict::Left => "left",
             };
             write!(f, "  {:<32} {verdict:<6} {}", row.task, row.because)?;
+            if !row.budget.is_none() {
+                write!(f, "; at most {}", row.budget)?;
+            }
             match row.until {
                 Some(until) => writeln!(f, "; not before {until}")?,
                 None => writeln!(f)?,
@@ -292,149 +381,4 @@ impl fmt::Display for CyclePlan {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::kopia::schedule::RunInfo;
-
-    const HOUR: Duration = Duration::from_secs(3_600);
-
-    const NOW: Timestamp = Timestamp::from_seconds(1_788_220_800);
-
-    /// A schedule of daily full cycles until yesterday, the last of which has rewritten.
-    fn daily() -> Schedule {
-        let mut schedule = Schedule {
-            next_full: NOW.minus(HOUR),
-            next_quick: NOW.minus(HOUR * 23),
-            ..Schedule::default()
-        };
-        for days in [3, 2, 1] {
-            let at = NOW.minus(HOUR * 24 * days + HOUR);
-            let run = || RunInfo::succeeded(at, at, vec![]);
-            schedule.report_run("snapshot-gc", run());
-            if days == 2 {
-                schedule.report_run("full-delete-blobs", run());
-            } else {
-                schedule.report_run("full-rewrite-contents", run());
-            }
-        }
-        schedule
-    }
-
-    fn plan(mode: Mode, tasks: &[CycleTask], schedule: &Schedule, has_epochs: bool) -> CyclePlan {
-        let wanted = Wanted {
-            mode,
-            tasks: tasks.to_vec(),
-            safety: Safety::full(),
-        };
-        let facts = Circumstances {
-            has_epochs,
-            params: &MaintenanceParams::default(),
-            schedule,
-            now: NOW,
-        };
-        CyclePlan::make(&wanted, &facts)
-    }
-
-    #[test]
-    fn a_full_cycle_tells_what_runs_and_what_waits() {
-        let text = plan(Mode::Auto, &[], &daily(), true).to_string();
-        let expected = "\
-full maintenance: it was due at 2026-08-31T23:00:00Z
-  snapshot-gc                      runs   every full cycle has it
-  full-rewrite-contents            waits  the packs that the rewrite of 2026-08-30T23:00:00Z left \
-over are to be deleted first
-  full-drop-deleted-content        runs   what was deleted before 2026-08-30T22:00:00Z is forgotten
-  full-delete-blobs                runs   contents were last rewritten at 2026-08-30T23:00:00Z
-  extend-blob-retention-time       off    the maintenance parameters do not ask for it
-  compact-single-epoch             runs   every full cycle has it
-  advance-epoch                    runs   every full cycle has it
-  generate-epoch-range-index       runs   every full cycle has it
-  cleanup-epoch-markers            runs   every full cycle has it
-  delete-superseded-epoch-indexes  runs   every full cycle has it
-  cleanup-logs                     runs   every full cycle has it
-";
-        assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn a_rewrite_of_this_run_holds_back_its_deletion() {
-        let mut plan = plan(Mode::Full, &[], &Schedule::default(), false);
-        assert_eq!(plan.because, "it was asked for");
-        let row = plan.tasks.remove(3);
-        assert_eq!(row.task, CycleTask::FullDeleteBlobs);
-        assert_eq!(
-            (row.verdict, row.until),
-            (Verdict::Waits, Some(NOW.plus(HOUR)))
-        );
-        assert!(row.because.starts_with("this run rewrites"), "{row:?}");
-        let drop = plan.tasks.remove(2);
-        assert_eq!(
-            (drop.verdict, drop.until),
-            (Verdict::Waits, None),
-            "{drop:?}"
-        );
-    }
-
-    #[test]
-    fn quick_cycles_without_epochs_choose_one_deletion() {
-        let verdicts = |schedule: &Schedule| -> Vec<(CycleTask, Verdict)> {
-            let plan = plan(Mode::Quick, &[], schedule, false);
-            let rows = plan.tasks.iter();
-            rows.map(|row| (row.task, row.verdict)).collect()
-        };
-        use Verdict::{Off, Runs, Waits};
-        let after_full: Vec<Verdict> = verdicts(&daily()).iter().map(|row| row.1).collect();
-        assert_eq!(after_full, [Waits, Runs, Off, Runs, Runs]);
-        let mut schedule = daily();
-        let at = NOW.minus(HOUR * 2);
-        schedule.report_run("quick-rewrite-contents", RunInfo::succeeded(at, at, vec![]));
-        let after_quick: Vec<Verdict> = verdicts(&schedule).iter().map(|row| row.1).collect();
-        assert_eq!(after_quick, [Waits, Off, Runs, Runs, Runs]);
-    }
-
-    #[test]
-    fn nothing_is_due_before_its_time_and_named_tasks_always_are() {
-        let schedule = Schedule {
-            next_full: NOW.plus(HOUR * 20),
-            next_quick: NOW.plus(HOUR),
-            ..Schedule::default()
-        };
-        let nothing = plan(Mode::Auto, &[], &schedule, true);
-        assert_eq!((nothing.cycle, nothing.tasks.len()), (None, 0));
-        let text = "nothing is due: quick not before 2026-09-01T01:00:00Z, full not before \
-                    2026-09-01T20:00:00Z";
-        assert_eq!(nothing.because, text);
-        let named = plan(Mode::Auto, &[CycleTask::CleanupLogs], &schedule, true);
-        assert_eq!(named.cycle, Some(Cycle::Full));
-        assert_eq!(
-            named.running().collect::<Vec<_>>(),
-            [CycleTask::CleanupLogs]
-        );
-        let quick = plan(Mode::Auto, &[CycleTask::AdvanceEpoch], &schedule, true);
-        assert_eq!(quick.cycle, Some(Cycle::Quick));
-        let due = Schedule {
-            next_quick: NOW,
-            ..schedule
-        };
-        assert_eq!(plan(Mode::Auto, &[], &due, true).cycle, Some(Cycle::Quick));
-    }
-
-    #[test]
-    fn a_plan_is_json_with_its_reasons() {
-        let plan = plan(Mode::Quick, &[], &daily(), true);
-        let json = serde_json::to_value(&plan).unwrap();
-        let expected = serde_json::json!({
-            "cycle": "quick", "because": "it was asked for", "lease": null, "drop_before": null,
-            "next_full": "2026-08-31T23:00:00Z", "next_quick": "2026-08-31T01:00:00Z",
-            "tasks": [
-                {"task": "compact-single-epoch", "verdict": "runs", "until": null,
-                 "because": "every quick cycle has it"},
-                {"task": "advance-epoch", "verdict": "runs", "until": null,
-                 "because": "every quick cycle has it"},
-            ],
-        });
-        assert_eq!(json, expected);
-    }
-}
+mod tests;

@@ -112,6 +112,22 @@ impl CycleTask {
         self.rewrites() || self == SnapshotGc
     }
 
+    /// Returns whether the task can keep a budget: its cost is known, at least about, before it
+    /// writes anything.
+    pub fn keeps_budget(self) -> bool {
+        matches!(
+            self,
+            SnapshotGc
+                | FullRewriteContents
+                | QuickRewriteContents
+                | FullDeleteBlobs
+                | QuickDeleteBlobs
+                | CompactSingleEpoch
+                | GenerateEpochRangeIndex
+                | DeleteSupersededEpochIndexes
+        )
+    }
+
     /// Returns whether the task copies contents into new packs, so that old ones are left over.
     pub fn rewrites(self) -> bool {
         matches!(self, FullRewriteContents | QuickRewriteContents)

@@ -94,6 +94,50 @@ pub struct ExpireCounts {
     pub expired: u64,
 }
 
+/// What a run would expire, for its plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExpireForecast {
+    /// How many.
+    #[serde(flatten)]
+    pub counts: ExpireCounts,
+    /// Why a run would stop there, if so.
+    pub refused: Option<String>,
+}
+
+impl ExpireForecast {
+    /// Asks the strategy about every source. Writes nothing.
+    pub fn make(
+        repository: &Repository,
+        workspace: &Workspace,
+        retention: &mut dyn Retention,
+        options: &ExpireOptions,
+    ) -> Result<Self, MaintenanceError> {
+        let mut plan = ExpirePlan::make(repository, workspace, retention, options)?;
+        Ok(Self {
+            refused: plan.refused().map(|error| error.to_string()),
+            counts: plan.counts,
+        })
+    }
+}
+
+impl fmt::Display for ExpireForecast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ExpireCounts {
+            sources,
+            snapshots,
+            expired,
+        } = self.counts;
+        write!(
+            f,
+            "{expired} of {snapshots} snapshots of {sources} sources are expired"
+        )?;
+        match &self.refused {
+            Some(why) => write!(f, "; a run would stop: {why}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What is to be done.
 pub struct ExpirePlan {
     /// How many.

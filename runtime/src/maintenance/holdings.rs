@@ -13,7 +13,7 @@ use crate::repository::{Repository, Workspace};
 use super::MaintenanceError;
 use super::orphan_packs::{BlobCount, Orphans, Scope};
 use super::pack_choice::ShortPacks;
-use super::rewrite_choice::{CHOSEN, choose_packs, is_metadata, sum_packs};
+use super::rewrite_choice::{choose_packs, is_chosen, is_metadata, sum_packs};
 use super::rewrite_contents::RewriteOptions;
 use super::safety::Safety;
 
@@ -89,10 +89,11 @@ impl Holdings {
         safety: &Safety,
     ) -> Result<(), MaintenanceError> {
         let sums = sum_packs(workspace, table)?;
-        let mut short = ShortPacks::new(repository.format.max_pack_size);
+        let mut short = ShortPacks;
         let mut options = RewriteOptions {
             kind: None,
             packs: Some(&mut short),
+            pack_bytes_max: repository.format.max_pack_size,
             format_version: None,
             wrong_kind: false,
             safety,
@@ -100,7 +101,7 @@ impl Holdings {
             owner: "",
             end_early: &|| false,
         };
-        self.short_packs = choose_packs(table, &sums, &mut options)?;
+        self.short_packs = choose_packs(table, &sums, &mut options)?.packs;
         table.packs.for_each_canonical(|number, slot| {
             let is_used = sums.get(u64::from(number)) != 0;
             self.metadata_packs += u64::from(is_used && name_of(slot).starts_with(b"q"));
@@ -110,7 +111,7 @@ impl Holdings {
         while let Some(record) = records.next()? {
             let fields = table.fields(record);
             let bytes = u64::from(fields.packed_length);
-            if sums.get(u64::from(fields.pack)) == CHOSEN {
+            if is_chosen(sums.get(u64::from(fields.pack))) {
                 self.short.add(bytes);
             }
             if fields.deleted {

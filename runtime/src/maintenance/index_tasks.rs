@@ -12,10 +12,11 @@ use crate::repository::{Repository, RepositoryError, Workspace};
 
 use super::MaintenanceError;
 use super::advance_epoch::advance_epoch;
+use super::budget::{Budget, Cost};
 use super::cleanup_epoch_markers::cleanup_epoch_markers;
 use super::cycle_task::CycleTask;
 use super::index_maintenance::ATTEMPTS_MAX;
-use super::index_plan::{Options, Plan, Report};
+use super::index_plan::{EpochWork, Options, Plan, Report};
 use super::index_survey::Survey;
 use super::strategy::Splitting;
 use super::task_stats;
@@ -26,6 +27,8 @@ pub(super) struct Done {
     pub(super) extra: Option<Extra>,
     /// For people.
     pub(super) what: String,
+    /// Why the task was left for later: its budget. Then nothing was written.
+    pub(super) left: Option<String>,
 }
 
 impl Done {
@@ -33,6 +36,16 @@ impl Done {
         Self {
             extra: Some(extra),
             what: what.into(),
+            left: None,
+        }
+    }
+
+    /// A task that its budget does not allow now.
+    pub(super) fn left(why: String) -> Self {
+        Self {
+            extra: None,
+            what: String::new(),
+            left: Some(why),
         }
     }
 }
@@ -62,11 +75,25 @@ impl<'a> IndexTasks<'a> {
         }
     }
 
-    /// Runs one of the epoch tasks.
-    pub(super) fn run(&mut self, task: CycleTask) -> Result<Done, MaintenanceError> {
+    /// Lends the strategy, for tasks that are none of these.
+    pub(super) fn splitting(&mut self) -> &mut dyn Splitting {
+        self.splitting
+    }
+
+    /// Runs one of the epoch tasks, unless it would exceed its budget.
+    pub(super) fn run(
+        &mut self,
+        task: CycleTask,
+        budget: &Budget,
+    ) -> Result<Done, MaintenanceError> {
         let mut attempt = 1;
         loop {
             let survey = self.survey()?;
+            if let Some(why) = budget.refuses(survey.cost(task)) {
+                // Later tasks must not count on it: the next survey is without it.
+                self.options.tasks.retain(|own| own.name() != task.name());
+                return Ok(Done::left(why));
+            }
             match survey.task(task, self.repository, self.workspace) {
                 Err(MaintenanceError::Repository(RepositoryError::Vanished { blob, .. }))
                     if attempt < ATTEMPTS_MAX =>
@@ -105,6 +132,54 @@ impl<'a> IndexTasks<'a> {
 }
 
 impl Survey {
+    /// Returns about what a task reads and writes: each index that it merges once in, once out.
+    fn cost(&self, task: CycleTask) -> Cost {
+        let epoch = |work: &EpochWork| Cost {
+            bytes: work.bytes,
+            requests: work.blobs,
+        };
+        let set = |number: u64| match self.state.single(number) {
+            Some(set) => Cost {
+                bytes: set.blobs.iter().map(|blob| blob.length).sum(),
+                requests: set.blobs.len() as u64,
+            },
+            // This run compacts it first.
+            None => {
+                let mut compact = self.plan.compact.iter();
+                let work = compact.find(|work| work.epoch == number);
+                work.map_or(Cost::default(), epoch)
+            }
+        };
+        let compacted = |cost: Cost| Cost {
+            bytes: cost.bytes.saturating_mul(2),
+            requests: cost.requests.saturating_add(1),
+        };
+        let costs: Vec<Cost> = match task {
+            CycleTask::CompactSingleEpoch => {
+                self.plan.compact.iter().map(epoch).map(compacted).collect()
+            }
+            CycleTask::GenerateEpochRangeIndex => {
+                let ranges = self.plan.join.iter();
+                let epochs = ranges.flat_map(|range| u64::from(range.min)..=u64::from(range.max));
+                epochs.map(set).map(compacted).collect()
+            }
+            // The proof reads both sides, then each replaced blob is deleted.
+            CycleTask::DeleteSupersededEpochIndexes => {
+                let work = self.plan.superseded.iter();
+                let proof = work.map(|work| {
+                    let deleted = Cost {
+                        bytes: 0,
+                        requests: work.blobs,
+                    };
+                    epoch(work).plus(set(work.epoch)).plus(deleted)
+                });
+                proof.collect()
+            }
+            _ => Vec::new(),
+        };
+        costs.into_iter().fold(Cost::default(), Cost::plus)
+    }
+
     fn task(
         &self,
         task: CycleTask,

@@ -140,6 +140,7 @@ fn cycle(f: &mut fmt::Formatter<'_>, label: &str, tasks: &[PlannedTask]) -> fmt:
             Verdict::Runs => "runs ",
             Verdict::Waits => "waits",
             Verdict::Off => "off  ",
+            Verdict::Left => "left ",
         };
         write!(
             f,

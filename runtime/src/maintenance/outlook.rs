@@ -170,6 +170,7 @@ impl fmt::Display for Outlook {
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::Budget;
     use super::*;
 
     /// Goal: what waits is told with what it waits for and until when; what is not there, not at
@@ -189,6 +190,7 @@ mod tests {
             verdict,
             because: because.to_owned(),
             until,
+            budget: Budget::default(),
         };
         let later = Some(Timestamp::from_seconds(1_788_220_800));
         let tasks = [

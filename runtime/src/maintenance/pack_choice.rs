@@ -1,68 +1,227 @@
-//! Which packs are rewritten together: the seam for strategies, and Kopia's own choice.
+//! Asks which packs are rewritten together, and holds the host's rules about the answers.
 //!
-//! Packs come one by one, each with the bytes that readers still need of it. The answer may name a
-//! pack later than it came: a short pack alone is not worth a rewrite, so the first of a kind waits
-//! for a second one. Memory: two numbers a kind of pack. Mirrors `findContentInShortPacks` of
-//! Kopia's `repo/maintenance/content_rewrite.go`.
+//! Packs are asked about in batches, each on its own; the numbers in the answers join packs over
+//! all of them. The rules that need more than one batch are here: a pack that is alone in its
+//! number and kind is not worth a rewrite, so the first one waits for a second; all answers agree
+//! on the size of new packs; a full pack is left; and what is chosen fits into the task's budget.
+//! Memory: a batch, and three numbers for each number and kind. Mirrors `findContentInShortPacks`
+//! of Kopia's `repo/maintenance/content_rewrite.go`.
+
+use super::budget::{Budget, Cost};
+use super::strategy::{
+    PACK_GROUP_MAX, PACK_ROWS_MAX, PackRow, RepackAnswer, RepackQuestion, Splitting, StrategyError,
+};
 
 /// Packs with less than this share of the maximum in use are short, in percent.
 pub const SHORT_PERCENT: u64 = 60;
 
-/// What is known of a pack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PackRow {
-    /// Its number, to name it.
-    pub number: u32,
-    /// First character of its name: `p` or `q`.
-    pub kind: u8,
-    /// Bytes of the contents that lie in it, tombstones included.
-    pub used_bytes: u64,
-}
-
-/// Chooses the packs whose contents are written anew.
+/// Somebody who chooses packs.
 pub trait ChoosePacks {
-    /// Looks at the next pack; calls `chosen` with the number of every pack that is to go, once.
-    fn look(&mut self, row: &PackRow, chosen: &mut dyn FnMut(u32));
-}
+    /// Answers a question about some packs.
+    fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError>;
 
-/// Kopia's choice: all short packs of a kind, unless there is only one.
-#[derive(Clone, Debug)]
-pub struct ShortPacks {
-    below_bytes: u64,
-    /// By kind: the first short pack while it is the only one.
-    kinds: Vec<Kind>,
-}
+    /// Names it for errors.
+    fn describe(&self) -> String;
 
-#[derive(Clone, Debug)]
-struct Kind {
-    letter: u8,
-    waiting: Option<u32>,
-}
-
-impl ShortPacks {
-    /// Chooses for packs of at most `pack_bytes_max`.
-    pub fn new(pack_bytes_max: u64) -> Self {
-        Self {
-            below_bytes: pack_bytes_max * SHORT_PERCENT / 100,
-            kinds: Vec::new(),
-        }
+    /// Returns what copying the chosen packs may cost.
+    fn budget(&self) -> Budget {
+        Budget::default()
     }
 }
 
+/// A strategy as one who chooses packs.
+pub struct ByStrategy<'a> {
+    /// The strategy.
+    pub splitting: &'a mut dyn Splitting,
+    /// What copying may cost.
+    pub budget: Budget,
+}
+
+impl ChoosePacks for ByStrategy<'_> {
+    fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
+        self.splitting.repack(question)
+    }
+
+    fn describe(&self) -> String {
+        self.splitting.describe()
+    }
+
+    fn budget(&self) -> Budget {
+        self.budget
+    }
+}
+
+/// Kopia's choice: all short packs of a kind together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShortPacks;
+
 impl ChoosePacks for ShortPacks {
-    fn look(&mut self, row: &PackRow, chosen: &mut dyn FnMut(u32)) {
-        if row.used_bytes >= self.below_bytes {
-            return;
+    fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
+        let below = question.pack_bytes_max * SHORT_PERCENT / 100;
+        let packs = question.packs.iter();
+        Ok(RepackAnswer {
+            pack_bytes: question.pack_bytes_max,
+            groups: packs
+                .map(|pack| u8::from(pack.used_bytes < below))
+                .collect(),
+            reason: format!("packs with less than {below} bytes in use are short"),
+        })
+    }
+
+    fn describe(&self) -> String {
+        "Kopia's choice of short packs".to_owned()
+    }
+}
+
+/// Asks about one pack after the other.
+pub(super) struct PackChoice<'a> {
+    chooser: &'a mut dyn ChoosePacks,
+    question: RepackQuestion,
+    /// Numbers of the packs in the question.
+    numbers: Vec<u32>,
+    /// By number and kind: the first pack while it is the only one, or that there were more.
+    firsts: Vec<First>,
+    pack_bytes: Option<u64>,
+    /// What the first answer says.
+    reason: String,
+    /// What copying the packs costs that are chosen.
+    cost: Cost,
+    /// Packs that the budget leaves.
+    left: u64,
+}
+
+/// What was decided about all packs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Decided {
+    /// Size at which new packs are closed.
+    pub(super) pack_bytes: u64,
+    /// The reason of the first answer.
+    pub(super) reason: String,
+    /// Packs that the strategy chose and that the budget leaves.
+    pub(super) left: u64,
+}
+
+#[derive(Clone, Copy)]
+enum First {
+    None,
+    /// Number and bytes of the first.
+    Waiting(u32, u64),
+    Gone,
+}
+
+/// Returns what copying a pack costs: its contents are read, in long pieces, and written into a new
+/// one, which some other packs share.
+fn cost(used_bytes: u64) -> Cost {
+    Cost {
+        bytes: used_bytes.saturating_mul(2),
+        requests: 2,
+    }
+}
+
+impl<'a> PackChoice<'a> {
+    pub(super) fn new(chooser: &'a mut dyn ChoosePacks, pack_bytes_max: u64) -> Self {
+        Self {
+            chooser,
+            question: RepackQuestion {
+                pack_bytes_max,
+                packs: Vec::with_capacity(PACK_ROWS_MAX),
+            },
+            numbers: Vec::with_capacity(PACK_ROWS_MAX),
+            firsts: vec![First::None; 2 * (usize::from(PACK_GROUP_MAX) + 1)],
+            pack_bytes: None,
+            reason: String::new(),
+            cost: Cost::default(),
+            left: 0,
         }
-        match self.kinds.iter_mut().find(|kind| kind.letter == row.kind) {
-            Some(kind) => {
-                kind.waiting.take().into_iter().for_each(&mut *chosen);
-                chosen(row.number);
+    }
+
+    /// Looks at the next pack; calls `chosen` with number and group of packs that are to go.
+    pub(super) fn look(
+        &mut self,
+        number: u32,
+        row: PackRow,
+        chosen: &mut dyn FnMut(u32, u8),
+    ) -> Result<(), StrategyError> {
+        self.question.packs.push(row);
+        self.numbers.push(number);
+        if self.numbers.len() == PACK_ROWS_MAX {
+            self.ask(chosen)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the choice.
+    pub(super) fn end(mut self, chosen: &mut dyn FnMut(u32, u8)) -> Result<Decided, StrategyError> {
+        self.ask(chosen)?;
+        Ok(Decided {
+            pack_bytes: self.pack_bytes.unwrap_or(self.question.pack_bytes_max),
+            reason: self.reason,
+            left: self.left,
+        })
+    }
+
+    fn ask(&mut self, chosen: &mut dyn FnMut(u32, u8)) -> Result<(), StrategyError> {
+        if self.numbers.is_empty() {
+            return Ok(());
+        }
+        let answer = self.chooser.choose(&self.question)?;
+        answer
+            .check(&self.question)
+            .map_err(|reason| self.refused(reason))?;
+        if self.pack_bytes.is_none() {
+            self.reason.clone_from(&answer.reason);
+        }
+        let agreed = *self.pack_bytes.get_or_insert(answer.pack_bytes);
+        if agreed != answer.pack_bytes {
+            let reason = format!("packs of {} bytes, before {agreed}", answer.pack_bytes);
+            return Err(self.refused(reason));
+        }
+        let numbers = std::mem::take(&mut self.numbers);
+        let packs = std::mem::take(&mut self.question.packs);
+        let rows = numbers.iter().zip(&packs).zip(answer.groups);
+        for ((number, row), group) in rows.filter(|(_, group)| *group > 0) {
+            if row.used_bytes < agreed {
+                self.join(*number, row, group, chosen);
             }
-            None => self.kinds.push(Kind {
-                letter: row.kind, // a byte: at most 256 of them
-                waiting: Some(row.number),
-            }),
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, number: u32, row: &PackRow, group: u8, chosen: &mut dyn FnMut(u32, u8)) {
+        let place = 2 * usize::from(group) + usize::from(row.metadata);
+        match self.firsts[place] {
+            First::None => self.firsts[place] = First::Waiting(number, row.used_bytes),
+            First::Waiting(waiting, bytes) => {
+                if self.spend(cost(bytes).plus(cost(row.used_bytes))) {
+                    self.firsts[place] = First::Gone;
+                    chosen(waiting, group);
+                    chosen(number, group);
+                }
+            }
+            First::Gone => {
+                if self.spend(cost(row.used_bytes)) {
+                    chosen(number, group);
+                }
+            }
+        }
+    }
+
+    /// Takes a pack's cost from the budget, if it is there.
+    fn spend(&mut self, cost: Cost) -> bool {
+        let sum = self.cost.plus(cost);
+        let fits = self.chooser.budget().allows(sum);
+        if fits {
+            self.cost = sum;
+        } else {
+            self.left += 1;
+        }
+        fits
+    }
+
+    fn refused(&self, reason: String) -> StrategyError {
+        StrategyError::Refused {
+            strategy: self.chooser.describe(),
+            reason,
         }
     }
 }
@@ -71,32 +230,139 @@ impl ChoosePacks for ShortPacks {
 mod tests {
     use super::*;
 
-    fn choose(rows: &[(u8, u64)]) -> Vec<u32> {
-        let mut choice = ShortPacks::new(1_000_001);
+    /// A chooser that gives what it is told.
+    struct Told(u64, Vec<u8>);
+
+    /// Kopia's choice, with a budget.
+    struct Within(Budget);
+
+    impl ChoosePacks for Within {
+        fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
+            ShortPacks.choose(question)
+        }
+
+        fn describe(&self) -> String {
+            "within".to_owned()
+        }
+
+        fn budget(&self) -> Budget {
+            self.0
+        }
+    }
+
+    impl ChoosePacks for Told {
+        fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
+            Ok(RepackAnswer {
+                pack_bytes: self.0,
+                groups: self
+                    .1
+                    .drain(..question.packs.len().min(self.1.len()))
+                    .collect(),
+                reason: String::new(),
+            })
+        }
+
+        fn describe(&self) -> String {
+            "told".to_owned()
+        }
+    }
+
+    fn choose(
+        chooser: &mut dyn ChoosePacks,
+        rows: &[(bool, u64)],
+    ) -> Result<Vec<(u32, u8)>, StrategyError> {
+        let mut choice = PackChoice::new(chooser, 1_000_001);
         let mut chosen = Vec::new();
-        for (number, (kind, used_bytes)) in rows.iter().enumerate() {
+        let mut take = |number, group| chosen.push((number, group));
+        for (number, (metadata, used_bytes)) in rows.iter().enumerate() {
             let row = PackRow {
-                number: number as u32,
-                kind: *kind,
+                metadata: *metadata,
                 used_bytes: *used_bytes,
             };
-            choice.look(&row, &mut |number| chosen.push(number));
+            choice.look(number as u32, row, &mut take)?;
         }
-        chosen
+        choice.end(&mut take)?;
+        Ok(chosen)
     }
 
     #[test]
     fn short_is_below_sixty_percent_rounded_down() {
-        assert!(choose(&[(b'p', 600_000), (b'p', 0)]).is_empty());
-        assert_eq!(choose(&[(b'p', 599_999), (b'p', 0)]), [0, 1]);
+        let short = |rows: &[_]| choose(&mut ShortPacks, rows).unwrap();
+        assert!(short(&[(false, 600_000), (false, 0)]).is_empty());
+        assert_eq!(short(&[(false, 599_999), (false, 0)]), [(0, 1), (1, 1)]);
     }
 
     #[test]
-    fn one_short_pack_of_a_kind_stays() {
-        assert!(choose(&[(b'p', 1), (b'q', 1), (b'p', 900_000)]).is_empty());
-        assert_eq!(
-            choose(&[(b'p', 1), (b'q', 1), (b'p', 2), (b'p', 3)]),
-            [0, 2, 3]
-        );
+    fn one_of_a_kind_stays_over_all_batches() {
+        let mut rows = vec![(false, 900_000); 2_500];
+        rows[3] = (false, 5);
+        rows[4] = (true, 5);
+        assert!(choose(&mut ShortPacks, &rows).unwrap().is_empty());
+        rows[2_400] = (false, 6);
+        rows[2_401] = (false, 7);
+        let chosen = choose(&mut ShortPacks, &rows).unwrap();
+        assert_eq!(chosen, [(3, 1), (2_400, 1), (2_401, 1)]);
+    }
+
+    #[test]
+    fn groups_do_not_mix_and_full_packs_stay() {
+        let rows = [
+            (false, 1),
+            (false, 2),
+            (false, 3),
+            (false, 4),
+            (false, 1_000_001),
+        ];
+        let mut told = Told(1_000_001, vec![2, 1, 2, 3, 2]);
+        assert_eq!(choose(&mut told, &rows).unwrap(), [(0, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn a_budget_takes_as_many_packs_as_fit() {
+        let rows = [
+            (false, 500),
+            (true, 9),
+            (false, 400),
+            (false, 30),
+            (true, 1),
+        ];
+        let within = |bytes, requests| {
+            let mut chooser = Within(Budget { bytes, requests });
+            let mut choice = PackChoice::new(&mut chooser, 1_000_001);
+            let mut chosen = Vec::new();
+            let mut take = |number, _| chosen.push(number);
+            for (number, (metadata, used_bytes)) in rows.into_iter().enumerate() {
+                let row = PackRow {
+                    metadata,
+                    used_bytes,
+                };
+                choice.look(number as u32, row, &mut take).unwrap();
+            }
+            let left = choice.end(&mut take).unwrap().left;
+            (chosen, left)
+        };
+        assert_eq!(within(None, None), (vec![0, 2, 3, 1, 4], 0));
+        assert_eq!(within(Some(1_880), None), (vec![0, 2, 3, 1, 4], 0));
+        assert_eq!(within(Some(1_879), None), (vec![0, 2, 3], 1));
+        // The first of a kind waits for one that fits.
+        assert_eq!(within(Some(1_100), None), (vec![0, 3, 1, 4], 1));
+        assert_eq!(within(Some(19), None), (vec![], 3));
+        assert_eq!(within(None, Some(6)), (vec![0, 2, 3], 1));
+        assert_eq!(within(None, Some(0)), (vec![], 3));
+    }
+
+    #[test]
+    fn answers_that_break_a_rule_are_refused() {
+        let rows = [(false, 1), (false, 2)];
+        for (pack_bytes, groups) in [
+            (600_000 - 1, vec![0, 0]),
+            (1_000_002, vec![0, 0]),
+            (1_000_001, vec![0]),
+            (1_000_001, vec![0, 128]),
+        ] {
+            let refused = choose(&mut Told(pack_bytes, groups), &rows).unwrap_err();
+            assert_eq!(refused.code(), "plugin-answer-refused");
+        }
+        choose(&mut Told(600_000, vec![0, 127]), &rows).unwrap();
     }
 }

@@ -10,20 +10,26 @@
 use crate::clock::Timestamp;
 use crate::repository::active_index::{ActiveIndex, with_fresh_listings};
 use crate::repository::content_table::ContentTable;
+use crate::repository::pack_names::name_of;
 use crate::repository::{Repository, Workspace};
 
 use super::MaintenanceError;
+use super::budget::{Budget, Cost};
 use super::compact_manifests::{ManifestsCompacted, compact_manifests};
 use super::cycle_task::CycleTask;
 use super::delete_unreferenced_packs::{DeletePacksOptions, DeletePacksPlan, check_index};
 use super::extend_blob_retention::extend_blob_retention;
 use super::index_tasks::Done;
 use super::orphan_packs::Scope;
-use super::pack_choice::ShortPacks;
+use super::pack_choice::ByStrategy;
 use super::rewrite_contents::{RewriteOptions, RewritePlan};
 use super::safety::Safety;
 use super::snapshot_gc::{GcOptions, GcPlan};
+use super::strategy::Splitting;
 use super::task_stats;
+
+/// First character of the names of packs of metadata.
+const METADATA_KIND: u8 = b'q';
 
 /// What the tasks need of the run.
 pub(super) struct PackTasks<'a> {
@@ -77,14 +83,19 @@ impl<'a> PackTasks<'a> {
         self.table = None;
     }
 
-    /// Runs one of these tasks.
-    pub(super) fn run(&mut self, task: CycleTask) -> Result<Done, MaintenanceError> {
+    /// Runs one of these tasks, unless it would exceed its budget; `splitting` chooses packs.
+    pub(super) fn run(
+        &mut self,
+        task: CycleTask,
+        splitting: &mut dyn Splitting,
+        budget: &Budget,
+    ) -> Result<Done, MaintenanceError> {
         match task {
-            CycleTask::SnapshotGc => self.collect(),
-            CycleTask::FullRewriteContents => self.rewrite(None),
-            CycleTask::QuickRewriteContents => self.rewrite(Some(b'q')),
-            CycleTask::FullDeleteBlobs => self.delete(Scope::Full),
-            CycleTask::QuickDeleteBlobs => self.delete(Scope::Quick),
+            CycleTask::SnapshotGc => self.collect(budget),
+            CycleTask::FullRewriteContents => self.rewrite(None, splitting, budget),
+            CycleTask::QuickRewriteContents => self.rewrite(Some(b'q'), splitting, budget),
+            CycleTask::FullDeleteBlobs => self.delete(Scope::Full, budget),
+            CycleTask::QuickDeleteBlobs => self.delete(Scope::Quick, budget),
             _ => self.extend(),
         }
     }
@@ -102,9 +113,17 @@ impl<'a> PackTasks<'a> {
     }
 
     /// Marks and sweeps. The table is read anew: nothing may be older than the recorded start.
-    fn collect(&mut self) -> Result<Done, MaintenanceError> {
+    fn collect(&mut self, budget: &Budget) -> Result<Done, MaintenanceError> {
         self.forget();
         let table = self.take_table()?;
+        if !budget.is_none() {
+            let window_bytes = self.workspace.memory.read_window_bytes as u64;
+            let cost = mark_cost(&table.contents, window_bytes)?;
+            if let Some(why) = budget.refuses(cost) {
+                self.table = Some(table);
+                return Ok(Done::left(why));
+            }
+        }
         let options = GcOptions {
             start: self.start,
             now: table.read,
@@ -129,12 +148,21 @@ impl<'a> PackTasks<'a> {
         Ok(Done::new(task_stats::snapshot_gc(&stats), what))
     }
 
-    fn rewrite(&mut self, kind: Option<u8>) -> Result<Done, MaintenanceError> {
+    fn rewrite(
+        &mut self,
+        kind: Option<u8>,
+        splitting: &mut dyn Splitting,
+        budget: &Budget,
+    ) -> Result<Done, MaintenanceError> {
         let table = self.take_table()?;
-        let mut short = ShortPacks::new(self.repository.format.max_pack_size);
+        let mut choice = ByStrategy {
+            splitting,
+            budget: *budget,
+        };
         let mut options = RewriteOptions {
             kind,
-            packs: Some(&mut short),
+            packs: Some(&mut choice),
+            pack_bytes_max: self.repository.format.max_pack_size,
             format_version: None,
             wrong_kind: false,
             safety: &self.safety,
@@ -143,27 +171,36 @@ impl<'a> PackTasks<'a> {
             end_early: self.stopped,
         };
         let plan = RewritePlan::make(self.workspace, &table.contents, &mut options)?;
+        if plan.is_empty() && plan.packs_left > 0 {
+            let left = plan.packs_left;
+            self.table = Some(table);
+            let why = format!("none of {left} packs fits into its budget, {budget}");
+            return Ok(Done::left(why));
+        }
+        let left = match plan.packs_left {
+            0 => String::new(),
+            left => format!(", {left} packs are left: its budget is {budget}"),
+        };
         if plan.is_empty() {
             let nothing = plan.stats;
             self.table = Some(table);
-            return Ok(Done::new(
-                task_stats::rewrite_contents(&nothing),
-                "no short packs",
-            ));
+            let what = format!("nothing to rewrite: {}{left}", plan.reason);
+            return Ok(Done::new(task_stats::rewrite_contents(&nothing), what));
         }
+        let reason = plan.reason.clone();
         let report = plan.execute(self.repository, self.workspace, &table.contents, &options)?;
         if report.ended_early {
             return Err(MaintenanceError::Stopped);
         }
         let (stats, written) = (report.stats, report.written);
         let what = format!(
-            "{} contents of short packs copied into {} packs",
+            "{} contents copied into {} packs: {reason}{left}",
             stats.rewritten_content_count, written.packs
         );
         Ok(Done::new(task_stats::rewrite_contents(&stats), what))
     }
 
-    fn delete(&mut self, scope: Scope) -> Result<Done, MaintenanceError> {
+    fn delete(&mut self, scope: Scope, budget: &Budget) -> Result<Done, MaintenanceError> {
         let table = self.take_table()?;
         let options = DeletePacksOptions {
             scope,
@@ -175,6 +212,14 @@ impl<'a> PackTasks<'a> {
         let (repository, workspace) = (self.repository, self.workspace);
         let (active, contents) = (&table.active, &table.contents);
         let plan = DeletePacksPlan::make(repository, workspace, active, contents, &options)?;
+        let cost = Cost {
+            bytes: 0,
+            requests: plan.stats().unreferenced_pack_count,
+        };
+        if let Some(why) = budget.refuses(cost) {
+            self.table = Some(table);
+            return Ok(Done::left(why));
+        }
         let report = plan.execute(repository, workspace, &options)?;
         self.table = Some(table);
         let (stats, kept) = (report.stats, report.unexplained);
@@ -224,4 +269,24 @@ impl<'a> PackTasks<'a> {
             read,
         })
     }
+}
+
+/// Returns about what reading all directories costs: contents with a prefix lie in packs of their
+/// own, each of which is read about once, window by window.
+fn mark_cost(contents: &ContentTable, window_bytes: u64) -> Result<Cost, MaintenanceError> {
+    let mut bytes: u64 = 0;
+    let mut records = contents.stream_range(&[1], None)?;
+    while let Some(record) = records.next()? {
+        let fields = contents.fields(record);
+        if !fields.deleted {
+            bytes = bytes.saturating_add(fields.packed_length.into());
+        }
+    }
+    let mut packs = 0;
+    contents.packs.for_each_canonical(|_, slot| {
+        packs += u64::from(name_of(slot).first() == Some(&METADATA_KIND));
+        Ok(())
+    })?;
+    let requests = (bytes / window_bytes.max(1)).saturating_add(packs);
+    Ok(Cost { bytes, requests })
 }

@@ -1,6 +1,7 @@
 //! Rewriting contents and deleting packs on small repositories in memory, judged by a model: a map
 //! of all contents that must stay readable.
 
+mod groups;
 mod model;
 
 use std::collections::BTreeMap;
@@ -42,10 +43,11 @@ fn rewrite_as(
 ) -> Result<RewriteReport, MaintenanceError> {
     let (repository, workspace) = (&world.repository, &world.workspace);
     let (_, table) = world.table()?;
-    let mut short = ShortPacks::new(repository.format.max_pack_size);
+    let mut short = ShortPacks;
     let mut options = RewriteOptions {
         kind: special.kind,
         packs: (!special.no_short_packs).then_some(&mut short),
+        pack_bytes_max: repository.format.max_pack_size,
         format_version: special.format_version,
         wrong_kind: special.wrong_kind,
         safety,

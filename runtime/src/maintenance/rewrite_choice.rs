@@ -14,14 +14,25 @@ use crate::repository::{RepositoryError, Workspace};
 use crate::spill::{MappedU32, SortBuffer, Sorter};
 
 use super::MaintenanceError;
-use super::pack_choice::PackRow;
+use super::pack_choice::PackChoice;
 use super::rewrite_contents::{RewriteContentsStats, RewriteOptions, RewritePlan};
+use super::strategy::{PACK_GROUP_MAX, PackRow};
 
 /// What travels with a content: time 8, deleted 1, original length 4, format 1.
 const EXTRA_BYTES: usize = 14;
 
-/// In the table of sums: the contents of this pack are rewritten. A sum never is: it stops before.
-pub(super) const CHOSEN: u32 = u32::MAX;
+/// In the table of sums: this, less the number of those that are rewritten together. A sum never
+/// is: it stops before.
+const CHOSEN: u32 = u32::MAX;
+
+/// Largest sum in the table.
+const SUM_MAX: u32 = CHOSEN - PACK_GROUP_MAX as u32 - 1;
+
+/// Set in the group of a place when the content is metadata.
+const METADATA: u8 = PACK_GROUP_MAX + 1;
+
+/// First character of the names of packs of metadata.
+const METADATA_KIND: u8 = b'q';
 
 /// What the new entry of a content takes from the old one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +71,7 @@ impl OldEntry {
 }
 
 /// Contents to be copied, with what the schedule records of them.
-pub(super) struct Places {
+struct Places {
     layout: PackOrder,
     sorter: Sorter,
     buffer: SortBuffer,
@@ -83,11 +94,20 @@ impl Places {
         }
     }
 
-    fn push(&mut self, key: &[u8], fields: &RecordFields) -> Result<(), RepositoryError> {
+    fn push(
+        &mut self,
+        key: &[u8],
+        fields: &RecordFields,
+        group: u8,
+    ) -> Result<(), RepositoryError> {
         self.stats.to_rewrite_content_count += 1;
         self.stats.to_rewrite_content_size += u64::from(fields.packed_length);
         let place = Place {
-            group: u8::from(is_metadata(key)),
+            group: if is_metadata(key) {
+                METADATA | group
+            } else {
+                group
+            },
             pack: fields.pack,
             offset: fields.pack_offset,
             length: fields.packed_length,
@@ -98,12 +118,15 @@ impl Places {
         Ok(())
     }
 
-    /// Ends the choice; `packs` were chosen.
-    pub(super) fn finish(self, packs: u64) -> Result<RewritePlan, MaintenanceError> {
+    /// Ends the choice.
+    fn finish(self, chosen: Chosen) -> Result<RewritePlan, MaintenanceError> {
         self.buffer.finish()?;
         Ok(RewritePlan {
             stats: self.stats,
-            packs,
+            packs: chosen.packs,
+            packs_left: chosen.left,
+            pack_bytes: chosen.pack_bytes,
+            reason: chosen.reason,
             layout: self.layout,
             places: self.sorter.finish()?,
         })
@@ -129,23 +152,23 @@ impl Undelete {
             deleted: false,
             ..*fields
         };
-        Ok(self.0.push(key, &live)?)
+        Ok(self.0.push(key, &live, 0)?)
     }
 
     /// Ends the collection.
     pub(super) fn finish(self) -> Result<RewritePlan, MaintenanceError> {
-        self.0.finish(0)
+        self.0.finish(Chosen::default())
     }
 }
 
-/// Chooses packs, then contents. Returns these, and how many packs.
+/// Chooses packs, then contents.
 pub(super) fn choose_contents(
     workspace: &Workspace,
     table: &ContentTable,
     options: &mut RewriteOptions<'_>,
-) -> Result<(Places, u64), RepositoryError> {
+) -> Result<RewritePlan, MaintenanceError> {
     let sums = sum_packs(workspace, table)?;
-    let packs = choose_packs(table, &sums, options)?;
+    let chosen = choose_packs(table, &sums, options)?;
     let mut choice = Choice {
         table,
         sums: &sums,
@@ -156,7 +179,7 @@ pub(super) fn choose_contents(
     while let Some(record) = records.next()? {
         choice.look(record)?;
     }
-    Ok((choice.places, packs))
+    choice.places.finish(chosen)
 }
 
 /// Sums the bytes in use of every pack, by canonical number; a sum that does not fit is large
@@ -171,40 +194,67 @@ pub(super) fn sum_packs(
         let fields = table.fields(record);
         let number = u64::from(fields.pack);
         let sum = sums.get(number).saturating_add(fields.packed_length);
-        sums.set(number, sum.min(CHOSEN - 1));
+        sums.set(number, sum.min(SUM_MAX));
     }
     Ok(sums)
 }
 
-/// Marks the packs that are chosen; returns how many.
+/// What was chosen of the packs.
+#[derive(Default)]
+pub(super) struct Chosen {
+    pub(super) packs: u64,
+    left: u64,
+    pack_bytes: Option<u64>,
+    reason: String,
+}
+
+/// Returns whether a number of the table of sums says that the pack was chosen.
+pub(super) fn is_chosen(sum: u32) -> bool {
+    sum > SUM_MAX
+}
+
+/// Marks the packs that are chosen.
 pub(super) fn choose_packs(
     table: &ContentTable,
     sums: &MappedU32,
     options: &mut RewriteOptions<'_>,
-) -> Result<u64, RepositoryError> {
+) -> Result<Chosen, MaintenanceError> {
     let Some(packs) = &mut options.packs else {
-        return Ok(0);
+        return Ok(Chosen::default());
     };
-    let mut count = 0;
+    let (kind, mut count) = (options.kind, 0);
+    let mut choice = PackChoice::new(&mut **packs, options.pack_bytes_max);
+    let mut mark = |number: u32, group: u8| {
+        sums.set(u64::from(number), CHOSEN - u32::from(group));
+        count += 1;
+    };
+    let mut refused = None;
     table.packs.for_each_canonical(|number, slot| {
         let used_bytes = sums.get(u64::from(number));
-        let kind = name_of(slot).first().copied().unwrap_or(0);
+        let own = name_of(slot).first().copied().unwrap_or(0);
         // A pack that no content lies in has nothing to copy.
-        if used_bytes == 0 || options.kind.is_some_and(|wanted| wanted != kind) {
+        if used_bytes == 0 || kind.is_some_and(|wanted| wanted != own) || refused.is_some() {
             return Ok(());
         }
         let row = PackRow {
-            number,
-            kind,
+            metadata: own == METADATA_KIND,
             used_bytes: u64::from(used_bytes),
         };
-        packs.look(&row, &mut |chosen| {
-            sums.set(u64::from(chosen), CHOSEN);
-            count += 1;
-        });
+        refused = choice.look(number, row, &mut mark).err();
         Ok(())
     })?;
-    Ok(count)
+    match refused {
+        Some(error) => Err(error.into()),
+        None => {
+            let decided = choice.end(&mut mark)?;
+            Ok(Chosen {
+                packs: count,
+                left: decided.left,
+                pack_bytes: Some(decided.pack_bytes),
+                reason: decided.reason,
+            })
+        }
+    }
 }
 
 /// Looks at every content of the table.
@@ -220,10 +270,15 @@ impl Choice<'_, '_> {
     fn look(&mut self, record: &[u8]) -> Result<(), RepositoryError> {
         let fields = self.table.fields(record);
         let key = self.table.key(record);
-        let chosen = self.sums.get(u64::from(fields.pack)) == CHOSEN;
-        if !chosen && !self.is_special(record, key, &fields)? {
+        let sum = self.sums.get(u64::from(fields.pack));
+        if sum <= SUM_MAX && !self.is_special(record, key, &fields)? {
             return Ok(());
         }
+        let group = if sum > SUM_MAX {
+            (CHOSEN - sum) as u8
+        } else {
+            0
+        };
         let written = Timestamp::from_seconds(fields.timestamp_seconds);
         // A time in the future is younger than any age, also than none, as in Kopia.
         let young = self.options.now.since(written) < self.options.safety.rewrite_min_age;
@@ -233,7 +288,7 @@ impl Choice<'_, '_> {
             stats.retained_content_size += u64::from(fields.packed_length);
             return Ok(());
         }
-        self.places.push(key, &fields)
+        self.places.push(key, &fields, group)
     }
 
     /// Returns whether a content of a pack that was not chosen is rewritten all the same.
@@ -254,7 +309,11 @@ impl Choice<'_, '_> {
             return Ok(false);
         }
         let version = self.table.format(record).format_version;
-        let right_kind = if is_metadata(key) { b'q' } else { b'p' };
+        let right_kind = if is_metadata(key) {
+            METADATA_KIND
+        } else {
+            b'p'
+        };
         Ok(options.format_version == Some(version) || (options.wrong_kind && kind != right_kind))
     }
 }

@@ -42,6 +42,8 @@ pub struct RewriteOptions<'a> {
     pub kind: Option<u8>,
     /// Chooses packs; without it only the cases below are rewritten.
     pub packs: Option<&'a mut dyn ChoosePacks>,
+    /// Size at which the repository's clients close a pack, in bytes.
+    pub pack_bytes_max: u64,
     /// Contents that were written in this version of the format, as `kopia content rewrite
     /// --format-version` takes them.
     pub format_version: Option<u8>,
@@ -64,6 +66,12 @@ pub struct RewritePlan {
     pub stats: RewriteContentsStats,
     /// Packs that were chosen.
     pub packs: u64,
+    /// Packs that were chosen and are left for later, since the budget does not allow them.
+    pub packs_left: u64,
+    /// Size at which new packs are closed, in bytes; without it the repository's own.
+    pub pack_bytes: Option<u64>,
+    /// Why these packs; empty where none were asked about.
+    pub reason: String,
     pub(super) layout: PackOrder,
     pub(super) places: Runs,
 }
@@ -106,8 +114,7 @@ impl RewritePlan {
         table: &ContentTable,
         options: &mut RewriteOptions<'_>,
     ) -> Result<Self, MaintenanceError> {
-        let (places, packs) = choose_contents(workspace, table, options)?;
-        places.finish(packs)
+        choose_contents(workspace, table, options)
     }
 
     /// Tells whether nothing is to be done.
@@ -138,13 +145,17 @@ impl RewritePlan {
         workspace
             .progress
             .begin("rewrite contents", "bytes", Some(total));
-        let writer = PackWriter::new(repository, workspace, options.owner)?;
+        let mut writer = PackWriter::new(repository, workspace, options.owner)?;
+        if let Some(pack_bytes) = self.pack_bytes {
+            writer = writer.with_pack_bytes(pack_bytes);
+        }
         let mut copy = Copying {
             repository,
             workspace,
             table,
             options,
             layout: self.layout,
+            group: None,
             writer,
             report: &mut report,
         };
@@ -193,6 +204,8 @@ struct Copying<'a, 'o> {
     table: &'a ContentTable,
     options: &'a RewriteOptions<'o>,
     layout: PackOrder,
+    /// What was written last belongs to these.
+    group: Option<u8>,
     writer: PackWriter<'a>,
     report: &'a mut RewriteReport,
 }
@@ -235,6 +248,13 @@ impl Copying<'_, '_> {
             );
             let extra = self.layout.extra(content.record);
             bytes += u64::from(place.length);
+            if self
+                .group
+                .replace(place.group)
+                .is_some_and(|last| last != place.group)
+            {
+                self.writer.cut()?;
+            }
             if batch.large() {
                 let (file, damaged) = self.read_large(key, content.pack, &place)?;
                 self.report.repaired += u64::from(damaged);

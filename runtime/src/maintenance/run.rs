@@ -1,10 +1,10 @@
 //! `careen run`: a quick or full maintenance cycle by Kopia's protocol.
 //!
-//! Owner, Kopia's lock file, lease, clocks; then the tasks in Kopia's order, each recorded in the
-//! schedule as it ended. A task that fails ends the cycle. Only a whole cycle that succeeded moves
-//! the schedule's next times; whatever else happens, what is due stays due. A kill at any moment
-//! leaves a lease that ends by itself. Memory: that of the largest task. Mirrors `RunExclusive` and
-//! `Run` of Kopia's `repo/maintenance/maintenance_run.go`.
+//! Owner, the scheduling strategy, Kopia's lock file, lease, clocks; then the tasks in the order
+//! that was chosen, each recorded in the schedule as it ended. A task that fails ends the cycle.
+//! Only a whole cycle that succeeded moves the schedule's next times; whatever else happens, what
+//! is due stays due. A kill at any moment leaves a lease that ends by itself. Memory: that of the
+//! largest task. Mirrors `RunExclusive` and `Run` of Kopia's `repo/maintenance/maintenance_run.go`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,10 +18,12 @@ use crate::repository::{Repository, Workspace};
 
 use super::MaintenanceError;
 use super::advance_deletion_watermark::advance_deletion_watermark;
+use super::budget::Budget;
 use super::cleanup_logs::cleanup_logs;
 use super::compact_indexes_v0::{CompactionV0, settle_time};
-use super::cycle_plan::{PlannedTask, Wanted, gate};
+use super::cycle_plan::{PlannedTask, Verdict, Wanted, gate};
 use super::cycle_task::{Cycle, CycleTask};
+use super::expire_snapshots::{ExpireOptions, ExpirePlan};
 use super::halt::Halt;
 use super::index_plan;
 use super::index_tasks::{Done, IndexTasks};
@@ -29,8 +31,10 @@ use super::interlocks::{Gate, History, safe_drop_time};
 use super::local_lock::LocalLock;
 use super::owner::Identity;
 use super::pack_tasks::PackTasks;
+use super::retention::{Retention, Zone};
 use super::run_plan::{Prepared, RunPlan, index_tasks_of};
 use super::run_report::{RunReport, TaskRun};
+use super::scheduling::Scheduling;
 use super::strategy::Splitting;
 use super::task_stats;
 use super::watch::{StopFlag, Watch};
@@ -49,8 +53,22 @@ pub struct RunOptions {
     pub config: Option<PathBuf>,
     /// Delete also packs that are not explained.
     pub accept_unexplained: bool,
+    /// Expire snapshots before the first task of a full cycle; without it none are.
+    pub expire: Option<ExpireOptions>,
+    /// Local time, for the scheduling strategy.
+    pub zone: Zone,
     /// Set from outside to end the run at the next storage operation.
     pub stop: StopFlag,
+}
+
+/// Who decides. Those that are asked once are dropped after that, with the memory that they hold.
+pub struct Strategies<'a> {
+    /// Which tasks run.
+    pub scheduling: Box<dyn Scheduling + 'a>,
+    /// The shape of index sets, and which packs are rewritten.
+    pub splitting: Box<dyn Splitting + 'a>,
+    /// Which snapshots are kept; needed where [`RunOptions::expire`] is set.
+    pub retention: Option<Box<dyn Retention + 'a>>,
 }
 
 /// What happens during a run.
@@ -73,21 +91,25 @@ pub enum Event<'a> {
 pub fn run(
     repository: &Repository,
     workspace: &Workspace,
-    splitting: &mut dyn Splitting,
+    strategies: Strategies<'_>,
     options: &RunOptions,
     on_event: &mut dyn FnMut(&Event<'_>),
 ) -> Result<RunReport, MaintenanceError> {
     let halt = Halt::new(&options.stop, workspace);
-    let prepared = Prepared::make(&halt.guarded(repository), workspace, options)
+    let Strategies {
+        mut scheduling,
+        mut splitting,
+        retention,
+    } = strategies;
+    let guarded = halt.guarded(repository);
+    let (mut prepared, owner) = Prepared::make(&guarded, workspace, options)
+        .and_then(|prepared| prepared.may_run(repository.clock.now()))
         .map_err(|error| halt.reason(error))?;
-    let owner = prepared.identity?;
+    prepared
+        .ask(&guarded, workspace, &mut *scheduling, options)
+        .map_err(|error| halt.reason(error))?;
+    drop(scheduling);
     let plan = prepared.plan;
-    if let Some(lease) = plan.cycle.lease.clone()
-        && repository.clock.now() < lease.until
-    {
-        let (run, until) = (lease.run, lease.until);
-        return Err(MaintenanceError::Leased { run, until });
-    }
     let Some(cycle) = plan.cycle.cycle else {
         return Ok(RunReport::nothing(plan.cycle));
     };
@@ -116,21 +138,22 @@ pub fn run(
         params: &prepared.params,
         cycle,
         history: anchor.history,
-        index: IndexTasks::new(&watched, workspace, splitting, index_options),
+        index: IndexTasks::new(&watched, workspace, &mut *splitting, index_options),
         report: RunReport::of(cycle, owner),
     };
     let compact_manifests = plan.compact_manifests.is_some();
     if let Err(error) = work
-        .first(compact_manifests)
-        .and_then(|()| work.all(on_event))
+        .expire(retention)
+        .and_then(|()| work.first(compact_manifests))
+        .and_then(|()| work.all(&plan.cycle.tasks, on_event))
     {
         let error = watch.reason(error);
         watch.release();
         return Err(error);
     }
     let mut report = work.report;
-    let whole = options.wanted.tasks.is_empty().then_some(cycle);
-    let next = watch.finish(whole, began, &prepared.params)?;
+    let whole = options.wanted.tasks.is_empty() && !report.has_left();
+    let next = watch.finish(whole.then_some(cycle), began, &prepared.params)?;
     let requests = repository.storage.counters();
     report.ended(next, workspace.scratch.peak_bytes(), requests);
     Ok(report)
@@ -151,6 +174,26 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Expires snapshots, where that was asked for and the cycle is a full one.
+    fn expire(
+        &mut self,
+        retention: Option<Box<dyn Retention + '_>>,
+    ) -> Result<(), MaintenanceError> {
+        let (Cycle::Full, Some(mut retention), Some(options)) =
+            (self.cycle, retention, &self.options.expire)
+        else {
+            return Ok(());
+        };
+        let (repository, workspace) = (self.repository, self.workspace);
+        let plan = ExpirePlan::make(repository, workspace, &mut *retention, options)?;
+        drop(retention);
+        self.watch.check_stop()?;
+        self.watch.still_ours()?;
+        let owner = self.packs.owner.clone();
+        self.report.expired = Some(plan.execute(repository, workspace, &owner)?);
+        Ok(())
+    }
+
     /// Does what is no task of the schedule.
     fn first(&mut self, compact_manifests: bool) -> Result<(), MaintenanceError> {
         if compact_manifests {
@@ -161,25 +204,39 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Runs every task that may run.
-    fn all(&mut self, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<(), MaintenanceError> {
-        let has_epochs = self.repository.format.epochs.enabled;
-        for task in self.cycle.tasks(has_epochs).iter().copied() {
+    /// Runs every task that may run, in the order of the plan.
+    fn all(
+        &mut self,
+        rows: &[PlannedTask],
+        on_event: &mut dyn FnMut(&Event<'_>),
+    ) -> Result<(), MaintenanceError> {
+        for row in rows {
+            let task = row.task;
             if !self.options.wanted.wants(task) {
+                continue;
+            }
+            if row.verdict == Verdict::Left {
+                self.skip(row.clone(), on_event);
                 continue;
             }
             let gate = self.gate(task);
             if !gate.is_open() {
-                let row = PlannedTask::of(task, gate);
-                on_event(&Event::Skipped(&row));
-                self.report.skipped.push(row);
+                self.skip(PlannedTask::of(task, gate), on_event);
                 continue;
             }
             self.watch.enter(task)?;
             on_event(&Event::Started(task));
             let before = self.repository.storage.counters();
             let start = self.repository.clock.now();
-            let outcome = self.task(task);
+            let outcome = self.task(task, &row.budget);
+            if let Ok(Done {
+                left: Some(why), ..
+            }) = &outcome
+            {
+                self.watch.leave(task)?;
+                self.skip(PlannedTask::not_run(task, Verdict::Left, why), on_event);
+                continue;
+            }
             let end = self.repository.clock.now();
             let recorded = self.record(task, start, end, &outcome);
             let requests = self.repository.storage.counters().since(&before);
@@ -192,21 +249,28 @@ impl Work<'_> {
         self.watch.check_stop()
     }
 
+    fn skip(&mut self, row: PlannedTask, on_event: &mut dyn FnMut(&Event<'_>)) {
+        on_event(&Event::Skipped(&row));
+        self.report.skipped.push(row);
+    }
+
     /// Judges a task on what was recorded until now.
     fn gate(&self, task: CycleTask) -> Gate {
         let (wanted, now) = (&self.options.wanted, self.repository.clock.now());
         gate(task, self.cycle, &self.history, wanted, self.params, now)
     }
 
-    /// Does a task.
-    fn task(&mut self, task: CycleTask) -> Result<Done, MaintenanceError> {
+    /// Does a task, unless it would exceed its budget.
+    fn task(&mut self, task: CycleTask, budget: &Budget) -> Result<Done, MaintenanceError> {
         match task {
             CycleTask::SnapshotGc
             | CycleTask::FullRewriteContents
             | CycleTask::QuickRewriteContents
             | CycleTask::FullDeleteBlobs
             | CycleTask::QuickDeleteBlobs
-            | CycleTask::ExtendBlobRetentionTime => return self.packs.run(task),
+            | CycleTask::ExtendBlobRetentionTime => {
+                return self.packs.run(task, self.index.splitting(), budget);
+            }
             _ => self.packs.forget(),
         }
         match task {
@@ -216,7 +280,7 @@ impl Work<'_> {
                 self.compact_v0(&compaction, "no index blobs are to be merged")
             }
             CycleTask::CleanupLogs => self.clean_logs(),
-            _ => self.index.run(task),
+            _ => self.index.run(task, budget),
         }
     }
 

@@ -7,12 +7,14 @@
 
 use std::fmt;
 
+use crate::clock::Timestamp;
 use crate::kopia::maintenance_params::MaintenanceParams;
 use crate::kopia::schedule::Schedule;
 use crate::memory::MemoryPlan;
 use crate::repository::active_index::load_active;
 use crate::repository::index_load::Strictness;
 use crate::repository::schedule_store::read_schedule;
+use crate::repository::sessions::count_writers;
 use crate::repository::system_contents::{
     SystemContents, count_manifest_contents, maintenance_params,
 };
@@ -20,14 +22,18 @@ use crate::repository::{Repository, Workspace};
 
 use super::MaintenanceError;
 use super::compact_manifests::is_due;
+use super::cycle_choice::{Surroundings, choose};
 use super::cycle_plan::{Circumstances, CyclePlan, Mode};
 use super::cycle_task::{Cycle, CycleTask};
+use super::expire_snapshots::ExpireForecast;
 use super::index_plan;
 use super::index_tasks::IndexTasks;
+use super::lease::Lease;
 use super::orphan_packs::BlobCount;
 use super::outlook::Outlook;
-use super::run::RunOptions;
-use super::strategy::Splitting;
+use super::run::{RunOptions, Strategies};
+use super::safety::Safety;
+use super::scheduling::Scheduling;
 
 /// The plan of a run.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -41,6 +47,8 @@ pub struct RunPlan {
     pub cycle: CyclePlan,
     /// Contents with manifests, where a run would compact them first.
     pub compact_manifests: Option<u64>,
+    /// Snapshots that would be expired first, where that was asked for.
+    pub expire: Option<ExpireForecast>,
     /// What the epoch tasks will do.
     pub index: Option<index_plan::Plan>,
     /// What the tasks that run would cost, where any of them works on contents or packs.
@@ -56,7 +64,17 @@ pub(super) struct Prepared {
     pub(super) plan: RunPlan,
     pub(super) params: MaintenanceParams,
     /// Who we are allowed to act as.
-    pub(super) identity: Result<String, MaintenanceError>,
+    identity: Result<String, MaintenanceError>,
+    facts: Facts,
+}
+
+/// What was read, for the scheduling strategy.
+#[derive(Default)]
+struct Facts {
+    schedule: Schedule,
+    now: Timestamp,
+    index_blobs: u64,
+    index_bytes: u64,
 }
 
 impl Prepared {
@@ -67,11 +85,11 @@ impl Prepared {
         options: &RunOptions,
     ) -> Result<Self, MaintenanceError> {
         let (schedule, _) = read_schedule(repository)?;
-        let wanted = &options.wanted;
+        let (wanted, now) = (&options.wanted, repository.clock.now());
         if wanted.mode == Mode::Auto && wanted.tasks.is_empty() {
             // Nothing is due whatever the parameters say: they can only disable cycles.
             let params = MaintenanceParams::default();
-            let cycle = decide(repository, options, &params, &schedule);
+            let cycle = decide(repository, options, &params, &schedule, now);
             if cycle.cycle.is_none() {
                 return Ok(Self::without_owner(workspace, cycle, params));
             }
@@ -82,11 +100,13 @@ impl Prepared {
         active.check_nothing_vanished()?;
         let params = maintenance_params(repository, workspace, &loaded)?.unwrap_or_default();
         let (contents, bytes) = count_manifest_contents(SystemContents::of_loaded(&loaded)?)?;
+        let (index_blobs, index_bytes) = (loaded.stats.blobs, loaded.stats.stored_bytes);
         drop(loaded);
         let identity = options.owner.check(&params.owner);
         // Read again: a large index takes its time.
         let (schedule, _) = read_schedule(repository)?;
-        let cycle = decide(repository, options, &params, &schedule);
+        let now = repository.clock.now();
+        let cycle = decide(repository, options, &params, &schedule, now);
         let has_epochs = repository.format.epochs.enabled;
         check_names(&cycle, options, has_epochs)?;
         let is_whole = cycle.cycle.is_some() && wanted.tasks.is_empty();
@@ -96,16 +116,70 @@ impl Prepared {
             owner_problem: identity.as_ref().err().map(ToString::to_string),
             cycle,
             compact_manifests: manifests_due.then_some(contents),
+            expire: None,
             index: None,
             outlook: None,
             outlook_problem: None,
             memory: workspace.memory,
         };
+        let facts = Facts {
+            schedule,
+            now,
+            index_blobs,
+            index_bytes,
+        };
         Ok(Self {
             plan,
             params,
             identity,
+            facts,
         })
+    }
+
+    /// Stops who must not run; returns who we act as.
+    pub(super) fn may_run(mut self, now: Timestamp) -> Result<(Self, String), MaintenanceError> {
+        let owner = std::mem::replace(&mut self.identity, Ok(String::new()))?;
+        match self.plan.cycle.lease.clone() {
+            Some(Lease { until, run, .. }) if now < until => {
+                Err(MaintenanceError::Leased { run, until })
+            }
+            _ => Ok((self, owner)),
+        }
+    }
+
+    /// Asks the scheduling strategy, where a cycle may run. Writes nothing.
+    pub(super) fn ask(
+        &mut self,
+        repository: &Repository,
+        workspace: &Workspace,
+        scheduling: &mut dyn Scheduling,
+        options: &RunOptions,
+    ) -> Result<(), MaintenanceError> {
+        if self.plan.cycle.cycle.is_none() {
+            return Ok(());
+        }
+        let known = std::mem::take(&mut self.facts);
+        let facts = Circumstances {
+            has_epochs: repository.format.epochs.enabled,
+            params: &self.params,
+            schedule: &known.schedule,
+            now: known.now,
+        };
+        let age = Safety::full().session_expiration_age;
+        let surroundings = Surroundings {
+            zone: options.zone.clone(),
+            writers: count_writers(repository, known.now, age)?,
+            index_blobs: known.index_blobs,
+            index_bytes: known.index_bytes,
+            memory_bytes: workspace.memory.limit_bytes as u64,
+            scratch_bytes: workspace.scratch.free_bytes(),
+        };
+        let cycle = choose(scheduling, &options.wanted, &facts, surroundings)?;
+        if cycle.cycle.is_none() {
+            self.plan.compact_manifests = None;
+        }
+        self.plan.cycle = cycle;
+        Ok(())
     }
 
     fn without_owner(workspace: &Workspace, cycle: CyclePlan, params: MaintenanceParams) -> Self {
@@ -114,6 +188,7 @@ impl Prepared {
             owner_problem: None,
             cycle,
             compact_manifests: None,
+            expire: None,
             index: None,
             outlook: None,
             outlook_problem: None,
@@ -123,18 +198,36 @@ impl Prepared {
             plan,
             params,
             identity: Ok(String::new()),
+            facts: Facts::default(),
         }
     }
 }
 
 /// Makes the plan, with what the epoch tasks will do. Writes nothing.
+///
+/// # Errors
+/// What cannot be read; a strategy that fails or answers what the host refuses.
 pub fn plan(
     repository: &Repository,
     workspace: &Workspace,
-    splitting: &mut dyn Splitting,
+    strategies: Strategies<'_>,
     options: &RunOptions,
 ) -> Result<RunPlan, MaintenanceError> {
-    let mut plan = Prepared::make(repository, workspace, options)?.plan;
+    let mut prepared = Prepared::make(repository, workspace, options)?;
+    let Strategies {
+        mut scheduling,
+        mut splitting,
+        retention,
+    } = strategies;
+    prepared.ask(repository, workspace, &mut *scheduling, options)?;
+    drop(scheduling);
+    let mut plan = prepared.plan;
+    if let (Some(Cycle::Full), Some(mut retention), Some(options)) =
+        (plan.cycle.cycle, retention, &options.expire)
+    {
+        let forecast = ExpireForecast::make(repository, workspace, &mut *retention, options)?;
+        plan.expire = Some(forecast);
+    }
     let tasks = index_tasks_of(&plan.cycle);
     if repository.format.epochs.enabled && !tasks.is_empty() {
         let options = index_plan::Options {
@@ -142,7 +235,7 @@ pub fn plan(
             unsettled: false,
             owner: options.owner.clone(),
         };
-        let mut index = IndexTasks::new(repository, workspace, splitting, options);
+        let mut index = IndexTasks::new(repository, workspace, &mut *splitting, options);
         plan.index = Some(index.plan()?);
     }
     if plan.cycle.running().any(works_on_packs) {
@@ -169,12 +262,13 @@ fn decide(
     options: &RunOptions,
     params: &MaintenanceParams,
     schedule: &Schedule,
+    now: Timestamp,
 ) -> CyclePlan {
     let facts = Circumstances {
         has_epochs: repository.format.epochs.enabled,
         params,
         schedule,
-        now: repository.clock.now(),
+        now,
     };
     CyclePlan::make(&options.wanted, &facts)
 }
@@ -225,6 +319,9 @@ impl fmt::Display for RunPlan {
             writeln!(f, "a run would stop: {problem}")?;
         } else if let Some(owner) = &self.owner {
             writeln!(f, "owner: {owner}")?;
+        }
+        if let Some(expire) = &self.expire {
+            writeln!(f, "first: {expire}")?;
         }
         if let Some(contents) = self.compact_manifests {
             writeln!(f, "first: manifests of {contents} contents into one")?;

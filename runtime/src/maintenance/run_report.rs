@@ -11,8 +11,9 @@ use crate::kopia::schedule::{Extra, UNSET};
 
 use super::MaintenanceError;
 use super::compact_manifests::ManifestsCompacted;
-use super::cycle_plan::{CyclePlan, PlannedTask};
+use super::cycle_plan::{CyclePlan, PlannedTask, Verdict};
 use super::cycle_task::{Cycle, CycleTask};
+use super::expire_snapshots::ExpireReport;
 use super::index_tasks::Done;
 
 /// One task that ran.
@@ -65,8 +66,12 @@ pub struct RunReport {
     pub cycle: Option<Cycle>,
     /// Why nothing was due.
     pub because: Option<String>,
+    /// Until when the scheduling strategy wants nothing to be done, where it said so.
+    pub not_before: Option<Timestamp>,
     /// The owner that we acted as.
     pub owner: Option<String>,
+    /// Snapshots that were expired, where that was asked for.
+    pub expired: Option<ExpireReport>,
     /// What became of the manifests, where they lay in many contents.
     pub manifests: Option<ManifestsCompacted>,
     /// Tasks that ran, in their order.
@@ -88,7 +93,9 @@ impl RunReport {
         Self {
             cycle: None,
             because: Some(plan.because),
+            not_before: plan.scheduling.and_then(|said| said.not_before),
             owner: None,
+            expired: None,
             manifests: None,
             tasks: Vec::new(),
             skipped: Vec::new(),
@@ -103,7 +110,9 @@ impl RunReport {
         Self {
             cycle: Some(cycle),
             because: None,
+            not_before: None,
             owner: Some(owner),
+            expired: None,
             manifests: None,
             tasks: Vec::new(),
             skipped: Vec::new(),
@@ -112,6 +121,11 @@ impl RunReport {
             scratch_peak_bytes: 0,
             requests: Counters::default(),
         }
+    }
+
+    /// Returns whether anything was left for a later run, so that the cycle stays due.
+    pub(super) fn has_left(&self) -> bool {
+        self.skipped.iter().any(|row| row.verdict == Verdict::Left)
     }
 
     /// Adds what is known at the end.
@@ -154,9 +168,17 @@ impl fmt::Display for RunReport {
                 "first: {manifests} manifests of {deleted} contents are in one now"
             )?;
         }
+        if let Some(expired) = &self.expired {
+            writeln!(f, "first: {expired}")?;
+        }
         let count = self.tasks.len();
         let plural = if count == 1 { "" } else { "s" };
         write!(f, "{cycle} maintenance is done: {count} task{plural}")?;
+        let left = |row: &&PlannedTask| row.verdict == Verdict::Left;
+        match self.skipped.iter().filter(left).count() {
+            0 => {}
+            left => write!(f, ", {left} left for a later run; the cycle stays due")?,
+        }
         for (name, next) in [("quick", self.next_quick), ("full", self.next_full)] {
             if let Some(next) = next {
                 write!(f, "; {name} again at {next}")?;

@@ -193,6 +193,7 @@ impl<'a> GcPlan<'a> {
         let rewrite = RewriteOptions {
             kind: None,
             packs: None,
+            pack_bytes_max: repository.format.max_pack_size,
             format_version: None,
             wrong_kind: false,
             safety: options.safety,

@@ -73,10 +73,79 @@ pub struct SplittingAnswer {
 /// Longest reason, in bytes.
 pub const REASON_BYTES_MAX: usize = 1_000;
 
-/// Decides the shape of index sets.
+/// Packs in one question.
+pub const PACK_ROWS_MAX: usize = 1_000;
+
+/// Highest number of packs that are rewritten together: with the kind of a pack it is a byte.
+pub const PACK_GROUP_MAX: u8 = 127;
+
+/// Least size of new packs, as a share of the maximum in percent: smaller ones would be short.
+pub const PACK_BYTES_PERCENT_MIN: u64 = 60;
+
+/// One pack that contents lie in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackRow {
+    /// Whether it holds metadata rather than file data.
+    pub metadata: bool,
+    /// Bytes of the contents that lie in it, tombstones included.
+    pub used_bytes: u64,
+}
+
+/// Some packs of the repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepackQuestion {
+    /// Size at which clients close a pack, in bytes.
+    pub pack_bytes_max: u64,
+    /// At most [`PACK_ROWS_MAX`].
+    pub packs: Vec<PackRow>,
+}
+
+/// Which of them are rewritten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepackAnswer {
+    /// Size at which new packs are closed, in bytes.
+    pub pack_bytes: u64,
+    /// For each pack 0, or the number of those that are rewritten together, up to
+    /// [`PACK_GROUP_MAX`].
+    pub groups: Vec<u8>,
+    /// Why; at most [`REASON_BYTES_MAX`] bytes.
+    pub reason: String,
+}
+
+impl RepackAnswer {
+    /// Checks the answer against `question`; the error says which rule it breaks.
+    pub fn check(&self, question: &RepackQuestion) -> Result<(), String> {
+        if self.reason.len() > REASON_BYTES_MAX {
+            return Err(format!("a reason of more than {REASON_BYTES_MAX} bytes"));
+        }
+        let most = question.pack_bytes_max;
+        let least = most * PACK_BYTES_PERCENT_MIN / 100;
+        if !(least..=most).contains(&self.pack_bytes) {
+            let bytes = self.pack_bytes;
+            return Err(format!(
+                "packs of {bytes} bytes; allowed are {least} to {most}"
+            ));
+        }
+        if self.groups.len() != question.packs.len() {
+            let (packs, groups) = (question.packs.len(), self.groups.len());
+            return Err(format!("{groups} answers about {packs} packs"));
+        }
+        match self.groups.iter().find(|group| **group > PACK_GROUP_MAX) {
+            Some(group) => Err(format!(
+                "packs of number {group}; allowed are 0 to {PACK_GROUP_MAX}"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Decides the shape of index sets, and which packs are rewritten together.
 pub trait Splitting: Send {
     /// Answers `question`.
     fn split(&mut self, question: &SplittingQuestion) -> Result<SplittingAnswer, StrategyError>;
+
+    /// Answers `question`, on its own: nothing is remembered of others.
+    fn repack(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError>;
 
     /// Names the strategy for plans and errors: file, digest, limits.
     fn describe(&self) -> String;

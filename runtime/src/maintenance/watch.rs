@@ -195,6 +195,18 @@ impl Watch {
         }
     }
 
+    /// Says that a task was left for later: it has written nothing.
+    pub fn leave(&self, task: CycleTask) -> Result<(), MaintenanceError> {
+        if !task.copies() {
+            return Ok(());
+        }
+        let mut state = self.state();
+        state.task = None;
+        self.rewrite(&mut state, |schedule, lease, before| {
+            lease.put(schedule, before);
+        })
+    }
+
     /// Returns why a task failed, for the schedule.
     pub fn text(&self, error: &MaintenanceError) -> String {
         match &self.state().verdict {

@@ -15,7 +15,8 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use crate::maintenance::strategy::{
-    EpochRange, Splitting, SplittingAnswer, SplittingQuestion, StrategyError,
+    EpochRange, RepackAnswer, RepackQuestion, Splitting, SplittingAnswer, SplittingQuestion,
+    StrategyError,
 };
 
 use super::cache::{self, Cache, Key};
@@ -34,6 +35,7 @@ pub(super) mod bindings {
 }
 
 use bindings::careen::strategy::host_log;
+use bindings::exports::careen::strategy::repack as wit_packs;
 use bindings::exports::careen::strategy::split as wit;
 
 /// Package of every interface between host and plugin.
@@ -73,6 +75,20 @@ impl Default for PluginOptions {
     }
 }
 
+impl PluginOptions {
+    /// Reads the file and compares it with the pin: for plugins that are loaded later, if at all.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not the pinned one.
+    pub fn check(&self) -> Result<(), PluginError> {
+        let checked = self.source.digest();
+        checked.map(drop).map_err(|failure| PluginError {
+            plugin: self.source.name(),
+            failure,
+        })
+    }
+}
+
 /// A loaded splitting plugin.
 pub struct SplittingPlugin {
     engine: Engine,
@@ -87,19 +103,52 @@ pub fn parse_plugin_argument(argument: &str) -> Result<PluginSource, PluginError
     parse_strategy_argument("splitting", argument)
 }
 
-/// Reads what follows `--plugin` of a command that has this strategy: `STRATEGY=FILE` or
+/// Reads what follows `--plugin` of a command that has one strategy: `STRATEGY=FILE` or
 /// `STRATEGY=FILE@blake3:HEX`.
 pub fn parse_strategy_argument(
-    strategy: &str,
+    strategy: &'static str,
     argument: &str,
 ) -> Result<PluginSource, PluginError> {
-    let refuse = |reason: String| PluginError {
+    parse_named(&[strategy], argument).map(|(_, source)| source)
+}
+
+/// Reads all `--plugin` of a command that has these strategies; each may be given once.
+pub fn parse_strategy_arguments(
+    strategies: &[&'static str],
+    arguments: &[String],
+) -> Result<Vec<(&'static str, PluginSource)>, PluginError> {
+    let mut sources: Vec<(&'static str, PluginSource)> = Vec::new();
+    for argument in arguments {
+        let (strategy, source) = parse_named(strategies, argument)?;
+        if sources.iter().any(|(known, _)| *known == strategy) {
+            return Err(refuse(argument, format!("{strategy} is given twice")));
+        }
+        sources.push((strategy, source));
+    }
+    Ok(sources)
+}
+
+fn refuse(argument: &str, reason: String) -> PluginError {
+    PluginError {
         plugin: harmless(argument),
         failure: Failure::Argument(reason),
-    };
-    let named = argument.strip_prefix(strategy);
-    let Some(value) = named.and_then(|rest| rest.strip_prefix('=')) else {
-        return Err(refuse(format!("the only strategy is {strategy}")));
+    }
+}
+
+fn parse_named(
+    strategies: &[&'static str],
+    argument: &str,
+) -> Result<(&'static str, PluginSource), PluginError> {
+    let refuse = |reason: String| refuse(argument, reason);
+    let named = argument.split_once('=').and_then(|(name, value)| {
+        let strategy = strategies.iter().find(|strategy| **strategy == name)?;
+        Some((*strategy, value))
+    });
+    let Some((strategy, value)) = named else {
+        return Err(refuse(match strategies {
+            [only] => format!("the only strategy is {only}"),
+            _ => format!("the strategies are {}", strategies.join(", ")),
+        }));
     };
     let (path, pin) = match value.rsplit_once('@') {
         Some((path, pin)) if pin.contains(':') && !pin.contains('/') => (path, Some(pin)),
@@ -121,10 +170,8 @@ pub fn parse_strategy_argument(
         ),
         None => None,
     };
-    Ok(PluginSource::File {
-        path: path.into(),
-        blake3,
-    })
+    let path = path.into();
+    Ok((strategy, PluginSource::File { path, blake3 }))
 }
 
 /// Loads a splitting plugin: reads, checks the pin, compiles or takes from the cache, checks its
@@ -305,17 +352,51 @@ impl SplittingPlugin {
             Err(reason) => Err(Failure::Answered(harmless(&reason))),
         }
     }
+
+    fn ask_about_packs(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, Failure> {
+        let packs = question.packs.iter().map(|row| wit_packs::PackRow {
+            metadata: row.metadata,
+            used_bytes: row.used_bytes,
+        });
+        let question = wit_packs::PackQuestion {
+            pack_bytes_max: question.pack_bytes_max,
+            packs: packs.collect(),
+        };
+        let component = &self.component;
+        let answer = session::run(&self.engine, &self.name, self.limits, |store| {
+            let instance = component.instantiate(&mut *store)?;
+            instance
+                .careen_strategy_repack()
+                .call_repack(store, &question)
+        })?;
+        match answer {
+            Ok(plan) => Ok(RepackAnswer {
+                pack_bytes: plan.pack_bytes,
+                groups: plan.groups,
+                reason: without_controls(&plan.reason),
+            }),
+            Err(reason) => Err(Failure::Answered(harmless(&reason))),
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> StrategyError {
+        PluginError {
+            plugin: self.describe(),
+            failure,
+        }
+        .into()
+    }
 }
 
 impl Splitting for SplittingPlugin {
     fn split(&mut self, question: &SplittingQuestion) -> Result<SplittingAnswer, StrategyError> {
-        self.ask(question).map_err(|failure| {
-            PluginError {
-                plugin: self.describe(),
-                failure,
-            }
-            .into()
-        })
+        let answer = self.ask(question);
+        answer.map_err(|failure| self.failed(failure))
+    }
+
+    fn repack(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
+        let answer = self.ask_about_packs(question);
+        answer.map_err(|failure| self.failed(failure))
     }
 
     fn describe(&self) -> String {

@@ -23,6 +23,9 @@ const SPLITTING_SHORT_PACKS: &[u8] =
 /// The default retention strategy, built from `plugins/retention-kopia`.
 const RETENTION_KOPIA: &[u8] = include_bytes!("../../../plugins/built/retention-kopia.wasm");
 
+/// The default scheduling strategy, built from `plugins/scheduling-kopia`.
+const SCHEDULING_KOPIA: &[u8] = include_bytes!("../../../plugins/built/scheduling-kopia.wasm");
+
 /// Where a plugin comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PluginSource {
@@ -30,6 +33,8 @@ pub enum PluginSource {
     Builtin,
     /// The default retention strategy, which is part of the program.
     BuiltinRetention,
+    /// The default scheduling strategy, which is part of the program.
+    BuiltinScheduling,
     /// A component on disk.
     File {
         /// The file.
@@ -45,6 +50,7 @@ impl PluginSource {
         match self {
             Self::Builtin => "splitting-short-packs".into(),
             Self::BuiltinRetention => "retention-kopia".into(),
+            Self::BuiltinScheduling => "scheduling-kopia".into(),
             Self::File { path, .. } => path
                 .file_stem()
                 .unwrap_or(path.as_os_str())
@@ -75,6 +81,7 @@ impl PluginSource {
         let mut reader: Box<dyn Read> = match self {
             Self::Builtin => Box::new(SPLITTING_SHORT_PACKS),
             Self::BuiltinRetention => Box::new(RETENTION_KOPIA),
+            Self::BuiltinScheduling => Box::new(SCHEDULING_KOPIA),
             Self::File { path, .. } => Box::new(open(path)?),
         };
         let mut hasher = blake3::Hasher::new();
@@ -123,6 +130,7 @@ mod tests {
         for (source, wasm) in [
             (PluginSource::Builtin, SPLITTING_SHORT_PACKS),
             (PluginSource::BuiltinRetention, RETENTION_KOPIA),
+            (PluginSource::BuiltinScheduling, SCHEDULING_KOPIA),
         ] {
             let path = format!(
                 "{}/../plugins/built/{}.digests",

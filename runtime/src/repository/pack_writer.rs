@@ -79,6 +79,7 @@ pub struct PackWriter<'a> {
     workspace: &'a Workspace,
     owner: &'a str,
     replica: Vec<u8>,
+    pack_bytes: u64,
     formats: Vec<ContentFormat>,
     flush: Option<Flush>,
     stats: PackWriterStats,
@@ -119,10 +120,28 @@ impl<'a> PackWriter<'a> {
             workspace,
             owner,
             replica,
+            pack_bytes: repository.format.max_pack_size,
             formats: Vec::new(),
             flush: None,
             stats: PackWriterStats::default(),
         })
+    }
+
+    /// Closes packs at `pack_bytes` instead of at the repository's own size.
+    #[must_use]
+    pub fn with_pack_bytes(mut self, pack_bytes: u64) -> Self {
+        self.pack_bytes = pack_bytes;
+        self
+    }
+
+    /// Closes the open packs: what follows goes into others.
+    pub fn cut(&mut self) -> Result<(), RepositoryError> {
+        if let Some(flush) = &mut self.flush {
+            for kind in 0..flush.open.len() {
+                flush.close_pack(self.repository, self.workspace, kind)?;
+            }
+        }
+        Ok(())
     }
 
     /// Appends a content to a pack of its kind: `q` for metadata, `p` for data.
@@ -155,7 +174,7 @@ impl<'a> PackWriter<'a> {
         };
         check(repository, &id, &fields, content.format, &pack.name)?;
         pack.append(content.key, &fields, content.format, sealed)?;
-        let full = pack.is_full(repository.format.max_pack_size);
+        let full = pack.is_full(self.pack_bytes);
         flush.note(repository, content.key, &fields)?;
         self.stats.contents += 1;
         if full {

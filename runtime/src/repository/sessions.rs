@@ -182,6 +182,33 @@ pub fn each_marker(
     })
 }
 
+/// Clients that may be writing, by the times of their markers alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Writers {
+    /// How many markers are young enough.
+    pub count: u32,
+    /// The storage's time of the newest.
+    pub newest: Option<Timestamp>,
+}
+
+/// Counts the markers that are younger than `age`; reads none of them. For those who only want to
+/// know whether backups are running: who deletes packs asks [`Sessions`].
+pub fn count_writers(
+    repository: &Repository,
+    now: Timestamp,
+    age: Duration,
+) -> Result<Writers, RepositoryError> {
+    let mut writers = Writers::default();
+    repository.storage.for_each(SESSION_PREFIX, |blob| {
+        if now.since(blob.timestamp) < age {
+            writers.count = writers.count.saturating_add(1);
+            writers.newest = writers.newest.max(Some(blob.timestamp));
+        }
+        Ok::<(), RepositoryError>(())
+    })?;
+    Ok(writers)
+}
+
 /// Reads a marker; `None` when it is gone.
 fn read_marker(
     repository: &Repository,

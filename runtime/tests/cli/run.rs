@@ -86,3 +86,32 @@ fn succeeded(mut command: Command) -> String {
     assert!(told.status.success(), "{command:?}: {told:?}");
     text(&told.stdout)
 }
+
+/// Goal: snapshots are expired only where that is said, and a plan tells it.
+#[test]
+fn expiring_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("repository");
+    let path = root.to_str().unwrap();
+    let shape = ["--entries", "1000", "--index-blobs", "10"];
+    succeeded(careen(
+        &[&["demo", "--no-run", "--keep", path][..], &shape].concat(),
+    ));
+    let plan = ["plan", path, "--mode", "full", "--output", "text"];
+    let told = succeeded(with_password(&plan));
+    assert!(!told.contains("snapshots of"), "{told}");
+    assert!(
+        told.contains("scheduling by scheduling-kopia (blake3 "),
+        "{told}"
+    );
+    let told = succeeded(with_password(
+        &[&plan[..], &["--expire-snapshots"]].concat(),
+    ));
+    assert!(
+        told.contains("first: 0 of 0 snapshots of 0 sources are expired"),
+        "{told}"
+    );
+    let alone = ["plan", path, "--max-expire-percent", "5"];
+    let told = with_password(&alone).output().unwrap();
+    assert_eq!(told.status.code(), Some(50), "{told:?}");
+}

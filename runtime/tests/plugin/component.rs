@@ -15,6 +15,37 @@ const TYPES: &str = r#"
   (type $plan (record (field "shard-entries" u32) (field "joins" $ranges)
                       (field "reason" string)))
   (type $answer (result $plan (error string)))
+  (type $pack-row (record (field "metadata" bool) (field "used-bytes" u64)))
+  (type $pack-rows (list $pack-row))
+  (type $pack-question (record (field "pack-bytes-max" u64) (field "packs" $pack-rows)))
+  (type $groups (list u8))
+  (type $pack-plan (record (field "pack-bytes" u64) (field "groups" $groups)
+                           (field "reason" string)))
+  (type $pack-answer (result $pack-plan (error string)))
+"#;
+
+/// The same for the interface about packs.
+const PACK_SHIM: &str = r#"
+  (component $pack-shim
+    (type $row0 (record (field "metadata" bool) (field "used-bytes" u64)))
+    (import "row" (type $row (eq $row0)))
+    (type $rows (list $row))
+    (type $question0 (record (field "pack-bytes-max" u64) (field "packs" $rows)))
+    (import "question" (type $question (eq $question0)))
+    (type $groups (list u8))
+    (type $plan0 (record (field "pack-bytes" u64) (field "groups" $groups)
+                         (field "reason" string)))
+    (import "plan" (type $plan (eq $plan0)))
+    (type $answer (result $plan (error string)))
+    (import "repack" (func $repack (param "question" $question) (result $answer)))
+    (export $row1 "pack-row" (type $row0))
+    (type $rows1 (list $row1))
+    (type $question2 (record (field "pack-bytes-max" u64) (field "packs" $rows1)))
+    (export $question1 "pack-question" (type $question2))
+    (export $plan1 "pack-plan" (type $plan0))
+    (type $answer1 (result $plan1 (error string)))
+    (export "repack" (func $repack) (func (param "question" $question1) (result $answer1)))
+  )
 "#;
 
 /// Gives the types their names, as a component's exports need them.
@@ -70,12 +101,17 @@ const MEMORY: &str = r#"
 pub(crate) const SPLIT: &str =
     "(func (export \"split\") (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)";
 
+/// The signature of the core function behind `repack`.
+pub(crate) const REPACK: &str = "(func (export \"repack\") (param i64 i32 i32) (result i32)";
+
 /// What varies between the guests.
 pub(crate) struct Guest<'a> {
     /// Text put first into the component: further imports, further instances.
     pub(crate) component: &'a str,
     /// Fields of the main core module; `memory` and `$log` are imported already.
     pub(crate) core: &'a str,
+    /// Body of `repack`.
+    pub(crate) repack: &'a str,
     /// Version of the log interface that is imported.
     pub(crate) log_version: &'a str,
     /// Version of the interface that is exported.
@@ -88,6 +124,7 @@ impl<'a> Guest<'a> {
         Self {
             component: "",
             core,
+            repack: "unreachable",
             log_version: "0.1.0",
             version: "0.1.0",
         }
@@ -107,7 +144,8 @@ impl<'a> Guest<'a> {
   (core module $main-module
     (import "memory" "memory" (memory 2))
     (import "host" "log" (func $log (param i32 i32 i32)))
-    {core})
+    {core}
+    {REPACK} {repack}))
   (core instance $main (instantiate $main-module
     (with "memory" (instance $memory))
     (with "host" (instance (export "log" (func $log))))))
@@ -115,13 +153,22 @@ impl<'a> Guest<'a> {
   (func $split (param "question" $question) (result $answer)
     (canon lift (core func $main "split") (memory $memory "memory")
       (realloc (func $memory "realloc"))))
+  (func $repack (param "question" $pack-question) (result $pack-answer)
+    (canon lift (core func $main "repack") (memory $memory "memory")
+      (realloc (func $memory "realloc"))))
   {SHIM}
+  {PACK_SHIM}
   (instance $export (instantiate $shim
     (with "row" (type $row)) (with "question" (type $question)) (with "range" (type $range))
     (with "plan" (type $plan)) (with "split" (func $split))))
-  (export "careen:strategy/split@{version}" (instance $export)))"#,
+  (instance $pack-export (instantiate $pack-shim
+    (with "row" (type $pack-row)) (with "question" (type $pack-question))
+    (with "plan" (type $pack-plan)) (with "repack" (func $repack))))
+  (export "careen:strategy/split@{version}" (instance $export))
+  (export "careen:strategy/repack@{version}" (instance $pack-export)))"#,
             component = self.component,
             core = self.core,
+            repack = self.repack,
             log_version = self.log_version,
             version = self.version,
         );
@@ -145,4 +192,12 @@ pub(crate) fn answer(entries: u32, joins: (u32, u32), reason: (u32, u32)) -> Str
         store(20, reason.0),
         store(24, reason.1),
     )
+}
+
+/// A guest whose `repack` has this body.
+pub(crate) fn repacking(body: &str) -> Vec<u8> {
+    let core = format!("{SPLIT} unreachable)");
+    let mut guest = Guest::new(&core);
+    guest.repack = body;
+    guest.wasm()
 }

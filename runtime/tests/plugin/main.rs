@@ -9,8 +9,12 @@ mod attacks;
 mod builtin;
 mod code;
 mod component;
+mod packs;
+mod program;
 mod refused;
 mod retention;
+mod scheduling;
+mod world;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

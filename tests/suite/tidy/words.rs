@@ -13,7 +13,7 @@ const CLOCK: &str = "runtime/src/clock.rs";
 const PRINTERS: [&str; 2] = ["runtime/src/cli.rs", "runtime/src/cli/"];
 
 /// Files with `unsafe`, each with the reason.
-const UNSAFE: [(&str, &str); 4] = [
+const UNSAFE: [(&str, &str); 5] = [
     ("runtime/src/spill/mapped.rs", "maps scratch files"),
     (
         "runtime/src/plugin/engine.rs",
@@ -22,6 +22,10 @@ const UNSAFE: [(&str, &str); 4] = [
     ("guest-sdk/src/bindings.rs", "generated: the component ABI"),
     (
         "guest-sdk/src/retention_bindings.rs",
+        "generated: the component ABI",
+    ),
+    (
+        "guest-sdk/src/scheduling_bindings.rs",
         "generated: the component ABI",
     ),
 ];

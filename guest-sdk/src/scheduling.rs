@@ -1,0 +1,163 @@
+//! The scheduling strategy: trait and macro.
+//!
+//! One question a run: which due tasks, in what order, how much each may use; or nothing before a
+//! moment. Natively a test calls the trait. Memory: one question and one answer.
+
+pub use crate::scheduling_bindings::exports::careen::strategy::schedule::{
+    Budget, Cycle, CycleRow, Decision, PastRun, Pause, Question, RunPlan, TaskChoice, TaskRow,
+    Verdict, ZoneChange,
+};
+
+/// Decides which due tasks of maintenance run now, and in what order.
+///
+/// There is no `self`: every call gets a fresh instance, nothing is remembered between calls.
+pub trait Scheduling {
+    /// Answers one question. An error ends the run before anything is written; its text is shown to
+    /// people.
+    ///
+    /// What the answer may hold is written at [`RunPlan`] and [`Pause`]; the host refuses
+    /// everything else, and asks each task's safety gate again just before the task.
+    fn schedule(question: &Question) -> Result<Decision, String>;
+}
+
+impl Budget {
+    /// No limit.
+    pub const NONE: Self = Self {
+        bytes: None,
+        requests: None,
+    };
+}
+
+impl TaskRow {
+    /// Chooses the task, without a budget.
+    pub fn choose(&self) -> TaskChoice {
+        self.choose_within(Budget::NONE)
+    }
+
+    /// Chooses the task, with a budget. The host refuses one for a task that does not keep it.
+    pub fn choose_within(&self, budget: Budget) -> TaskChoice {
+        TaskChoice {
+            name: self.name.clone(),
+            budget,
+        }
+    }
+}
+
+impl Question {
+    /// Returns local time minus UTC at a moment, in seconds.
+    pub fn offset_at(&self, seconds: i64) -> i32 {
+        let before = self
+            .zone
+            .partition_point(|change| change.at_seconds <= seconds);
+        let change = before.checked_sub(1).and_then(|last| self.zone.get(last));
+        change.map_or(self.offset_seconds, |change| change.offset_seconds)
+    }
+
+    /// Returns the seconds since midnight of local time: what windows such as "from 02:00" need.
+    pub fn seconds_of_day(&self) -> i64 {
+        let local = self
+            .now_seconds
+            .saturating_add(self.offset_at(self.now_seconds).into());
+        local.rem_euclid(24 * 3_600)
+    }
+}
+
+/// Exports a type that implements [`Scheduling`] as the plugin's strategy. Use it once in a plugin.
+///
+/// Natively it expands to a check that the type implements the trait, nothing else.
+///
+/// ```
+/// use careen_guest_sdk::register_scheduling;
+/// use careen_guest_sdk::scheduling::{Decision, Pause, Question, RunPlan, Scheduling, TaskRow};
+///
+/// /// Kopia's choice, but nothing between 08:00 and 20:00 local time.
+/// struct AtNight;
+///
+/// impl Scheduling for AtNight {
+///     fn schedule(question: &Question) -> Result<Decision, String> {
+///         let (begin, end) = (8 * 3_600, 20 * 3_600);
+///         let time = question.seconds_of_day();
+///         if (begin..end).contains(&time) && !question.asked_for {
+///             return Ok(Decision::Wait(Pause {
+///                 not_before_seconds: question.now_seconds + end - time,
+///                 reason: "people are at work".into(),
+///             }));
+///         }
+///         let cycle = question.cycles.first().ok_or("nothing to choose from")?;
+///         Ok(Decision::Run(RunPlan {
+///             cycle: cycle.cycle,
+///             tasks: cycle.tasks.iter().map(TaskRow::choose).collect(),
+///             reason: "it is night".into(),
+///         }))
+///     }
+/// }
+///
+/// register_scheduling!(AtNight);
+/// ```
+#[macro_export]
+macro_rules! register_scheduling {
+    ($strategy:ty) => {
+        const _: () = {
+            #[cfg(target_arch = "wasm32")]
+            struct Exported;
+
+            #[cfg(target_arch = "wasm32")]
+            impl $crate::scheduling_bindings::exports::careen::strategy::schedule::Guest
+                for Exported
+            {
+                fn schedule(
+                    question: $crate::scheduling::Question,
+                ) -> Result<$crate::scheduling::Decision, String> {
+                    $crate::log_panics();
+                    <$strategy as $crate::scheduling::Scheduling>::schedule(&question)
+                }
+            }
+
+            #[cfg(target_arch = "wasm32")]
+            $crate::scheduling_bindings::export_scheduling!(
+                Exported with_types_in $crate::scheduling_bindings
+            );
+
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: fn(
+                &$crate::scheduling::Question,
+            ) -> Result<$crate::scheduling::Decision, String> =
+                <$strategy as $crate::scheduling::Scheduling>::schedule;
+        };
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(now_seconds: i64) -> Question {
+        let change = |at_seconds, offset_seconds| ZoneChange {
+            at_seconds,
+            offset_seconds,
+        };
+        Question {
+            now_seconds,
+            offset_seconds: 3_600,
+            zone: vec![change(1_000_000, 7_200), change(2_000_000, -3_600)],
+            asked_for: false,
+            cycles: Vec::new(),
+            writers: 0,
+            newest_writer_seconds: None,
+            index_blobs: 0,
+            index_bytes: 0,
+            memory_bytes: 0,
+            scratch_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn local_time_follows_the_changes() {
+        let at = |seconds| question(seconds).offset_at(seconds);
+        assert_eq!([at(0), at(999_999), at(1_000_000)], [3_600, 3_600, 7_200]);
+        assert_eq!([at(1_999_999), at(2_000_000)], [7_200, -3_600]);
+        assert_eq!(question(0).seconds_of_day(), 3_600);
+        assert_eq!(question(-3_601).seconds_of_day(), 86_399);
+        assert_eq!(question(86_400 * 100).seconds_of_day(), 82_800);
+    }
+}

@@ -1,0 +1,211 @@
+//! The scheduling strategy as a plugin: asked once a run, in a fresh instance.
+//!
+//! Whoever asks checks the answer with `SchedulingAnswer::check`; here it is only turned into plain
+//! values, and its texts are made harmless. Memory: see the floor's head; the question has at most
+//! 28 rows and a thousand changes of local time.
+
+use std::time::Duration;
+
+use wasmtime::component::Component;
+
+use crate::clock::Timestamp;
+use crate::maintenance::budget::Budget;
+use crate::maintenance::cycle_plan::Verdict;
+use crate::maintenance::cycle_task::Cycle;
+use crate::maintenance::retention::ZONE_CHANGES_MAX;
+use crate::maintenance::scheduling::{
+    CycleRow, LastRun, NamedTask, Scheduling, SchedulingAnswer, SchedulingQuestion, TaskRow,
+};
+use crate::maintenance::strategy::StrategyError;
+
+use super::error::{Failure, PluginError, harmless, without_controls};
+use super::session::{self, Guest};
+use super::splitting::{self, Parts, PluginOptions};
+use super::wasm_file::PluginSource;
+
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../guest-sdk/wit",
+        world: "scheduling",
+        imports: { default: trappable },
+        with: {
+            "careen:strategy/host-log":
+                crate::plugin::splitting::bindings::careen::strategy::host_log,
+        },
+    });
+}
+
+use bindings::exports::careen::strategy::schedule as wit;
+
+/// Longest text of a row that a plugin is told.
+const TEXT_BYTES_MAX: usize = 1_000;
+
+/// What rounds a moment up to seconds.
+const ALMOST_A_SECOND: Duration = Duration::from_nanos(999_999_999);
+
+/// A loaded scheduling plugin.
+pub struct SchedulingPlugin {
+    parts: Parts,
+    component: bindings::SchedulingPre<Guest>,
+}
+
+impl PluginOptions {
+    /// The built-in scheduling strategy with the limits of every plugin.
+    pub fn scheduling() -> Self {
+        Self {
+            source: PluginSource::BuiltinScheduling,
+            ..Self::default()
+        }
+    }
+}
+
+/// Loads a scheduling plugin: reads, checks the pin, compiles or takes from the cache, checks its
+/// interfaces.
+///
+/// # Errors
+/// Every reason why the plugin cannot be used; nothing of it has run then.
+pub fn load_scheduling(options: PluginOptions) -> Result<SchedulingPlugin, PluginError> {
+    let link = |engine: &_, component: &Component| {
+        splitting::link(engine, component, |linker| {
+            linker
+                .instantiate_pre(component)
+                .and_then(bindings::SchedulingPre::new)
+        })
+    };
+    let (parts, component) = splitting::load_parts(options, link)?;
+    Ok(SchedulingPlugin { parts, component })
+}
+
+impl SchedulingPlugin {
+    /// Returns the BLAKE3 digest of the component: what a pin holds.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.parts.digest
+    }
+
+    fn ask(&mut self, question: &SchedulingQuestion) -> Result<SchedulingAnswer, Failure> {
+        let question = question_of(question);
+        let Parts {
+            engine,
+            name,
+            limits,
+            ..
+        } = &self.parts;
+        let component = &self.component;
+        let answer = session::run(engine, name, *limits, |store| {
+            let instance = component.instantiate(&mut *store)?;
+            instance
+                .careen_strategy_schedule()
+                .call_schedule(store, &question)
+        })?;
+        match answer {
+            Ok(decision) => Ok(answer_of(decision)),
+            Err(reason) => Err(Failure::Answered(harmless(&reason))),
+        }
+    }
+}
+
+impl Scheduling for SchedulingPlugin {
+    fn schedule(
+        &mut self,
+        question: &SchedulingQuestion,
+    ) -> Result<SchedulingAnswer, StrategyError> {
+        self.ask(question).map_err(|failure| {
+            let plugin = self.describe();
+            PluginError { plugin, failure }.into()
+        })
+    }
+
+    fn describe(&self) -> String {
+        let Parts {
+            name,
+            digest,
+            limits,
+            ..
+        } = &self.parts;
+        splitting::describe(name, digest, *limits)
+    }
+}
+
+fn question_of(question: &SchedulingQuestion) -> wit::Question {
+    let changes = &question.zone.changes;
+    // A zone with more changes has the latest ones: the earlier are centuries ago.
+    let skipped = changes.len().saturating_sub(ZONE_CHANGES_MAX);
+    let change = |(at_seconds, offset_seconds): &(i64, i32)| wit::ZoneChange {
+        at_seconds: *at_seconds,
+        offset_seconds: *offset_seconds,
+    };
+    wit::Question {
+        now_seconds: question.now.seconds(),
+        offset_seconds: question.zone.offset_seconds,
+        zone: changes.iter().skip(skipped).map(change).collect(),
+        asked_for: question.asked_for,
+        cycles: question.cycles.iter().map(cycle_row).collect(),
+        writers: question.writers,
+        newest_writer_seconds: question.newest_writer.map(Timestamp::seconds),
+        index_blobs: question.index_blobs,
+        index_bytes: question.index_bytes,
+        memory_bytes: question.memory_bytes,
+        scratch_bytes: question.scratch_bytes,
+    }
+}
+
+fn cycle_row(row: &CycleRow) -> wit::CycleRow {
+    wit::CycleRow {
+        cycle: match row.cycle {
+            Cycle::Quick => wit::Cycle::Quick,
+            Cycle::Full => wit::Cycle::Full,
+        },
+        because: shortened(&row.because),
+        tasks: row.tasks.iter().map(task_row).collect(),
+    }
+}
+
+fn task_row(row: &TaskRow) -> wit::TaskRow {
+    let past = |run: LastRun| wit::PastRun {
+        start_seconds: run.start.seconds(),
+        end_seconds: run.end.seconds(),
+        success: run.success,
+    };
+    wit::TaskRow {
+        name: row.task.name().to_owned(),
+        verdict: match row.verdict {
+            Verdict::Runs => wit::Verdict::Runs,
+            Verdict::Waits => wit::Verdict::Waits,
+            Verdict::Off | Verdict::Left => wit::Verdict::Off,
+        },
+        because: shortened(&row.because),
+        // A plugin that waits for it must not come a part of a second too early.
+        until_seconds: row.until.map(|until| until.plus(ALMOST_A_SECOND).seconds()),
+        last: row.last.map(past),
+        keeps_budget: row.task.keeps_budget(),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
+}
+
+/// Lengths and names are the check's business; what steers a terminal is not.
+fn answer_of(decision: wit::Decision) -> SchedulingAnswer {
+    let named = |choice: wit::TaskChoice| NamedTask {
+        name: harmless(&choice.name),
+        budget: Budget {
+            bytes: choice.budget.bytes,
+            requests: choice.budget.requests,
+        },
+    };
+    match decision {
+        wit::Decision::Run(plan) => SchedulingAnswer::Run {
+            cycle: match plan.cycle {
+                wit::Cycle::Quick => Cycle::Quick,
+                wit::Cycle::Full => Cycle::Full,
+            },
+            tasks: plan.tasks.into_iter().map(named).collect(),
+            reason: without_controls(&plan.reason),
+        },
+        wit::Decision::Wait(pause) => SchedulingAnswer::Wait {
+            not_before: Timestamp::from_seconds(pause.not_before_seconds),
+            reason: without_controls(&pause.reason),
+        },
+    }
+}

@@ -1,0 +1,113 @@
+//! The program with plugins of a stranger: what `careen run` and `careen plan` do with their
+//! answers, with which exit code, and that nothing is written.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use super::world::{scheduling, stores};
+
+fn careen(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_careen"));
+    command
+        .args(arguments)
+        .env("KOPIA_PASSWORD", "static-passw0rd")
+        .env_remove("CAREEN_NOW");
+    command.output().unwrap()
+}
+
+fn succeeded(arguments: &[&str]) -> String {
+    let told = careen(arguments);
+    assert!(told.status.success(), "{arguments:?}: {told:?}");
+    String::from_utf8(told.stdout).unwrap()
+}
+
+fn assert_fails(arguments: &[&str], exit: i32, code: &str) {
+    let told = careen(&[arguments, &["--json"]].concat());
+    assert_eq!(told.status.code(), Some(exit), "{arguments:?}: {told:?}");
+    let words = String::from_utf8(told.stdout).unwrap();
+    let named = format!("\"code\":\"{code}\"");
+    assert!(words.contains(&named), "{arguments:?}: {words}");
+}
+
+/// Paths and contents of all files below a folder, sorted.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                found.push((path.to_string_lossy().into_owned(), bytes));
+            }
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+/// Writes a scheduling plugin whose answer is at 1024.
+fn plugin(folder: &Path, name: &str, fields: &str, body: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, scheduling(fields, body)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Goal: what a scheduling plugin says is what the command does: nothing before a moment is no
+/// error; nonsense and traps are a safety stop; a wrong pin is refused even when nothing is due;
+/// and nothing of that writes anything.
+#[test]
+fn a_scheduling_plugin_decides_and_cannot_hurt() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("repository");
+    let path = root.to_str().unwrap();
+    let shape = ["--entries", "1000", "--index-blobs", "10"];
+    succeeded(&[&["demo", "--no-run", "--keep", path][..], &shape].concat());
+    let before = files(&root);
+    let file = |name, fields, body: &str| plugin(folder.path(), name, fields, body);
+    let run = |command: &str, file: &str| {
+        let named = format!("scheduling={file}");
+        succeeded(&[
+            command, path, "--mode", "full", "--json", "--plugin", &named,
+        ])
+    };
+    let words = "(data (i32.const 3072) \"backups run\")";
+    let moment = |seconds: &str| {
+        let numbers = [(1_024, 0), (1_032, 1), (1_048, 3_072), (1_052, 11)];
+        let store = format!("(i64.store (i32.const 1040) {seconds})");
+        format!("{} {store} (i32.const 1024)", stores(&numbers))
+    };
+    let soon = moment("(i64.add (local.get 0) (i64.const 3600))");
+    let soon = file("soon.wasm", words, &soon);
+    for command in ["run", "plan"] {
+        let told = run(command, &soon);
+        assert!(told.contains("\"not_before\":\"20"), "{told}");
+        assert!(
+            told.contains("not before 20") && told.contains(": backups run"),
+            "{told}"
+        );
+    }
+    let far = file("far.wasm", words, &moment("(i64.const 4102444800)"));
+    let trap = file("trap.wasm", "", "unreachable");
+    for (file, exit, code) in [
+        (format!("scheduling={far}"), 60, "plugin-answer-refused"),
+        (format!("scheduling={trap}"), 60, "plugin-trap"),
+        (
+            format!("scheduling={soon}@blake3:{}", "0".repeat(64)),
+            50,
+            "plugin-digest-mismatch",
+        ),
+        (format!("retention={soon}"), 50, "usage"),
+        (format!("order={soon}"), 50, "plugin-argument"),
+        (format!("splitting={soon}"), 50, "plugin-world"),
+    ] {
+        let arguments = ["run", path, "--mode", "full", "--plugin", &file];
+        assert_fails(&arguments, exit, code);
+    }
+    let twice = format!("scheduling={soon}");
+    let twice = ["run", path, "--plugin", &twice, "--plugin", &twice];
+    assert_fails(&twice, 50, "plugin-argument");
+    assert_eq!(files(&root), before, "nothing was written");
+}

@@ -1,0 +1,337 @@
+//! The scheduling plugin: the built-in component answers as its native code, hostile ones are ended
+//! by the limit that they attack, and what the limits let through is refused by the host's check.
+
+use careen::clock::Timestamp;
+use careen::maintenance::cycle_plan::Verdict;
+use careen::maintenance::cycle_task::{Cycle, CycleTask};
+use careen::maintenance::retention::Zone;
+use careen::maintenance::scheduling::{
+    Choice, CycleRow, LastRun, Scheduling, SchedulingAnswer, SchedulingQuestion, TaskRow,
+};
+use careen::maintenance::strategy::StrategyError;
+use careen::plugin::{PluginError, PluginOptions, PluginSource, SchedulingPlugin, load_scheduling};
+use careen_guest_sdk::scheduling as sdk;
+
+use super::component::splitting;
+use super::world::{scheduling, stores};
+
+const NOW: i64 = 1_800_000_000;
+
+/// A question about these cycles.
+fn question(cycles: &[Cycle], has_epochs: bool) -> SchedulingQuestion {
+    let task = |(number, task): (usize, &CycleTask)| TaskRow {
+        task: *task,
+        verdict: [Verdict::Runs, Verdict::Waits, Verdict::Off][number % 3],
+        because: format!("reason {number}"),
+        until: (number % 3 == 1).then(|| Timestamp::from_nanos(NOW * 1_000_000_000 + 1)),
+        last: (number % 2 == 0).then(|| LastRun {
+            start: Timestamp::from_seconds(NOW - 90_000),
+            end: Timestamp::from_seconds(NOW - 89_000),
+            success: number % 4 == 0,
+        }),
+    };
+    let row = |cycle: &Cycle| CycleRow {
+        cycle: *cycle,
+        because: "it was due".to_owned(),
+        tasks: cycle
+            .tasks(has_epochs)
+            .iter()
+            .enumerate()
+            .map(task)
+            .collect(),
+    };
+    SchedulingQuestion {
+        now: Timestamp::from_seconds(NOW),
+        zone: Zone {
+            offset_seconds: 3_600,
+            changes: (0..3_000).map(|year| (year * 31_536_000, 7_200)).collect(),
+        },
+        asked_for: false,
+        cycles: cycles.iter().map(row).collect(),
+        writers: 2,
+        newest_writer: Some(Timestamp::from_seconds(NOW - 60)),
+        index_blobs: 70_000,
+        index_bytes: 1 << 40,
+        memory_bytes: 64 << 20,
+        scratch_bytes: 1 << 36,
+    }
+}
+
+fn builtin(change: impl FnOnce(&mut PluginOptions)) -> SchedulingPlugin {
+    let mut options = super::options(PluginSource::BuiltinScheduling);
+    change(&mut options);
+    load_scheduling(options).unwrap()
+}
+
+fn load(
+    wasm: &[u8],
+    change: impl FnOnce(&mut PluginOptions),
+) -> Result<SchedulingPlugin, PluginError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("guest.wasm");
+    std::fs::write(&path, wasm).unwrap();
+    let mut options = super::options(PluginSource::File { path, blake3: None });
+    change(&mut options);
+    load_scheduling(options)
+}
+
+/// Names and reason of the native strategy's answer.
+fn native(question: &SchedulingQuestion) -> (Vec<String>, String) {
+    let task = |row: &TaskRow| sdk::TaskRow {
+        name: row.task.name().to_owned(),
+        verdict: sdk::Verdict::Waits,
+        because: String::new(),
+        until_seconds: None,
+        last: None,
+        keeps_budget: row.task.keeps_budget(),
+    };
+    let row = |row: &CycleRow| sdk::CycleRow {
+        cycle: match row.cycle {
+            Cycle::Quick => sdk::Cycle::Quick,
+            Cycle::Full => sdk::Cycle::Full,
+        },
+        because: String::new(),
+        tasks: row.tasks.iter().map(task).collect(),
+    };
+    let decision = <scheduling_kopia::Kopia as sdk::Scheduling>::schedule(&sdk::Question {
+        now_seconds: question.now.seconds(),
+        offset_seconds: 0,
+        zone: Vec::new(),
+        asked_for: question.asked_for,
+        cycles: question.cycles.iter().map(row).collect(),
+        writers: 0,
+        newest_writer_seconds: None,
+        index_blobs: 0,
+        index_bytes: 0,
+        memory_bytes: 0,
+        scratch_bytes: 0,
+    });
+    let Ok(sdk::Decision::Run(plan)) = decision else {
+        panic!("{decision:?}")
+    };
+    let names = plan.tasks.into_iter().map(|task| task.name).collect();
+    (names, plan.reason)
+}
+
+/// Goal: the built-in strategy is Kopia's order, as component and as native code, in a fraction of
+/// its limits; method: every set of cycles that can be due.
+#[test]
+fn the_built_in_strategy_runs_what_kopia_runs() {
+    let mut plugin = builtin(|options| {
+        options.memory_bytes = 1 << 20;
+        options.fuel = 1_000_000;
+    });
+    for has_epochs in [true, false] {
+        for (cycles, first) in [
+            (&[Cycle::Full, Cycle::Quick][..], Cycle::Full),
+            (&[Cycle::Full], Cycle::Full),
+            (&[Cycle::Quick], Cycle::Quick),
+        ] {
+            let question = question(cycles, has_epochs);
+            let answer = plugin.schedule(&question).unwrap();
+            let Ok(Choice::Run(cycle, choices)) = answer.check(&question) else {
+                panic!("{answer:?}")
+            };
+            assert_eq!(cycle, first);
+            let tasks: Vec<_> = choices.iter().map(|choice| choice.task).collect();
+            assert_eq!(tasks, first.tasks(has_epochs));
+            assert!(choices.iter().all(|choice| choice.budget.is_none()));
+            let (names, reason) = native(&question);
+            let ours: Vec<_> = tasks.iter().map(|task| task.name().to_owned()).collect();
+            assert_eq!((ours, answer.reason()), (names, &*reason));
+        }
+    }
+    let text = plugin.describe();
+    assert!(text.starts_with("scheduling-kopia (blake3 "), "{text}");
+    assert!(text.contains(&hex::encode(plugin.digest())), "{text}");
+}
+
+/// Where the answer is.
+const AT: u32 = 1_024;
+
+/// A body that answers with tasks of the full cycle: where they are and how many, and a reason.
+fn runs(tasks: (u32, u32), reason: (u32, u32)) -> String {
+    let numbers = [
+        (AT, 0),
+        (AT + 8, 0),
+        (AT + 16, 1),
+        (AT + 20, tasks.0),
+        (AT + 24, tasks.1),
+        (AT + 28, reason.0),
+        (AT + 32, reason.1),
+    ];
+    format!("{} (i32.const {AT})", stores(&numbers))
+}
+
+/// A body that answers with a moment.
+fn waits(seconds: i64, reason: (u32, u32)) -> String {
+    let numbers = [
+        (AT, 0),
+        (AT + 8, 1),
+        (AT + 24, reason.0),
+        (AT + 28, reason.1),
+    ];
+    let moment = format!("(i64.store (i32.const {}) (i64.const {seconds}))", AT + 16);
+    format!("{} {moment} (i32.const {AT})", stores(&numbers))
+}
+
+/// Where memory is empty: above what the host has written.
+const EMPTY: u32 = 1 << 20;
+
+/// Two tasks at 2048, with names at 3072: snapshot-gc, and the rewrite with 7,000 bytes.
+const TASKS: &str = r#"
+    (data (i32.const 3072) "snapshot-gcfull-rewrite-contents\1b[2J")
+    (data (i32.const 2048) "\00\0c\00\00\0b\00\00\00")
+    (data (i32.const 2088) "\0b\0c\00\00\15\00\00\00")
+    (data (i32.const 2096) "\01\00\00\00\00\00\00\00\58\1b\00\00\00\00\00\00")
+"#;
+
+#[test]
+fn honest_guests_are_answered() {
+    let wasm = scheduling(TASKS, &runs((2_048, 2), (3_072, 36)));
+    let mut plugin = load(&wasm, |_| ()).unwrap();
+    let question = question(&[Cycle::Full], true);
+    for _ in 0..2 {
+        let answer = plugin.schedule(&question).unwrap();
+        assert!(answer.reason().ends_with("contents [2J"), "{answer:?}");
+        let Ok(Choice::Run(Cycle::Full, choices)) = answer.check(&question) else {
+            panic!("{answer:?}")
+        };
+        let tasks: Vec<_> = choices.iter().map(|choice| choice.task).collect();
+        assert_eq!(
+            tasks,
+            [CycleTask::SnapshotGc, CycleTask::FullRewriteContents]
+        );
+        assert_eq!(choices[1].budget.bytes, Some(7_000));
+        assert_eq!(choices[1].budget.requests, None);
+    }
+    let mut plugin = load(&scheduling(TASKS, &waits(NOW + 60, (3_072, 8))), |_| ()).unwrap();
+    let answer = plugin.schedule(&question).unwrap();
+    assert_eq!(answer.reason(), "snapshot");
+    let until = Timestamp::from_seconds(NOW + 60);
+    assert_eq!(answer.check(&question), Ok(Choice::Wait(until)));
+}
+
+/// Asks a guest twice; both askings must end the same way.
+fn attack(wasm: &[u8]) -> StrategyError {
+    let mut plugin = load(wasm, |options| options.fuel = 20_000_000).unwrap();
+    let question = question(&[Cycle::Full, Cycle::Quick], true);
+    let first = plugin.schedule(&question).unwrap_err();
+    let second = plugin.schedule(&question).unwrap_err();
+    assert_eq!(first.code(), second.code());
+    assert!(first.to_string().contains("guest (blake3 "), "{first}");
+    first
+}
+
+#[test]
+fn hostile_guests_are_ended_by_the_limit_that_they_attack() {
+    let grow = "(drop (memory.grow (i32.const 100)))";
+    let far = u32::MAX - 7;
+    for (body, code) in [
+        ("(loop (br 0)) (i32.const 0)".to_owned(), "plugin-fuel"),
+        ("unreachable".to_owned(), "plugin-trap"),
+        (
+            "(drop (i32.div_u (i32.const 1) (i32.const 0))) (i32.const 0)".into(),
+            "plugin-trap",
+        ),
+        (
+            format!("(loop {grow} (br 0)) (i32.const 0)"),
+            "plugin-memory",
+        ),
+        ("(i32.const -8)".to_owned(), "plugin-data"),
+        ("(i32.const 1)".to_owned(), "plugin-data"),
+        (runs((2_048, 500_000_000), (0, 0)), "plugin-data"),
+        (runs((2_049, 1), (0, 0)), "plugin-data"),
+        (runs((far, 1), (0, 0)), "plugin-data"),
+        (runs((2_048, 1), (0, u32::MAX)), "plugin-data"),
+        (runs((2_048, 1), (3_200, 2)), "plugin-data"),
+        // A cycle, a decision and an answer that there are not.
+        (
+            runs((2_048, 1), (0, 0)).replace("1040) (i32.const 1)", "1040) (i32.const 9)"),
+            "plugin-data",
+        ),
+        (
+            stores(&[(AT, 0), (AT + 8, 7)]) + " (i32.const 1024)",
+            "plugin-data",
+        ),
+        (stores(&[(AT, 5)]) + " (i32.const 1024)", "plugin-data"),
+        (
+            "(loop (call $log (i32.const 1) (i32.const 0) (i32.const 9)) (br 0)) (i32.const 0)"
+                .into(),
+            "plugin-data",
+        ),
+        // Its own error.
+        (
+            stores(&[(AT, 1), (AT + 8, 3_072), (AT + 12, 8)]) + " (i32.const 1024)",
+            "plugin-error",
+        ),
+    ] {
+        let fields = format!("{TASKS} (data (i32.const 3200) \"\\ff\\fe\")");
+        let error = attack(&scheduling(&fields, &body));
+        assert_eq!(error.code(), code, "{body}: {error}");
+    }
+}
+
+#[test]
+fn strings_that_share_their_bytes_count_each_time() {
+    // 1,000 tasks whose names are the same 100,000 bytes.
+    let fill = "(local $at i32) (local.set $at (i32.const 1048576)) (loop \
+        (i32.store (local.get $at) (i32.const 1200000)) \
+        (i32.store offset=4 (local.get $at) (i32.const 100000)) \
+        (local.set $at (i32.add (local.get $at) (i32.const 40))) \
+        (br_if 0 (i32.lt_u (local.get $at) (i32.const 1088576))))";
+    let body = format!("{fill} {}", runs((EMPTY, 1_000), (0, 0)));
+    let error = attack(&scheduling("", &body));
+    assert_eq!(error.code(), "plugin-data", "{error}");
+    assert!(error.to_string().contains("too much data"), "{error}");
+}
+
+/// Goal: nonsense that has the right form ends at the host's check.
+#[test]
+fn nonsense_is_refused_by_the_check() {
+    let question = question(&[Cycle::Full], true);
+    let wait = |seconds| waits(seconds, (3_072, 8));
+    for (body, words) in [
+        (runs((2_048, 0), (0, 0)), "no task at all"),
+        (runs((4_096, 1), (0, 0)), "is not one of those"),
+        (runs((2_048, 1), (4_096, 1_001)), "a reason of more than"),
+        (runs((EMPTY, 15), (0, 0)), "15 tasks"),
+        (runs((EMPTY, 26_000), (0, 0)), "26000 tasks"),
+        (
+            runs((2_048, 1), (0, 0)).replace("1040) (i32.const 1)", "1040) (i32.const 0)"),
+            "quick maintenance is not due",
+        ),
+        (wait(NOW), "nothing before"),
+        (wait(i64::MIN), "nothing before"),
+        (wait(i64::MAX), "nothing before"),
+    ] {
+        let mut plugin = load(&scheduling(TASKS, &body), |_| ()).unwrap();
+        let answer: SchedulingAnswer = plugin.schedule(&question).unwrap();
+        let refused = answer.check(&question).unwrap_err();
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
+}
+
+#[test]
+fn a_plugin_of_another_strategy_is_refused() {
+    let error = load(&splitting("unreachable"), |_| ()).err().unwrap();
+    assert_eq!(error.code(), "plugin-world", "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("it exports careen:strategy/split@0.1.0"),
+        "{error}"
+    );
+}
+
+/// Goal: nothing of a guest is remembered; method: one that answers only the first call.
+#[test]
+fn every_question_meets_a_fresh_instance() {
+    let once = "(if (i32.load (i32.const 8)) (then unreachable)) \
+                (i32.store (i32.const 8) (i32.const 1))";
+    let body = format!("{once} {}", waits(NOW + 60, (3_072, 8)));
+    let mut plugin = load(&scheduling(TASKS, &body), |_| ()).unwrap();
+    for _ in 0..3 {
+        plugin.schedule(&question(&[Cycle::Quick], true)).unwrap();
+    }
+}

@@ -1,0 +1,224 @@
+//! Components for the worlds `scheduling` and `retention` out of a few lines of WebAssembly text:
+//! honest around, hostile inside.
+//!
+//! Types are written once, with `{name}` where one uses another; they are put into the component
+//! and into the shim that gives them their names, as a component's exports need them. Bodies are
+//! those of core functions, in the form that the canonical ABI asks for.
+
+/// An interface that a guest exports.
+struct Interface {
+    name: &'static str,
+    /// Name and definition, each after those that it uses.
+    types: &'static [(&'static str, &'static str)],
+    /// Name, type, and signature of the core function behind it.
+    functions: &'static [(&'static str, &'static str, &'static str)],
+}
+
+const SCHEDULE: Interface = Interface {
+    name: "schedule",
+    types: &[
+        ("cycle", r#"(enum "quick" "full")"#),
+        ("verdict", r#"(enum "runs" "waits" "off")"#),
+        (
+            "past-run",
+            r#"(record (field "start-seconds" s64) (field "end-seconds" s64)
+                       (field "success" bool))"#,
+        ),
+        (
+            "task-row",
+            r#"(record (field "name" string) (field "verdict" {verdict}) (field "because" string)
+                       (field "until-seconds" (option s64)) (field "last" (option {past-run}))
+                       (field "keeps-budget" bool))"#,
+        ),
+        (
+            "cycle-row",
+            r#"(record (field "cycle" {cycle}) (field "because" string)
+                       (field "tasks" (list {task-row})))"#,
+        ),
+        (
+            "zone-change",
+            r#"(record (field "at-seconds" s64) (field "offset-seconds" s32))"#,
+        ),
+        (
+            "question",
+            r#"(record (field "now-seconds" s64) (field "offset-seconds" s32)
+                       (field "zone" (list {zone-change})) (field "asked-for" bool)
+                       (field "cycles" (list {cycle-row})) (field "writers" u32)
+                       (field "newest-writer-seconds" (option s64)) (field "index-blobs" u64)
+                       (field "index-bytes" u64) (field "memory-bytes" u64)
+                       (field "scratch-bytes" u64))"#,
+        ),
+        (
+            "budget",
+            r#"(record (field "bytes" (option u64)) (field "requests" (option u64)))"#,
+        ),
+        (
+            "task-choice",
+            r#"(record (field "name" string) (field "budget" {budget}))"#,
+        ),
+        (
+            "run-plan",
+            r#"(record (field "cycle" {cycle}) (field "tasks" (list {task-choice}))
+                       (field "reason" string))"#,
+        ),
+        (
+            "pause",
+            r#"(record (field "not-before-seconds" s64) (field "reason" string))"#,
+        ),
+        (
+            "decision",
+            r#"(variant (case "run" {run-plan}) (case "wait" {pause}))"#,
+        ),
+    ],
+    functions: &[(
+        "schedule",
+        r#"(param "question" {question}) (result (result {decision} (error string)))"#,
+        "(param i64 i32 i32 i32 i32 i32 i32 i32 i32 i64 i64 i64 i64 i64) (result i32)",
+    )],
+};
+
+const RETAIN: Interface = Interface {
+    name: "retain",
+    types: &[
+        (
+            "moment",
+            r#"(record (field "seconds" s64) (field "nanos" u32))"#,
+        ),
+        (
+            "source",
+            r#"(record (field "host" string) (field "user" string) (field "path" string))"#,
+        ),
+        (
+            "policy",
+            r#"(record (field "keep-latest" (option s64)) (field "keep-hourly" (option s64))
+                       (field "keep-daily" (option s64)) (field "keep-weekly" (option s64))
+                       (field "keep-monthly" (option s64)) (field "keep-annual" (option s64))
+                       (field "ignore-identical-snapshots" (option bool)))"#,
+        ),
+        (
+            "zone-change",
+            r#"(record (field "at-seconds" s64) (field "offset-seconds" s32))"#,
+        ),
+        (
+            "question",
+            r#"(record (field "source" {source}) (field "policy" {policy}) (field "now" {moment})
+                       (field "offset-seconds" s32) (field "zone" (list {zone-change})))"#,
+        ),
+        (
+            "tag",
+            r#"(record (field "key" string) (field "value" string))"#,
+        ),
+        (
+            "snapshot-row",
+            r#"(record (field "id" string) (field "start" {moment}) (field "end" {moment})
+                       (field "incomplete-reason" string) (field "pins" (list string))
+                       (field "tags" (list {tag})) (field "size" (option u64)))"#,
+        ),
+        (
+            "decision",
+            r#"(record (field "expire" bool) (field "reason" string))"#,
+        ),
+    ],
+    functions: &[
+        (
+            "begin",
+            r#"(param "question" {question}) (result (result (error string)))"#,
+            "(param i32) (result i32)",
+        ),
+        (
+            "decide",
+            r#"(param "snapshots" (list {snapshot-row}))
+               (result (result (list {decision}) (error string)))"#,
+            "(param i32 i32) (result i32)",
+        ),
+    ],
+};
+
+/// Memory with an allocator that never frees; too much of it traps.
+const MEMORY: &str = r#"
+  (core module $memory-module
+    (memory (export "memory") 32)
+    (global $next (mut i32) (i32.const 65536))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.set $next (i32.add (local.get $at) (local.get 3)))
+      (local.get $at)))
+  (core instance $memory (instantiate $memory-module))
+"#;
+
+/// A guest whose `schedule` has this body; `fields` are further fields of its core module.
+pub(crate) fn scheduling(fields: &str, body: &str) -> Vec<u8> {
+    guest(&SCHEDULE, fields, &[body])
+}
+
+/// A guest whose `begin` and `decide` have these bodies.
+pub(crate) fn retaining(fields: &str, begin: &str, decide: &str) -> Vec<u8> {
+    guest(&RETAIN, fields, &[begin, decide])
+}
+
+/// Replaces `{name}` by the index of that type, with a suffix.
+fn with_names(text: &str, suffix: &str) -> String {
+    text.replace('{', "$").replace('}', suffix)
+}
+
+fn guest(interface: &Interface, fields: &str, bodies: &[&str]) -> Vec<u8> {
+    let (mut types, mut shim, mut exports, mut with) =
+        <(String, String, String, String)>::default();
+    for (name, definition) in interface.types {
+        let inner = with_names(definition, "");
+        types += &format!("(type ${name} {inner})\n");
+        shim += &format!(
+            "(type ${name}-0 {inner}) (import \"{name}\" (type ${name} (eq ${name}-0)))\n"
+        );
+        let outer = with_names(definition, "-1");
+        exports +=
+            &format!("(type ${name}-2 {outer}) (export ${name}-1 \"{name}\" (type ${name}-2))\n");
+        with += &format!("(with \"{name}\" (type ${name})) ");
+    }
+    let (mut core, mut lifts) = <(String, String)>::default();
+    for ((name, kind, signature), body) in interface.functions.iter().zip(bodies) {
+        core += &format!("(func (export \"{name}\") {signature} {body})\n");
+        let (inner, outer) = (with_names(kind, ""), with_names(kind, "-1"));
+        lifts += &format!(
+            "(func $f-{name} {inner} (canon lift (core func $main \"{name}\")
+               (memory $memory \"memory\") (realloc (func $memory \"realloc\"))))\n"
+        );
+        shim += &format!("(import \"{name}\" (func $f-{name} {inner}))\n");
+        exports += &format!("(export \"{name}\" (func $f-{name}) (func {outer}))\n");
+        with += &format!("(with \"{name}\" (func $f-{name})) ");
+    }
+    let text = format!(
+        r#"(component
+  (import "careen:strategy/host-log@0.1.0" (instance $host-log
+    (type $level0 (enum "debug" "info" "warn" "error"))
+    (export "level" (type $level (eq $level0)))
+    (export "log" (func (param "level" $level) (param "message" string)))))
+  {MEMORY}
+  (core func $log (canon lower (func $host-log "log") (memory $memory "memory")))
+  (core module $main-module
+    (import "memory" "memory" (memory 32))
+    (import "host" "log" (func $log (param i32 i32 i32)))
+    {fields}
+    {core})
+  (core instance $main (instantiate $main-module
+    (with "memory" (instance $memory))
+    (with "host" (instance (export "log" (func $log))))))
+  {types}
+  {lifts}
+  (component $shim
+    {shim}
+    {exports})
+  (instance $export (instantiate $shim {with}))
+  (export "careen:strategy/{name}@0.1.0" (instance $export)))"#,
+        name = interface.name
+    );
+    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Stores numbers, each at its address.
+pub(crate) fn stores(numbers: &[(u32, u32)]) -> String {
+    let store =
+        |(at, value): &(u32, u32)| format!("(i32.store (i32.const {at}) (i32.const {value}))");
+    numbers.iter().map(store).collect::<Vec<_>>().join(" ")
+}
