@@ -16,6 +16,7 @@ mod kill;
 mod kopia_oracle;
 mod memory_cgroup;
 mod merge_model;
+mod model_repository;
 mod packs;
 mod retention;
 mod run_protocol;
