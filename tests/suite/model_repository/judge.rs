@@ -54,6 +54,37 @@ pub(super) fn judge(
     tasks(&schedule(&world.repository()), outcome, now)
 }
 
+/// Checks that every content in use, and every other one that a reader sees, is there with all its
+/// bytes, whichever of several complete sets the reader takes. Returns what it sees.
+pub(super) fn nothing_lost(world: &World, model: &Model) -> Result<View, String> {
+    let marks = world.all().into_keys();
+    let marks = marks.filter_map(|name| name.strip_prefix("xw")?.parse::<i64>().ok());
+    let watermark = marks.max().unwrap_or(i64::MIN);
+    let mut seen_last = View::new();
+    for choice in [Choice::Last, Choice::First] {
+        let mut view = seen(world, model.epochs, choice)?;
+        view.retain(|_, entry| !entry.deleted || entry.timestamp_seconds > watermark);
+        for key in &model.used {
+            if !view.contains_key(key) {
+                let lost = model.winners.get(key);
+                return Err(format!(
+                    "a content in use is lost: {} {lost:?}",
+                    hex::encode(key)
+                ));
+            }
+        }
+        for entry in view.values() {
+            let plain = world.read(entry)?;
+            // System contents may be new: manifests that were written together.
+            if entry.key[0] != b'm' && model.plain.get(&entry.key) != Some(&plain) {
+                return Err(format!("{entry:?} has other bytes"));
+            }
+        }
+        seen_last = view;
+    }
+    Ok(seen_last)
+}
+
 /// Returns the winner of every content.
 pub(super) fn seen(world: &World, epochs: bool, choice: Choice) -> Result<View, String> {
     match epochs {

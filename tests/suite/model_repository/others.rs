@@ -1,0 +1,321 @@
+//! One maintainer: whoever else writes the schedule, maintains, or locks the repository for an
+//! upgrade, at whatever operation of a full cycle, ends our run, and nothing is lost.
+//!
+//! A store that strikes at a chosen operation. The other maintainer is a whole cycle that does not
+//! respect our lease, as a user's who runs Kopia by hand.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use careen::blob::{BlobError, BlobMetadata, BlobSource, BlobStore, MemoryStore, PutOptions};
+use careen::clock::{Clock, ManualClock, Timestamp};
+use careen::kopia::blob_id::{BlobId, MAINTENANCE, REPOSITORY};
+use careen::kopia::format_blob::FormatBlob;
+use careen::kopia::schedule::Schedule;
+use careen::kopia::upgrade_lock::UpgradeLock;
+use careen::maintenance::cycle_plan::Mode;
+use careen::maintenance::lease::{LEASE, RENEW_AFTER};
+use careen::maintenance::safety::Safety;
+use careen::repository::Repository;
+use careen::repository::schedule_store::{read_schedule, write_schedule};
+use kit::cycle::{cycle, schedule};
+use kit::index_work::Bench;
+use kit::world::{OWNER, World};
+
+use super::model::Model;
+use super::{build, harmless, judge, weather};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A store in which something happens before operation `at`.
+struct Struck {
+    store: Arc<MemoryStore>,
+    clock: Arc<ManualClock>,
+    at: u64,
+    operations: AtomicU64,
+    strike: Box<dyn Fn() + Send + Sync>,
+    /// How long each operation takes from then on.
+    slow: Duration,
+    /// What was written since, and when.
+    written: Mutex<Vec<(String, Timestamp)>>,
+}
+
+impl Struck {
+    fn new(world: &World, at: u64, slow: Duration, strike: Box<dyn Fn() + Send + Sync>) -> Self {
+        Self {
+            store: world.store.clone(),
+            clock: world.clock.clone(),
+            at,
+            operations: AtomicU64::new(0),
+            strike,
+            slow,
+            written: Mutex::default(),
+        }
+    }
+
+    fn begin(&self) -> bool {
+        let number = self.operations.fetch_add(1, Ordering::SeqCst);
+        if number == self.at {
+            (self.strike)();
+        } else if number > self.at {
+            self.clock.advance(self.slow);
+        }
+        number >= self.at
+    }
+
+    fn write(&self, id: &BlobId) {
+        if self.begin() {
+            let mut written = self.written.lock().unwrap();
+            written.push((id.to_string(), self.clock.now()));
+        }
+    }
+
+    /// Returns whether it has come to the strike.
+    fn has_struck(&self) -> bool {
+        self.operations.load(Ordering::SeqCst) > self.at
+    }
+}
+
+impl fmt::Debug for Struck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Struck").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl BlobStore for Struck {
+    async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
+        self.begin();
+        self.store.get(id, offset, into).await
+    }
+
+    async fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
+        self.begin();
+        self.store.metadata(id).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&BlobId>,
+        limit: usize,
+    ) -> Result<Vec<BlobMetadata>, BlobError> {
+        self.begin();
+        self.store.list(prefix, after, limit).await
+    }
+
+    async fn put(
+        &self,
+        id: &BlobId,
+        source: &mut dyn BlobSource,
+        options: &PutOptions,
+    ) -> Result<Timestamp, BlobError> {
+        self.write(id);
+        self.store.put(id, source, options).await
+    }
+
+    async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
+        self.write(id);
+        self.store.delete(id).await
+    }
+
+    fn location(&self) -> String {
+        "struck".to_owned()
+    }
+
+    fn waits(&self) -> bool {
+        false
+    }
+}
+
+/// A repository on the day on which a full cycle has the most to do.
+struct Day {
+    world: World,
+    model: Model,
+    bench: Bench,
+    snapshot: careen::blob::MemorySnapshot,
+    start: Timestamp,
+}
+
+/// What a run on a struck store came to.
+struct Ended {
+    code: Option<&'static str>,
+    told: String,
+    store: Arc<Struck>,
+}
+
+impl Day {
+    fn new(epochs: bool, seed: u8) -> Self {
+        let (world, model) = build::build(&harmless(epochs, seed));
+        let bench = Bench::new().quick();
+        let full = cycle(Mode::Full, Safety::full(), OWNER);
+        for _ in 0..1 + seed % 3 {
+            world.clock.advance(MINUTE * 60 * 25);
+            bench.cycle(&world.repository(), &full).unwrap();
+        }
+        world.clock.advance(MINUTE * 60 * 25);
+        Self::of(world, model)
+    }
+
+    fn of(world: World, model: Model) -> Self {
+        let (snapshot, start) = (world.store.snapshot(), world.now());
+        let bench = Bench::new().quick();
+        Self {
+            world,
+            model,
+            bench,
+            snapshot,
+            start,
+        }
+    }
+
+    fn run(&self, at: u64, slow: Duration, strike: Box<dyn Fn() + Send + Sync>) -> Ended {
+        self.world.store.restore(&self.snapshot);
+        self.world.clock.set(self.start);
+        let store = Arc::new(Struck::new(&self.world, at, slow, strike));
+        let full = cycle(Mode::Full, Safety::full(), OWNER);
+        let ran = self
+            .bench
+            .cycle(&self.world.repository_on(store.clone()), &full);
+        let code = ran.as_ref().err().map(|error| error.code());
+        let told = format!("struck at {at}: {:?}", ran.err());
+        Ended { code, told, store }
+    }
+
+    /// Strikes at every `step`-th operation; the number of times that the run was ended by it.
+    fn every(&self, step: u64, mut each: impl FnMut(&Self, u64) -> Ended) -> usize {
+        let mut ended = 0;
+        for at in (0..).step_by(step as usize) {
+            let run = each(self, at);
+            let lost = judge::nothing_lost(&self.world, &self.model);
+            lost.unwrap_or_else(|lost| panic!("{}: {lost}", run.told));
+            ended += usize::from(run.code.is_some());
+            if !run.store.has_struck() {
+                assert_eq!(run.code, None, "{}", run.told);
+                break;
+            }
+        }
+        ended
+    }
+}
+
+/// Another maintainer's write: what we had written there is gone.
+fn write_as_another(repository: &Repository) -> Schedule {
+    let (mut foreign, _) = read_schedule(repository).unwrap();
+    foreign.unknown.clear();
+    foreign.next_quick = repository.clock.now().plus(MINUTE * 300);
+    write_schedule(repository, &foreign).unwrap();
+    foreign
+}
+
+/// Goal: a foreign schedule is never overwritten, and ends the run; method: one before every
+/// operation. Who writes just before we read it for the first time is before us, who writes between
+/// our reading and our first writing is not seen by anybody, and after our last word nothing is to
+/// be ended.
+#[test]
+fn a_foreign_schedule_ends_a_full_cycle() {
+    for (epochs, seed) in [(true, 1), (true, 5), (false, 2)] {
+        let day = Day::new(epochs, seed);
+        let ended = day.every(3, |day, at| {
+            let written = Arc::new(Mutex::new(None));
+            let (repository, note) = (day.world.repository(), written.clone());
+            let strike = move || *note.lock().unwrap() = Some(write_as_another(&repository));
+            let run = day.run(at, Duration::ZERO, Box::new(strike));
+            let known = [None, Some("taken-over")];
+            assert!(known.contains(&run.code), "{}", run.told);
+            if run.code.is_some() {
+                let foreign = written.lock().unwrap().clone();
+                assert_eq!(
+                    Some(schedule(&day.world.repository())),
+                    foreign,
+                    "{}",
+                    run.told
+                );
+                let ours = run.store.written.lock().unwrap();
+                assert!(
+                    ours.iter().all(|(name, _)| name != MAINTENANCE),
+                    "{}",
+                    run.told
+                );
+            }
+            run
+        });
+        assert!(ended > 20, "{ended}");
+    }
+}
+
+/// Goal: two maintainers at once lose nothing, whoever comes between whom; method: a whole cycle
+/// of another before every operation of ours. Calm nights end as ever.
+#[test]
+fn another_maintainer_in_the_middle_loses_nothing() {
+    for (epochs, seed) in [(true, 2), (true, 3), (false, 4)] {
+        let day = Day::new(epochs, seed);
+        let mut runs = 0;
+        let ended = day.every(11, |day, at| {
+            let repository = day.world.repository();
+            let strike = move || {
+                write_as_another(&repository);
+                let full = cycle(Mode::Full, Safety::full(), OWNER);
+                let other = Bench::new().quick();
+                other.cycle(&repository, &full).unwrap();
+            };
+            let run = day.run(at, Duration::ZERO, Box::new(strike));
+            runs += 1;
+            if runs % 5 == 0 {
+                day.world.clock.advance(LEASE);
+                weather::calm(&day.world, &day.model, &day.bench, &run.told);
+            }
+            run
+        });
+        assert!(ended > 5, "{ended}");
+    }
+}
+
+/// Goal: within a quarter of an hour after an upgrade has begun, nothing is written any more;
+/// method: a lock before every operation, and operations that take a minute each.
+#[test]
+fn an_upgrade_lock_ends_a_full_cycle() {
+    for (epochs, seed) in [(true, 1), (false, 3)] {
+        let day = Day::new(epochs, seed);
+        let ended = day.every(7, |day, at| {
+            let repository = day.world.repository();
+            let store = day.world.store.clone();
+            let locked = Arc::new(Mutex::new(day.start));
+            let note = locked.clone();
+            let strike = move || {
+                *note.lock().unwrap() = repository.clock.now();
+                lock(&repository, &store);
+            };
+            let run = day.run(at, MINUTE, Box::new(strike));
+            let until = locked.lock().unwrap().plus(RENEW_AFTER + MINUTE * 5);
+            for (name, time) in run.store.written.lock().unwrap().iter() {
+                assert!(*time <= until, "{}: {name} at {time}", run.told);
+            }
+            let known = [None, Some("upgrade-lock")];
+            assert!(known.contains(&run.code), "{}", run.told);
+            run
+        });
+        assert!(ended > 8, "{ended}");
+    }
+}
+
+/// Locks the repository for an upgrade by somebody else.
+fn lock(repository: &Repository, store: &MemoryStore) {
+    let id = BlobId::new(REPOSITORY);
+    let blob = FormatBlob::parse(&store.bytes(&id).unwrap()).unwrap();
+    let mut format = (*repository.format).clone();
+    format.upgrade_lock = Some(UpgradeLock {
+        owner_id: "somebody".to_owned(),
+        creation_time: repository.clock.now(),
+        advance_notice_duration: Duration::ZERO,
+        io_drain_timeout: MINUTE * 15,
+        status_poll_interval: MINUTE,
+        message: "upgrading".to_owned(),
+        max_permitted_clock_drift: MINUTE * 5,
+    });
+    let bytes = blob.with_format(&format, repository.random()).to_json();
+    store.insert(id, bytes, repository.clock.now());
+}
