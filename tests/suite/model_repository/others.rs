@@ -17,6 +17,7 @@ use careen::kopia::format_blob::FormatBlob;
 use careen::kopia::schedule::Schedule;
 use careen::kopia::upgrade_lock::UpgradeLock;
 use careen::maintenance::cycle_plan::Mode;
+use careen::maintenance::cycle_task::CycleTask;
 use careen::maintenance::lease::{LEASE, RENEW_AFTER};
 use careen::maintenance::safety::Safety;
 use careen::repository::Repository;
@@ -26,6 +27,7 @@ use kit::index_work::Bench;
 use kit::world::{OWNER, World};
 
 use super::model::Model;
+use super::plan::{DeadSession, Flush, Plan, Tombstone};
 use super::{build, harmless, judge, weather};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -300,6 +302,68 @@ fn an_upgrade_lock_ends_a_full_cycle() {
         });
         assert!(ended > 8, "{ended}");
     }
+}
+
+/// A session that wrote its pack a day ago and ends now: it writes its index, then its marker goes.
+/// What is in the pack is known elsewhere, as deleted.
+fn long_session() -> Plan {
+    const HOUR: i64 = 3_600;
+    let content = 3;
+    Plan {
+        flushes: vec![Flush {
+            age: 200 * HOUR,
+            data: vec![content],
+            metadata: Vec::new(),
+            epoch: 0,
+            pack_bytes: 5_000,
+            marker: None,
+        }],
+        snapshots: Vec::new(),
+        tombstones: vec![Tombstone {
+            content: 0,
+            age: 60 * HOUR,
+        }],
+        dead_sessions: vec![DeadSession {
+            age: 30 * HOUR,
+            checkpoint: 31 * HOUR,
+            data: vec![content],
+        }],
+        // Packs are deleted, and not rewritten.
+        past: vec![(CycleTask::FullRewriteContents, 50 * HOUR)],
+        ..harmless(true, 1)
+    }
+}
+
+/// Goal: a client that ends its session in the middle loses no pack; method: before every
+/// operation.
+#[test]
+fn a_session_that_ends_in_the_middle_keeps_its_packs() {
+    let (world, model) = build::build(&long_session());
+    let (marker, session) = model.markers.iter().next().unwrap();
+    let own = |pack: &&String| pack.ends_with(&session.session);
+    let pack = model.packs.keys().find(own).unwrap();
+    let mut entries = world.local_index(pack).unwrap();
+    entries[0].timestamp_seconds = world.now().seconds();
+    let plain = world.index_bytes(&entries);
+    let (marker, suffix) = (
+        BlobId::new(marker.as_str()),
+        format!("{}-c1", session.session),
+    );
+    let mut sealed = Vec::new();
+    let crypto = &world.crypto;
+    let name = crypto.seal("xn0_", Some(&suffix), &plain, world.random(), &mut sealed);
+    let day = Day::of(world, model);
+    let ended = day.every(1, |day, at| {
+        let (world, store) = (&day.world, day.world.store.clone());
+        let (index, marker) = ((name.clone(), sealed.clone()), marker.clone());
+        let (storage, now) = (world.storage(), world.now());
+        let strike = move || {
+            store.insert(BlobId::new(index.0.as_str()), index.1.clone(), now);
+            storage.delete(&marker).unwrap();
+        };
+        day.run(at, Duration::ZERO, Box::new(strike))
+    });
+    assert_eq!(ended, 0);
 }
 
 /// Locks the repository for an upgrade by somebody else.
