@@ -95,7 +95,7 @@ impl Entry {
         }
     }
 
-    fn as_new(&self) -> NewEntry<'_> {
+    pub(crate) fn as_new(&self) -> NewEntry<'_> {
         NewEntry {
             fields: EntryFields {
                 timestamp_seconds: self.timestamp_seconds,

@@ -10,6 +10,7 @@
 
 mod damaged;
 mod golden_state;
+mod histories;
 mod index_v0;
 mod judges;
 mod kill;
