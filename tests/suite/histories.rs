@@ -64,7 +64,7 @@ fn histories(
 #[test]
 fn careen_maintains_with_all_margins() {
     for kopia in kopia::binaries() {
-        histories(std::slice::from_ref(kopia), 0, 4, |_| Maintainer::Careen);
+        histories(std::slice::from_ref(kopia), 0, 3, |_| Maintainer::Careen);
     }
 }
 
@@ -72,7 +72,7 @@ fn careen_maintains_with_all_margins() {
 fn careen_maintains_without_margins() {
     let Some(kopia) = kopia::newest() else { return };
     for version in [0, 1] {
-        histories(std::slice::from_ref(kopia), version, 2, |_| {
+        histories(std::slice::from_ref(kopia), version, 1, |_| {
             Maintainer::CareenUnsafe
         });
     }
@@ -81,7 +81,7 @@ fn careen_maintains_without_margins() {
 #[test]
 fn careen_maintains_without_epochs() {
     let Some(kopia) = kopia::newest() else { return };
-    histories(std::slice::from_ref(kopia), 1, 4, |_| Maintainer::Careen);
+    histories(std::slice::from_ref(kopia), 1, 2, |_| Maintainer::Careen);
 }
 
 /// Every version writes; Careen and they maintain by turns.
@@ -96,7 +96,7 @@ fn careen_and_kopia_maintain_by_turns() {
     };
     if !kopias.is_empty() {
         histories(kopias, 0, 4 + kopias.len() as u64 / 2 * 2, turns);
-        histories(kopias, 1, 4, turns);
+        histories(kopias, 1, 2, turns);
     }
 }
 
@@ -104,6 +104,6 @@ fn careen_and_kopia_maintain_by_turns() {
 fn writers_at_work_lose_nothing() {
     let Some(kopia) = kopia::newest() else { return };
     for seed in seeds() {
-        writers::play(kopia, seed, 3);
+        writers::play(kopia, seed, 2);
     }
 }

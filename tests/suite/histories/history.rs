@@ -33,7 +33,8 @@ pub(super) enum Maintainer {
 
 /// A user's client, folder, and snapshots.
 struct User {
-    client: Client,
+    /// None until it is needed: connecting takes as long as a snapshot.
+    client: Option<Client>,
     tree: Tree,
     snapshots: Vec<String>,
 }
@@ -67,21 +68,32 @@ impl History {
             bench: Bench::new(),
             log: vec![format!("seed {seed}, format {}", create.format_version)],
         };
-        for (number, user) in USERS.iter().enumerate() {
-            let client = history.connect(number, user);
-            let tree = Tree::new(seed * 100 + number as u64);
+        for number in 0..USERS.len() as u64 {
             history.users.push(User {
-                client,
-                tree,
+                client: None,
+                tree: Tree::new(seed * 100 + number),
                 snapshots: Vec::new(),
             });
         }
         history
     }
 
-    fn connect(&self, number: usize, user: &str) -> Client {
-        let kopia = &self.kopias[(number + self.log.len()) % self.kopias.len()];
-        self.told(kopia.connect(self.dir.path(), PASSWORD, user))
+    fn connect(&self, user: usize) -> Client {
+        let kopia = &self.kopias[(user + self.log.len()) % self.kopias.len()];
+        self.told(kopia.connect(self.dir.path(), PASSWORD, USERS[user]))
+    }
+
+    /// Makes sure that a user is connected.
+    fn arrive(&mut self, user: usize) {
+        if self.users[user].client.is_none() {
+            self.users[user].client = Some(self.connect(user));
+        }
+    }
+
+    /// Returns the client of a user who is connected.
+    fn client(&self, user: usize) -> &Client {
+        let client = self.users[user].client.as_ref();
+        client.expect("who acts is connected")
     }
 
     /// Panics with what happened so far.
@@ -97,6 +109,7 @@ impl History {
     pub(super) fn work(&mut self, actions: usize) {
         for number in 0..actions {
             let user = self.random(self.users.len());
+            self.arrive(user);
             // Every round has some of each of the important ones.
             match (number, self.random(8)) {
                 (0 | 1, _) | (_, 0 | 1) => self.snapshot(user),
@@ -111,8 +124,8 @@ impl History {
     fn snapshot(&mut self, user: usize) {
         self.users[user].tree.change();
         self.log.push(format!("{} makes a snapshot", USERS[user]));
-        let User { client, tree, .. } = &self.users[user];
-        let snapshot = self.told(client.snapshot_create(tree.path(), &[]));
+        let tree = self.users[user].tree.path();
+        let snapshot = self.told(self.client(user).snapshot_create(tree, &[]));
         let id = snapshot["id"].as_str().unwrap().to_owned();
         self.users[user].snapshots.push(id);
     }
@@ -126,12 +139,12 @@ impl History {
         let id = self.users[user].snapshots.remove(number);
         self.log
             .push(format!("{} deletes snapshot {id}", USERS[user]));
-        self.told(self.users[user].client.snapshot_delete(&id));
+        self.told(self.client(user).snapshot_delete(&id));
     }
 
     /// Deletes contents whether anybody needs them or not: GC brings back what is needed.
     fn delete_contents(&mut self, user: usize) {
-        let rows = self.told(self.users[user].client.content_list());
+        let rows = self.told(self.client(user).content_list());
         let live = rows
             .iter()
             .filter(|row| !row.deleted && !row.id.starts_with('m'));
@@ -142,7 +155,7 @@ impl History {
         let ids: BTreeSet<&str> = (0..3).map(|_| live[self.random(live.len())]).collect();
         self.log
             .push(format!("{} deletes contents {ids:?}", USERS[user]));
-        self.told(self.users[user].client.content_delete(ids));
+        self.told(self.client(user).content_delete(ids));
     }
 
     fn set_policy(&mut self, user: usize) {
@@ -151,12 +164,12 @@ impl History {
         self.log
             .push(format!("{} sets a policy for {path}", USERS[user]));
         let arguments = ["policy", "set", &path, "--keep-latest", &keep];
-        self.told(self.users[user].client.run(&arguments));
+        self.told(self.client(user).run(&arguments));
     }
 
     /// Starts a snapshot of much that is new and kills it some time after its first blob.
     fn die(&mut self, user: usize) {
-        let User { client, tree, .. } = &self.users[user];
+        let (client, tree) = (self.client(user), &self.users[user].tree);
         tree.grow(70);
         let markers = self.markers();
         let path = tree.path().to_string_lossy().into_owned();
@@ -188,7 +201,7 @@ impl History {
     }
 
     fn snapshots_of(&self, user: usize) -> Vec<String> {
-        let listed = self.told(self.users[user].client.snapshot_list());
+        let listed = self.told(self.client(user).snapshot_list());
         let path = self.users[user].tree.path().to_string_lossy().into_owned();
         let own = listed
             .iter()
@@ -212,7 +225,7 @@ impl History {
             Maintainer::Careen => Safety::full(),
             Maintainer::CareenUnsafe => Safety::none(),
             Maintainer::Kopia | Maintainer::KopiaUnsafe => {
-                let owner = self.connect(0, IDENTITY);
+                let owner = self.connect(0);
                 return match maintainer {
                     Maintainer::Kopia => self.told(owner.maintenance_run(true)),
                     _ => self.told(owner.maintenance_run_unsafe()),
@@ -229,13 +242,14 @@ impl History {
         self.log.extend(done);
     }
 
-    /// Kopia reads everything, and finds every snapshot that nobody deleted. Then everybody
+    /// Kopia reads everything, and finds every snapshot that nobody deleted. Whoever acts next
     /// connects afresh.
     pub(super) fn verify(&mut self) {
-        for user in 0..self.users.len() {
-            self.users[user].client = self.connect(user, USERS[user]);
+        for user in &mut self.users {
+            user.client = None;
         }
-        let client = &self.users[0].client;
+        self.arrive(0);
+        let client = self.client(0);
         let listed = self.told(client.snapshot_list());
         let listed: BTreeSet<&str> = listed.iter().filter_map(|row| row["id"].as_str()).collect();
         let told = self.users.iter().flat_map(|user| &user.snapshots);
@@ -257,7 +271,7 @@ impl History {
             self.maintain(Maintainer::Careen);
         }
         self.verify();
-        let rows = self.told(self.users[0].client.content_list());
+        let rows = self.told(self.client(0).content_list());
         let deleted = rows
             .iter()
             .filter(|row| row.deleted && !row.id.starts_with('m'))
