@@ -25,6 +25,7 @@ mod judge;
 mod model;
 mod others;
 mod plan;
+mod struck;
 mod weather;
 
 /// Multiplies the number of repositories: `CAREEN_SUITE_ROUNDS`.

@@ -1,17 +1,13 @@
 //! One maintainer: whoever else writes the schedule, maintains, or locks the repository for an
 //! upgrade, at whatever operation of a full cycle, ends our run, and nothing is lost.
 //!
-//! A store that strikes at a chosen operation. The other maintainer is a whole cycle that does not
+//! Something happens before a chosen operation ([`super::struck`]). The other maintainer is a whole cycle that does not
 //! respect our lease, as a user's who runs Kopia by hand.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use careen::blob::{BlobError, BlobMetadata, BlobSource, BlobStore, MemoryStore, PutOptions};
-use careen::clock::{Clock, ManualClock, Timestamp};
+use careen::blob::MemoryStore;
 use careen::kopia::blob_id::{BlobId, MAINTENANCE, REPOSITORY};
 use careen::kopia::format_blob::FormatBlob;
 use careen::kopia::schedule::Schedule;
@@ -24,185 +20,11 @@ use careen::repository::Repository;
 use careen::repository::schedule_store::{read_schedule, write_schedule};
 use kit::cycle::{cycle, schedule};
 use kit::index_work::Bench;
-use kit::world::{OWNER, World};
+use kit::world::OWNER;
 
-use super::model::Model;
 use super::plan::{DeadSession, Flush, Plan, Tombstone};
-use super::{build, harmless, judge, weather};
-
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// A store in which something happens before operation `at`.
-struct Struck {
-    store: Arc<MemoryStore>,
-    clock: Arc<ManualClock>,
-    at: u64,
-    operations: AtomicU64,
-    strike: Box<dyn Fn() + Send + Sync>,
-    /// How long each operation takes from then on.
-    slow: Duration,
-    /// What was written since, and when.
-    written: Mutex<Vec<(String, Timestamp)>>,
-}
-
-impl Struck {
-    fn new(world: &World, at: u64, slow: Duration, strike: Box<dyn Fn() + Send + Sync>) -> Self {
-        Self {
-            store: world.store.clone(),
-            clock: world.clock.clone(),
-            at,
-            operations: AtomicU64::new(0),
-            strike,
-            slow,
-            written: Mutex::default(),
-        }
-    }
-
-    fn begin(&self) -> bool {
-        let number = self.operations.fetch_add(1, Ordering::SeqCst);
-        if number == self.at {
-            (self.strike)();
-        } else if number > self.at {
-            self.clock.advance(self.slow);
-        }
-        number >= self.at
-    }
-
-    fn write(&self, id: &BlobId) {
-        if self.begin() {
-            let mut written = self.written.lock().unwrap();
-            written.push((id.to_string(), self.clock.now()));
-        }
-    }
-
-    /// Returns whether it has come to the strike.
-    fn has_struck(&self) -> bool {
-        self.operations.load(Ordering::SeqCst) > self.at
-    }
-}
-
-impl fmt::Debug for Struck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Struck").finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl BlobStore for Struck {
-    async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
-        self.begin();
-        self.store.get(id, offset, into).await
-    }
-
-    async fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
-        self.begin();
-        self.store.metadata(id).await
-    }
-
-    async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&BlobId>,
-        limit: usize,
-    ) -> Result<Vec<BlobMetadata>, BlobError> {
-        self.begin();
-        self.store.list(prefix, after, limit).await
-    }
-
-    async fn put(
-        &self,
-        id: &BlobId,
-        source: &mut dyn BlobSource,
-        options: &PutOptions,
-    ) -> Result<Timestamp, BlobError> {
-        self.write(id);
-        self.store.put(id, source, options).await
-    }
-
-    async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
-        self.write(id);
-        self.store.delete(id).await
-    }
-
-    fn location(&self) -> String {
-        "struck".to_owned()
-    }
-
-    fn waits(&self) -> bool {
-        false
-    }
-}
-
-/// A repository on the day on which a full cycle has the most to do.
-struct Day {
-    world: World,
-    model: Model,
-    bench: Bench,
-    snapshot: careen::blob::MemorySnapshot,
-    start: Timestamp,
-}
-
-/// What a run on a struck store came to.
-struct Ended {
-    code: Option<&'static str>,
-    told: String,
-    store: Arc<Struck>,
-}
-
-impl Day {
-    fn new(epochs: bool, seed: u8) -> Self {
-        let (world, model) = build::build(&harmless(epochs, seed));
-        let bench = Bench::new().quick();
-        let full = cycle(Mode::Full, Safety::full(), OWNER);
-        for _ in 0..1 + seed % 3 {
-            world.clock.advance(MINUTE * 60 * 25);
-            bench.cycle(&world.repository(), &full).unwrap();
-        }
-        world.clock.advance(MINUTE * 60 * 25);
-        Self::of(world, model)
-    }
-
-    fn of(world: World, model: Model) -> Self {
-        let (snapshot, start) = (world.store.snapshot(), world.now());
-        let bench = Bench::new().quick();
-        Self {
-            world,
-            model,
-            bench,
-            snapshot,
-            start,
-        }
-    }
-
-    fn run(&self, at: u64, slow: Duration, strike: Box<dyn Fn() + Send + Sync>) -> Ended {
-        self.world.store.restore(&self.snapshot);
-        self.world.clock.set(self.start);
-        let store = Arc::new(Struck::new(&self.world, at, slow, strike));
-        let full = cycle(Mode::Full, Safety::full(), OWNER);
-        let ran = self
-            .bench
-            .cycle(&self.world.repository_on(store.clone()), &full);
-        let code = ran.as_ref().err().map(|error| error.code());
-        let told = format!("struck at {at}: {:?}", ran.err());
-        Ended { code, told, store }
-    }
-
-    /// Strikes at every `step`-th operation; the number of times that the run was ended by it.
-    fn every(&self, step: u64, mut each: impl FnMut(&Self, u64) -> Ended) -> usize {
-        let mut ended = 0;
-        for at in (0..).step_by(step as usize) {
-            let run = each(self, at);
-            let lost = judge::nothing_lost(&self.world, &self.model);
-            lost.unwrap_or_else(|lost| panic!("{}: {lost}", run.told));
-            ended += usize::from(run.code.is_some());
-            if !run.store.has_struck() {
-                assert_eq!(run.code, None, "{}", run.told);
-                break;
-            }
-        }
-        ended
-    }
-}
+use super::struck::{Day, MINUTE, Strike};
+use super::{build, harmless, weather};
 
 /// Another maintainer's write: what we had written there is gone.
 fn write_as_another(repository: &Repository) -> Schedule {
@@ -225,7 +47,7 @@ fn a_foreign_schedule_ends_a_full_cycle() {
             let written = Arc::new(Mutex::new(None));
             let (repository, note) = (day.world.repository(), written.clone());
             let strike = move || *note.lock().unwrap() = Some(write_as_another(&repository));
-            let run = day.run(at, Duration::ZERO, Box::new(strike));
+            let run = day.run(at, Duration::ZERO, Strike::Happens(Box::new(strike)));
             let known = [None, Some("taken-over")];
             assert!(known.contains(&run.code), "{}", run.told);
             if run.code.is_some() {
@@ -264,7 +86,7 @@ fn another_maintainer_in_the_middle_loses_nothing() {
                 let other = Bench::new().quick();
                 other.cycle(&repository, &full).unwrap();
             };
-            let run = day.run(at, Duration::ZERO, Box::new(strike));
+            let run = day.run(at, Duration::ZERO, Strike::Happens(Box::new(strike)));
             runs += 1;
             if runs % 5 == 0 {
                 day.world.clock.advance(LEASE);
@@ -291,7 +113,7 @@ fn an_upgrade_lock_ends_a_full_cycle() {
                 *note.lock().unwrap() = repository.clock.now();
                 lock(&repository, &store);
             };
-            let run = day.run(at, MINUTE, Box::new(strike));
+            let run = day.run(at, MINUTE, Strike::Happens(Box::new(strike)));
             let until = locked.lock().unwrap().plus(RENEW_AFTER + MINUTE * 5);
             for (name, time) in run.store.written.lock().unwrap().iter() {
                 assert!(*time <= until, "{}: {name} at {time}", run.told);
@@ -361,7 +183,7 @@ fn a_session_that_ends_in_the_middle_keeps_its_packs() {
             store.insert(BlobId::new(index.0.as_str()), index.1.clone(), now);
             storage.delete(&marker).unwrap();
         };
-        day.run(at, Duration::ZERO, Box::new(strike))
+        day.run(at, Duration::ZERO, Strike::Happens(Box::new(strike)))
     });
     assert_eq!(ended, 0);
 }
