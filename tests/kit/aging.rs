@@ -22,7 +22,7 @@ struct Aging<'a> {
     repository: &'a Repository,
     data: &'a DataDir,
     by: Duration,
-    /// New names of index blobs, by the old ones: the logs of repositories without epochs have them.
+    /// Old and new names of index blobs: the logs of repositories without epochs have them.
     names: Vec<(String, String)>,
 }
 

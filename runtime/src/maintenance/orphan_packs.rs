@@ -113,8 +113,8 @@ pub struct Orphans {
 }
 
 impl Orphans {
-    /// Lists, joins and judges. The table was read from the index `active`; `start` is the storage's
-    /// time of the run's start.
+    /// Lists, joins and judges. The table was read from the index `active`; `start` is the time of
+    /// the run's start by the storage's clock.
     pub fn find(
         repository: &Repository,
         workspace: &Workspace,

@@ -4,9 +4,9 @@
 //! It is asked before every storage operation ([`Guard`]): each is a moment at which nothing is
 //! lost by ending. Most of the time that is two loads and a look at the clock; [`RENEW_AFTER`] the
 //! last time it reads the format blob again and renews the lease, however often tasks have renewed
-//! it meanwhile, and a schedule that is not as we left it ends the run. The schedule is read, changed and written each time: nothing of it
-//! is held in between. Memory: the schedule blob, parsed, for a moment. Mirrors `updateSchedule`
-//! and `ReportRun` of Kopia's `repo/maintenance`.
+//! it meanwhile, and a schedule that is not as we left it ends the run. The schedule is read,
+//! changed and written each time: nothing of it is held in between. Memory: the schedule blob,
+//! parsed, for a moment. Mirrors `updateSchedule` and `ReportRun` of Kopia's `repo/maintenance`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

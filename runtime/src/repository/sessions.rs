@@ -141,8 +141,8 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// Counts the sessions that have ended since an earlier listing as alive: what they wrote may be
-    /// in an index that is younger than the one that was read.
+    /// Counts the sessions that have ended since an earlier listing as alive: what they wrote may
+    /// be in an index that is younger than the one that was read.
     #[must_use]
     pub fn since(mut self, earlier: &SessionIds) -> Self {
         let ended = earlier

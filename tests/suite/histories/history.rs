@@ -264,8 +264,8 @@ impl History {
         self.told(client.content_verify(true));
     }
 
-    /// Nobody writes any more: in the end nothing is left that nobody uses. Every other run rewrites,
-    /// and what is deleted counts from then on; so it takes some.
+    /// Nobody writes any more: in the end nothing is left that nobody uses. Every other run
+    /// rewrites, and what is deleted counts from then on; so it takes some.
     pub(super) fn end(&mut self) {
         for _ in 0..6 {
             self.pause(Duration::from_secs(130 * 3_600));

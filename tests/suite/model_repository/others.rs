@@ -1,8 +1,8 @@
 //! One maintainer: whoever else writes the schedule, maintains, or locks the repository for an
 //! upgrade, at whatever operation of a full cycle, ends our run, and nothing is lost.
 //!
-//! Something happens before a chosen operation ([`super::struck`]). The other maintainer is a whole cycle that does not
-//! respect our lease, as a user's who runs Kopia by hand.
+//! Something happens before a chosen operation ([`super::struck`]). The other maintainer is a whole
+//! cycle that does not respect our lease, as a user's who runs Kopia by hand.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

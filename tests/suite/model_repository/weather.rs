@@ -1,6 +1,7 @@
 //! Bad weather over whole full cycles: operations fail, take minutes, list what was there before,
-//! and the process dies, at random or at each operation. After every night everything in use is there; and after some calm nights
-//! the end is that of a repository that never saw weather: what is in use, and nothing else.
+//! and the process dies, at random or at each operation. After every night everything in use is
+//! there; and after some calm nights the end is that of a repository that never saw weather: what
+//! is in use, and nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,8 +209,8 @@ fn much_to_rewrite(epochs: bool) -> Plan {
     }
 }
 
-/// Goal: one operation that fails for good, whichever, ends the run and loses nothing; method: every
-/// operation, with writes that have happened and such that have not.
+/// Goal: one operation that fails for good, whichever, ends the run and loses nothing; method:
+/// every operation, with writes that have happened and such that have not.
 #[test]
 fn a_fault_at_any_operation_loses_nothing() {
     for epochs in [true, false] {
