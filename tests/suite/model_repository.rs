@@ -58,7 +58,12 @@ fn play(plan: &Plan, bench: &Bench) -> Result<Played, String> {
     let (world, mut model) = build::build(plan);
     let mut played = Played::default();
     for (number, round) in plan.rounds.iter().enumerate() {
-        world.clock.advance(Duration::from_secs(round.wait as u64));
+        let wait = if number == 0 && plan.at_once {
+            0
+        } else {
+            round.wait
+        };
+        world.clock.advance(Duration::from_secs(wait as u64));
         let now = world.now();
         let safety = if plan.unsafe_runs {
             Safety::none()

@@ -134,6 +134,7 @@ fn take_over(
     (found, listed): (&View, &BTreeSet<String>),
     now: Timestamp,
 ) -> Result<(), String> {
+    let old: BTreeSet<String> = model.packs.keys().cloned().collect();
     for key in &outcome.moved {
         let entry = found[key].clone();
         if !listed.contains(&entry.pack) {
@@ -150,7 +151,7 @@ fn take_over(
         pack.keys.insert(key.clone());
         model.winners.insert(key.clone(), entry);
     }
-    let new = model.packs.iter().filter(|(_, pack)| pack.time == now);
+    let new = model.packs.iter().filter(|(name, _)| !old.contains(*name));
     for (name, pack) in new {
         let local = world.local_index(name)?;
         let keys: BTreeSet<_> = local.iter().map(|entry| entry.key.clone()).collect();

@@ -29,6 +29,8 @@ pub(super) struct Plan {
     pub(super) watermark: Option<Age>,
     /// The flush whose index blob is lost.
     pub(super) lost: Option<usize>,
+    /// Whether the first run comes without a wait: then ages are what they are meant to be.
+    pub(super) at_once: bool,
     pub(super) rounds: Vec<Round>,
 }
 
@@ -148,14 +150,7 @@ fn past() -> impl Strategy<Value = Vec<(CycleTask, Age)>> {
 }
 
 fn rounds() -> impl Strategy<Value = Vec<Round>> {
-    let waits = [
-        HOUR - 1,
-        HOUR,
-        4 * HOUR + 1,
-        24 * HOUR,
-        25 * HOUR,
-        30 * HOUR,
-    ];
+    let waits = [HOUR - 1, HOUR, 4 * HOUR, 4 * HOUR + 1, 24 * HOUR, 25 * HOUR];
     let round = (
         prop::sample::select(waits.to_vec()),
         prop::bool::weighted(0.2),
@@ -187,7 +182,7 @@ pub(super) fn plan(epochs: bool) -> impl Strategy<Value = Plan> {
         false => Just(None).boxed(),
     };
     let lost = prop_oneof![8 => Just(None), 1 => (0..7_usize).prop_map(Some)];
-    let done = (past(), watermark, lost, rounds());
+    let done = (past(), watermark, lost, (any::<bool>(), rounds()));
     let shape = (any::<u64>(), shape(epochs), prop::bool::weighted(0.4));
     (shape, written, done).prop_map(|((seed, shape, unsafe_runs), written, done)| Plan {
         seed,
@@ -200,6 +195,7 @@ pub(super) fn plan(epochs: bool) -> impl Strategy<Value = Plan> {
         past: done.0,
         watermark: done.1,
         lost: done.2,
-        rounds: done.3,
+        at_once: done.3.0,
+        rounds: done.3.1,
     })
 }
