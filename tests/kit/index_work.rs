@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use careen::blob::{LocalOptions, LocalStore, Storage};
-use careen::clock::{ManualClock, Randomness, SystemRandomness, Timestamp};
+use careen::clock::{Clock, ManualClock, Randomness, SystemClock, SystemRandomness, Timestamp};
 use careen::kopia::blob_id::{BlobId, REPOSITORY};
 use careen::kopia::format_blob::{FORMAT_BLOB_BYTES_MAX, FormatBlob};
 use careen::maintenance::MaintenanceError;
@@ -118,7 +118,23 @@ pub fn open(folder: &Path, password: &str, now: Timestamp) -> Result<Repository,
     open_within(folder, password, now, 64 << 20)
 }
 
-/// The same with at most `unlock_memory_bytes` for deriving the key.
+/// Opens the repository in a folder with the clock of the operating system: for work beside real
+/// Kopia.
+pub fn open_live(folder: &Path, password: &str) -> Result<Repository, RepositoryError> {
+    let opened = open(folder, password, SystemClock.now())?;
+    let options = LocalOptions {
+        clock_stamp: None,
+        durable: false,
+    };
+    let store = LocalStore::open(folder, options)?;
+    Ok(Repository {
+        storage: Storage::new(Arc::new(store)),
+        clock: Arc::new(SystemClock),
+        ..opened
+    })
+}
+
+/// As [`open`], with at most `unlock_memory_bytes` for deriving the key.
 pub fn open_within(
     folder: &Path,
     password: &str,

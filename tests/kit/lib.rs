@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod aging;
 pub mod cgroup;
 pub mod checker;
 pub mod contents;

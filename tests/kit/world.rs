@@ -12,14 +12,12 @@ use std::sync::Arc;
 
 use careen::blob::{BlobStore, MemoryStore, Storage};
 use careen::clock::{Clock, ManualClock, Randomness, SeededRandomness, Timestamp};
-use careen::kopia::blob_id::{BLOB_CONFIG, BlobId, REPOSITORY, pack_name, session_id};
-use careen::kopia::content_id::ContentId;
+use careen::kopia::blob_id::{BLOB_CONFIG, BlobId, REPOSITORY, session_id};
 use careen::kopia::format_blob::{BlobConfig, EpochParameters, FormatBlob, NewRepository};
 use careen::kopia::index_blob::ContentFormat;
 use careen::kopia::index_builder::{EntryFields, IndexBuilder, NewEntry};
 use careen::kopia::maintenance_params::{MANIFEST_TYPE, MaintenanceParams};
 use careen::kopia::manifest::{ManifestEntry, TYPE_LABEL, to_gzip_json};
-use careen::kopia::pack::{PackLayout, PackPieces, assemble};
 use careen::kopia::sealed_blob::BlobCrypto;
 use careen::repository::Repository;
 use serde_json::value::RawValue;
@@ -27,6 +25,9 @@ use serde_json::value::RawValue;
 use crate::data_dir::DataDir;
 
 pub mod model;
+mod packs;
+
+pub use packs::Content;
 
 /// The moment at which every world begins; blobs without a time of their own are put then.
 pub const START: Timestamp = Timestamp::from_seconds(1_788_220_800);
@@ -94,7 +95,7 @@ impl Entry {
         }
     }
 
-    fn as_new(&self) -> NewEntry<'_> {
+    pub(crate) fn as_new(&self) -> NewEntry<'_> {
         NewEntry {
             fields: EntryFields {
                 timestamp_seconds: self.timestamp_seconds,
@@ -130,6 +131,8 @@ pub struct WorldOptions {
     pub epochs: EpochParameters,
     /// Password for other programs; without one nobody but the world can open it, and at once.
     pub password: Option<&'static str>,
+    /// Size at which a pack is closed, in bytes; 0 for Kopia's default.
+    pub pack_bytes_max: u64,
 }
 
 impl Default for WorldOptions {
@@ -142,6 +145,7 @@ impl Default for WorldOptions {
             index_version: 2,
             epochs: EpochParameters::default(),
             password: None,
+            pack_bytes_max: 0,
         }
     }
 }
@@ -177,6 +181,9 @@ impl World {
         }
         parts.index_version = options.index_version;
         parts.epochs = options.epochs.clone();
+        if options.pack_bytes_max > 0 {
+            parts.max_pack_size = options.pack_bytes_max;
+        }
         let key = options.password.map_or(FORMAT_KEY, |password| {
             parts.key_algorithm = KEY_ALGORITHM.to_owned();
             let key = parts.format_encryption_key(password.as_bytes(), 1 << 20);
@@ -358,60 +365,10 @@ impl World {
     /// Puts manifests as a client's flush does: one content in one pack, and the index blob that
     /// shows it.
     pub fn put_manifest_content(&self, manifests: &[ManifestEntry]) {
-        let content = to_gzip_json(manifests);
-        let id = ContentId::from_hash(Some(b'm'), &self.crypto.hash.hash(&content))
-            .expect("a hash is a content ID");
-        let sealed = self.seal(id.iv(), &content);
+        let content = self.content(Some(b'm'), to_gzip_json(manifests));
         let session = session_id(self.random(), START);
-        let pack = pack_name(id.pack_prefix(), self.random(), &session);
-        let offset = PackLayout::new(0).append(sealed.len() as u32);
-        let entry = Entry {
-            key: id.key().to_vec(),
-            timestamp_seconds: START.seconds(),
-            deleted: false,
-            pack: pack.to_string(),
-            offset: offset.expect("a pack has room for one content"),
-            packed_length: sealed.len() as u32,
-            original_length: match self.options.index_version {
-                1 => sealed.len() as u32 - OVERHEAD,
-                _ => content.len() as u32,
-            },
-            compression: 0,
-            format_version: 3,
-        };
-        let local_index = self.index_bytes([&entry]);
-        let iv = self.crypto.hash.hash(&local_index);
-        let pieces = PackPieces {
-            replica: &[],
-            preamble: &self.random(),
-            contents: &[&sealed],
-            padding: &self.random(),
-            local_index: &self.seal(&iv, &local_index),
-            local_index_iv: &iv,
-        };
-        let bytes = assemble(&pieces).expect("one content fits into a pack");
-        self.store.insert(pack, bytes, START);
-        let (prefix, suffix) = match self.options.epochs.enabled {
-            true => ("xn0_", format!("{session}-c1")),
-            false => ("n", session),
-        };
-        self.put_sealed(prefix, &suffix, &self.index_bytes([&entry]), START);
-    }
-
-    /// Seals bytes that lie in a pack.
-    fn seal(&self, iv: &[u8], plain: &[u8]) -> Vec<u8> {
-        let mut sealed = Vec::new();
-        self.crypto
-            .encryption
-            .seal(iv, self.random(), plain, &mut sealed);
-        match &self.crypto.ecc {
-            None => sealed,
-            Some(ecc) => {
-                let mut encoded = Vec::new();
-                ecc.encode(&sealed, &mut encoded);
-                encoded
-            }
-        }
+        let entries = self.put_pack(&[content], &session, START);
+        self.put_flush(0, &session, &entries, START);
     }
 
     /// Returns the present moment.

@@ -10,12 +10,14 @@
 
 mod damaged;
 mod golden_state;
+mod histories;
 mod index_v0;
 mod judges;
 mod kill;
 mod kopia_oracle;
 mod memory_cgroup;
 mod merge_model;
+mod model_repository;
 mod packs;
 mod requests;
 mod retention;

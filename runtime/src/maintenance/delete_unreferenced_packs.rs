@@ -99,7 +99,7 @@ impl DeletePacksPlan {
         check_index(repository, workspace, active)?;
         let start = options.maintenance_start;
         let (scope, safety) = (options.scope, options.safety);
-        let orphans = Orphans::find(repository, workspace, table, scope, safety, start)?;
+        let orphans = Orphans::find(repository, workspace, (active, table), scope, safety, start)?;
         let explanation = Explanation::find(repository, workspace, table, &orphans)?;
         Ok(Self {
             orphans,

@@ -74,7 +74,8 @@ impl Holdings {
         found.table_bytes = sorted_bytes + table.scratch_bytes();
         found.count_contents(repository, workspace, &table, safety)?;
         let now = repository.clock.now();
-        let orphans = Orphans::find(repository, workspace, &table, Scope::Full, safety, now)?;
+        let read = (&active, &table);
+        let orphans = Orphans::find(repository, workspace, read, Scope::Full, safety, now)?;
         found.packs = orphans.listed;
         (found.unused, found.young) = (orphans.unreferenced, orphans.retained);
         Ok(found)

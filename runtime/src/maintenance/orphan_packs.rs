@@ -19,6 +19,7 @@ use crate::kopia::blob_id::{
     BlobId, PACK_DATA_PREFIX, PACK_METADATA_PREFIX, SESSION_PREFIX, session_of,
 };
 use crate::kopia::content_id::ContentId;
+use crate::repository::active_index::ActiveIndex;
 use crate::repository::content_table::ContentTable;
 use crate::repository::pack_names::{NAME_BYTES_MAX, name_of};
 use crate::repository::sessions::{SessionState, Sessions};
@@ -112,11 +113,12 @@ pub struct Orphans {
 }
 
 impl Orphans {
-    /// Lists, joins and judges. `start` is the storage's time of the run's start.
+    /// Lists, joins and judges. The table was read from the index `active`; `start` is the time of
+    /// the run's start by the storage's clock.
     pub fn find(
         repository: &Repository,
         workspace: &Workspace,
-        table: &ContentTable,
+        (active, table): (&ActiveIndex, &ContentTable),
         scope: Scope,
         safety: &Safety,
         start: Timestamp,
@@ -127,7 +129,7 @@ impl Orphans {
             scope,
             safety,
             cutoff: start.plus(CUTOFF_SLACK),
-            sessions: Sessions::load(repository)?,
+            sessions: Sessions::load(repository)?.since(&active.sessions),
             used: used_packs(workspace, table)?,
             rows: SequentialWriter::new(
                 Arc::new(workspace.scratch.create_file("orphans")?),

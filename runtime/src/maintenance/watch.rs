@@ -2,11 +2,11 @@
 //! told to, when another maintainer has written, or when the repository is being upgraded.
 //!
 //! It is asked before every storage operation ([`Guard`]): each is a moment at which nothing is
-//! lost by ending. Most of the time that is two loads and a look at the clock; every
-//! [`RENEW_AFTER`] it reads the format blob again and renews the lease, and a schedule that is not
-//! as we left it ends the run. The schedule is read, changed and written each time: nothing of it
-//! is held in between. Memory: the schedule blob, parsed, for a moment. Mirrors `updateSchedule`
-//! and `ReportRun` of Kopia's `repo/maintenance`.
+//! lost by ending. Most of the time that is two loads and a look at the clock; [`RENEW_AFTER`] the
+//! last time it reads the format blob again and renews the lease, however often tasks have renewed
+//! it meanwhile, and a schedule that is not as we left it ends the run. The schedule is read,
+//! changed and written each time: nothing of it is held in between. Memory: the schedule blob,
+//! parsed, for a moment. Mirrors `updateSchedule` and `ReportRun` of Kopia's `repo/maintenance`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -67,6 +67,8 @@ struct State {
     /// Until when it may write its index, once the run was told to end.
     stop_until: Option<Timestamp>,
     format: FormatWatch,
+    /// When the format blob was last read.
+    looked: Timestamp,
     /// Why the run must end.
     verdict: Option<Verdict>,
 }
@@ -134,6 +136,7 @@ impl Watch {
                 task: None,
                 stop_until: None,
                 format,
+                looked: now,
                 verdict: None,
             }),
         });
@@ -158,6 +161,7 @@ impl Watch {
     /// Checks that nobody else has written the schedule; before anything is deleted.
     pub fn still_ours(&self) -> Result<(), MaintenanceError> {
         let mut state = self.state();
+        self.look_if_due(&mut state)?;
         self.check_mark(&mut state, read_mark(&self.repository)?)
     }
 
@@ -184,6 +188,7 @@ impl Watch {
         self.check_stop()?;
         if task.copies() {
             let mut state = self.state();
+            self.look_if_due(&mut state)?;
             state.task = Some(task);
             return self.rewrite(&mut state, |schedule, lease, before| {
                 lease.put(schedule, before);
@@ -219,6 +224,7 @@ impl Watch {
     pub fn report(&self, task: CycleTask, info: RunInfo) -> Result<(), MaintenanceError> {
         let mut state = self.state();
         state.task = None;
+        self.look_if_due(&mut state)?;
         self.rewrite(&mut state, |schedule, lease, before| {
             schedule.report_run(task.name(), info);
             lease.put(schedule, before);
@@ -234,6 +240,7 @@ impl Watch {
         params: &MaintenanceParams,
     ) -> Result<(Timestamp, Timestamp), MaintenanceError> {
         let mut state = self.state();
+        self.look_if_due(&mut state)?;
         let mut next = state.before;
         if cycle == Some(Cycle::Full) {
             next.0 = start.plus(params.full.interval());
@@ -254,8 +261,8 @@ impl Watch {
             return;
         }
         let before = state.before;
-        let given_back = self.rewrite(&mut state, |schedule, _, _| {
-            Lease::remove(schedule, before);
+        let given_back = self.look_if_due(&mut state).and_then(|()| {
+            self.rewrite(&mut state, |schedule, _, _| Lease::remove(schedule, before))
         });
         if let Err(error) = given_back {
             tracing::warn!(%error, "the lease is not given back: it ends by itself");
@@ -281,8 +288,8 @@ impl Watch {
         };
         change(&mut schedule, &lease, state.before);
         state.mark = write_schedule(&self.repository, &schedule)?;
-        self.next_look
-            .store(now.plus(RENEW_AFTER).nanos(), Ordering::SeqCst);
+        let next = state.looked.plus(RENEW_AFTER);
+        self.next_look.store(next.nanos(), Ordering::SeqCst);
         Ok(())
     }
 
@@ -299,6 +306,14 @@ impl Watch {
         state.verdict.get_or_insert(verdict).error()
     }
 
+    /// Looks where it is time: also what is written here must not be written under a lock.
+    fn look_if_due(&self, state: &mut State) -> Result<(), MaintenanceError> {
+        match state.verdict.is_none() && self.is_time() {
+            true => self.look_again(state),
+            false => Ok(()),
+        }
+    }
+
     /// Looks at the format blob and renews the lease.
     fn look_again(&self, state: &mut State) -> Result<(), MaintenanceError> {
         match state.format.look(&self.repository) {
@@ -310,6 +325,7 @@ impl Watch {
             }
             looked => looked?,
         }
+        state.looked = self.repository.clock.now();
         self.rewrite(state, |schedule, lease, before| lease.put(schedule, before))
     }
 

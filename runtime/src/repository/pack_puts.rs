@@ -87,8 +87,14 @@ impl PackPuts {
     }
 
     /// Waits until all packs are in the store, durable; returns their bytes.
+    ///
+    /// # Errors
+    /// Why a put failed; `Interrupted` where that was told before.
     pub(super) fn finish(mut self) -> Result<u64, RepositoryError> {
         self.join()?;
+        if self.state.failed.load(Ordering::Acquire) {
+            return Err(RepositoryError::Interrupted);
+        }
         Ok(self.state.bytes.load(Ordering::Acquire))
     }
 

@@ -147,7 +147,23 @@ impl<'a> PackWriter<'a> {
     /// Appends a content to a pack of its kind: `q` for metadata, `p` for data.
     ///
     /// The bytes must be verified: they are stored as they are.
+    ///
+    /// # Errors
+    /// What the store or scratch answers. Then the session has died, with all that it has written
+    /// since the last flush: an index of it could name packs that are not there.
     pub fn append(
+        &mut self,
+        content: &NewContent<'_>,
+        sealed: Sealed<'_>,
+    ) -> Result<(), RepositoryError> {
+        let appended = self.append_in_session(content, sealed);
+        if appended.is_err() {
+            self.flush = None;
+        }
+        appended
+    }
+
+    fn append_in_session(
         &mut self,
         content: &NewContent<'_>,
         sealed: Sealed<'_>,

@@ -3,12 +3,15 @@
 //!
 //! The packs of a session are in no index yet, so nobody may delete them while the session may be
 //! alive. Markers are not refreshed: a session counts as alive for 96 hours after its checkpoint,
-//! by Kopia's rule. A marker that cannot be read stops whoever wants to delete packs.
+//! by Kopia's rule. A marker that cannot be read stops whoever wants to delete packs. A session may
+//! end between the reading of the index and that of the markers: its packs are named in neither, so
+//! who reads an index lists the sessions first.
 //!
-//! Memory: a name of 24 bytes and a time for each session, at most [`SESSIONS_MAX`]: some 5 MB.
+//! Memory: a name of 24 bytes and a time for each session, at most [`SESSIONS_MAX`]: some 5 MB, and
+//! the same once more for the earlier listing.
 //! Mirrors Kopia's `repo/content/sessions.go`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -93,11 +96,35 @@ impl Session {
     }
 }
 
+/// The IDs of the sessions that had a marker at some moment.
+#[derive(Clone, Debug, Default)]
+pub struct SessionIds(BTreeSet<Box<str>>);
+
+impl SessionIds {
+    /// Lists the markers, and reads none.
+    pub fn list(repository: &Repository) -> Result<Self, RepositoryError> {
+        let mut ids = BTreeSet::new();
+        repository.storage.for_each(SESSION_PREFIX, |blob| {
+            let Some(id) = session_of(blob.id.as_str()) else {
+                return Ok(()); // an error for who reads it
+            };
+            if ids.len() == SESSIONS_MAX && !ids.contains(id) {
+                return Err(too_many());
+            }
+            ids.insert(id.into());
+            Ok(())
+        })?;
+        Ok(Self(ids))
+    }
+}
+
 /// The sessions that have a marker.
 #[derive(Clone, Debug, Default)]
 pub struct Sessions {
     /// By ID: the newest checkpoint.
     checkpoints: BTreeMap<Box<str>, Timestamp>,
+    /// Those that had one when the index was listed, and have none any more.
+    ended: BTreeSet<Box<str>>,
 }
 
 impl Sessions {
@@ -113,16 +140,25 @@ impl Sessions {
         Ok(sessions)
     }
 
+    /// Counts the sessions that have ended since an earlier listing as alive: what they wrote may
+    /// be in an index that is younger than the one that was read.
+    #[must_use]
+    pub fn since(mut self, earlier: &SessionIds) -> Self {
+        let ended = earlier
+            .0
+            .iter()
+            .filter(|id| !self.checkpoints.contains_key(*id));
+        self.ended = ended.cloned().collect();
+        self
+    }
+
     fn note(&mut self, id: &str, checkpoint: Timestamp) -> Result<(), RepositoryError> {
         if let Some(known) = self.checkpoints.get_mut(id) {
             *known = checkpoint.max(*known);
             return Ok(());
         }
         if self.checkpoints.len() == SESSIONS_MAX {
-            return Err(RepositoryError::TooMany {
-                what: "sessions",
-                maximum: SESSIONS_MAX,
-            });
+            return Err(too_many());
         }
         self.checkpoints.insert(id.into(), checkpoint);
         Ok(())
@@ -130,8 +166,9 @@ impl Sessions {
 
     /// Returns what is known of the session that a pack or marker belongs to.
     pub fn state(&self, blob: &str, at: Timestamp, expiration_age: Duration) -> SessionState {
-        let checkpoint = session_of(blob).and_then(|id| self.checkpoints.get(id));
-        match checkpoint {
+        let id = session_of(blob);
+        match id.and_then(|id| self.checkpoints.get(id)) {
+            None if id.is_some_and(|id| self.ended.contains(id)) => SessionState::Active,
             None => SessionState::NoMarker,
             // A checkpoint in the future is younger than any age.
             Some(checkpoint) if at.since(*checkpoint) < expiration_age => SessionState::Active,
@@ -150,12 +187,19 @@ impl Sessions {
     }
 }
 
+fn too_many() -> RepositoryError {
+    RepositoryError::TooMany {
+        what: "sessions",
+        maximum: SESSIONS_MAX,
+    }
+}
+
 /// What a marker says of the session of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionState {
     /// It has no marker: committed, or the blob is older than sessions.
     NoMarker,
-    /// It may be alive.
+    /// It may be alive, or was when the index was read.
     Active,
     /// It has died before it wrote its index.
     Expired,

@@ -288,6 +288,20 @@ impl Client {
         )
     }
 
+    /// Deletes contents, whether anybody needs them or not.
+    pub fn content_delete<'i>(
+        &self,
+        ids: impl IntoIterator<Item = &'i str>,
+    ) -> Result<(), Failure> {
+        let flag = match self.kopia.is_at_least(22) {
+            true => "--dangerous-commands=enabled",
+            false => "--advanced-commands=enabled",
+        };
+        let mut arguments = vec!["content", "delete", flag];
+        arguments.extend(ids);
+        self.run(&arguments).map(drop)
+    }
+
     /// Lists all contents as Kopia prints them with `--long`, sorted.
     pub fn content_list_long(&self) -> Result<Vec<String>, Failure> {
         let text = self.run(&["content", "list", "--deleted", "--long"])?;

@@ -56,8 +56,12 @@ pub fn winners(entries: impl IntoIterator<Item = Entry>) -> View {
 
 /// Opens and decodes an index blob.
 pub fn entries_of(crypto: &BlobCrypto, name: &str, sealed: &[u8]) -> Result<Vec<Entry>, String> {
-    let plain = plaintext(crypto, name, sealed)?;
-    let blob = IndexBlob::parse(&plain, name).map_err(|error| error.to_string())?;
+    entries_of_plain(&plaintext(crypto, name, sealed)?, name)
+}
+
+/// Decodes the plaintext of an index blob, or of the local index of a pack; `name` for messages.
+pub fn entries_of_plain(plain: &[u8], name: &str) -> Result<Vec<Entry>, String> {
+    let blob = IndexBlob::parse(plain, name).map_err(|error| error.to_string())?;
     let row = |row| -> Result<Entry, careen::kopia::FormatError> {
         let entry = blob.entry(row, 28)?;
         let format = blob.format(&entry)?;
