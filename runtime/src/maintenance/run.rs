@@ -131,7 +131,8 @@ pub fn run(
     let mut report = work.report;
     let whole = options.wanted.tasks.is_empty().then_some(cycle);
     let next = watch.finish(whole, began, &prepared.params)?;
-    report.ended(next, workspace.scratch.peak_bytes());
+    let requests = repository.storage.counters();
+    report.ended(next, workspace.scratch.peak_bytes(), requests);
     Ok(report)
 }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::blob::Counters;
 use crate::clock::Timestamp;
 use crate::kopia::schedule::{Extra, UNSET};
 
@@ -74,6 +75,8 @@ pub struct RunReport {
     pub next_quick: Option<Timestamp>,
     /// Most scratch that was used, in bytes.
     pub scratch_peak_bytes: u64,
+    /// What was asked of the storage, the opening of the repository included.
+    pub requests: Counters,
 }
 
 impl RunReport {
@@ -88,6 +91,7 @@ impl RunReport {
             next_full: plan.next_full,
             next_quick: plan.next_quick,
             scratch_peak_bytes: 0,
+            requests: Counters::default(),
         }
     }
 
@@ -102,14 +106,21 @@ impl RunReport {
             next_full: None,
             next_quick: None,
             scratch_peak_bytes: 0,
+            requests: Counters::default(),
         }
     }
 
     /// Adds what is known at the end.
-    pub(super) fn ended(&mut self, next: (Timestamp, Timestamp), scratch_peak_bytes: u64) {
+    pub(super) fn ended(
+        &mut self,
+        next: (Timestamp, Timestamp),
+        scratch_peak_bytes: u64,
+        requests: Counters,
+    ) {
         let known = |time: Timestamp| Some(time).filter(|time| *time != UNSET);
         (self.next_full, self.next_quick) = (known(next.0), known(next.1));
         self.scratch_peak_bytes = scratch_peak_bytes;
+        self.requests = requests;
     }
 }
 
@@ -147,6 +158,16 @@ impl fmt::Display for RunReport {
                 write!(f, "; {name} again at {next}")?;
             }
         }
-        Ok(())
+        let Counters {
+            gets,
+            lists,
+            puts,
+            deletes,
+            ..
+        } = self.requests;
+        write!(
+            f,
+            "\nrequests: {gets} GETs, {lists} LISTs, {puts} PUTs, {deletes} DELETEs"
+        )
     }
 }
