@@ -122,3 +122,76 @@ impl fmt::Display for BackupsReport {
         ended(f, &self.notes, self.kept.as_deref())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::snapshot_generator::Written;
+
+    fn state(contents: u64, packs: u64, index: u64) -> State {
+        let blobs = |count| Blobs {
+            count,
+            bytes: count << 20,
+        };
+        State {
+            live_contents: contents,
+            packs: blobs(packs),
+            index: blobs(index),
+        }
+    }
+
+    #[test]
+    fn the_table_says_everything() {
+        let cost = |seconds, mib: u64| Cost {
+            seconds,
+            peak_memory_bytes: mib << 20,
+        };
+        let report = BackupsReport {
+            made: GeneratedSnapshots::default(),
+            before: state(22_000, 82, 42),
+            after: state(18_000, 3, 1),
+            memory_limit_bytes: 64 << 20,
+            limited_by: "held by a cgroup (v2)".into(),
+            run: cost(0.5, 40),
+            verify: cost(0.2, 30),
+            kopia: None,
+            notes: vec!["A note.".into()],
+            kept: Some("/tmp/kept".into()),
+        };
+        let expected = "                              \
+before         after
+live contents                 22,000        18,000
+pack blobs                        82             3
+pack size                     82 MiB         3 MiB
+index blobs                       42             1
+index size                    42 MiB         1 MiB
+
+                                time   peak memory
+careen run --mode full        0.50 s        40 MiB   limit 64 MiB, held by a cgroup (v2)
+careen verify                 0.20 s        30 MiB   same limit
+
+A note.
+The repository is in /tmp/kept.";
+        assert_eq!(report.to_string(), expected);
+    }
+
+    #[test]
+    fn what_was_made_says_what_to_do() {
+        let made = GeneratedSnapshots {
+            snapshots: 4,
+            deleted_snapshots: 1,
+            written: Written {
+                contents: 22_000,
+                packs: 82,
+                index_blobs: 42,
+                ..Written::default()
+            },
+        };
+        let made = BackupsMade::new(&made, Path::new("/r"));
+        let expected = "4 snapshots, 1 of them deleted; 22,000 contents in 82 packs, 42 index blobs
+try: careen run /r --mode full --safety none --memory 64MiB";
+        assert_eq!(made.to_string(), expected);
+        let json = serde_json::to_value(&made).unwrap();
+        assert_eq!(json["contents"], 22_000);
+    }
+}

@@ -64,11 +64,21 @@ impl History {
         })
     }
 
-    /// Returns the sessions that snapshot `number` is written in: at least one, the first snapshots
-    /// have one more where they do not come out even.
+    /// Returns the sessions that snapshot `number` is written in: at least one; the first snapshot
+    /// writes everything, the others what has changed, and has so many more.
     pub(super) fn sessions(&self, number: u32) -> u32 {
-        let (all, snapshots) = (self.options.sessions, self.options.snapshots);
-        (all / snapshots + u32::from(number < all % snapshots)).max(1)
+        let weight = |number| match number {
+            0 => 100,
+            _ => u64::from(self.options.changed_percent),
+        };
+        let all = weight(0) + weight(1) * u64::from(self.options.snapshots - 1);
+        let up_to = |weight: u64| weight * u64::from(self.options.sessions) / all;
+        let before = match number {
+            0 => 0,
+            _ => weight(0) + weight(1) * u64::from(number - 1),
+        };
+        let sessions = up_to(before + weight(number)) - up_to(before);
+        u32::try_from(sessions).unwrap_or(u32::MAX).max(1)
     }
 
     /// Returns the session of its snapshot that directory `directory` is written in.
