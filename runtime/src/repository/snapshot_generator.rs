@@ -68,8 +68,9 @@ pub struct SnapshotOptions {
     pub changed_percent: u8,
     /// Size of a file in the middle; within [`FILE_BYTES`].
     pub file_bytes: u32,
-    /// Sessions of all snapshots together: each has packs and an index blob of its own. Every
-    /// snapshot has at least one, a long one is flushed in between.
+    /// Sessions of all snapshots together, at most one for each directory of each: they have packs
+    /// and an index blob of their own. Every snapshot has at least one, a long one is flushed in
+    /// between.
     pub sessions: u32,
     /// Whether files are written, and directories of deleted snapshots.
     pub with_data: bool,

@@ -71,7 +71,8 @@ pub(in crate::cli) struct BackupArguments {
     /// Files in each directory [default: 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(FILES))]
     pub(in crate::cli) files: Option<u32>,
-    /// Sessions that all was written in, each with short packs of its own [default: 40]
+    /// Sessions that all was written in, each with short packs of its own, at most one for each
+    /// directory of a snapshot [default: 20]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(in crate::cli) sessions: Option<u32>,
     /// Files that change from one snapshot to the next, in percent [default: 40]
@@ -114,7 +115,7 @@ pub(in crate::cli) const BACKUPS: BackupShape = BackupShape {
     deleted: 1,
     directories: 10,
     files: 1_000,
-    sessions: 40,
+    sessions: 20,
     changed_percent: 40,
     file_bytes: 500,
     with_data: true,
