@@ -218,6 +218,14 @@ impl MemoryPlan {
         ]
     }
 
+    /// Returns the largest of the phases with these names, the process included, in bytes.
+    pub fn largest_of(&self, names: &[&str]) -> usize {
+        let phases = self.phases();
+        let named = phases.iter().filter(|(name, _)| names.contains(name));
+        let bytes = named.map(|(_, parts)| phase_bytes(parts));
+        bytes.max().unwrap_or(PROCESS_BYTES)
+    }
+
     /// Returns the largest phase, the process included, in bytes.
     pub fn peak_bytes(&self) -> usize {
         let phases = self.phases();

@@ -56,6 +56,7 @@ pub mod sealing;
 mod session_writer;
 pub mod sessions;
 pub mod set_comparison;
+mod shard_names;
 pub mod snapshot_generator;
 pub mod snapshot_history;
 pub mod snapshots;

@@ -10,12 +10,15 @@
 //! and never touches the disk. No clock, no randomness, no environment: all of it is passed in.
 
 mod books;
+mod copy;
 mod cursor;
+mod disk;
 pub mod error;
 mod handles;
 pub mod join;
 pub mod mapped;
 pub mod merge;
+mod read_ahead;
 mod run;
 mod run_directory;
 mod runs;
@@ -29,6 +32,7 @@ mod sort_buffer;
 mod sort_tests;
 pub mod sorter;
 
+pub use copy::copy_record;
 pub use error::SpillError;
 pub use mapped::MappedU32;
 pub use merge::{Merge, MergeOptions};

@@ -13,6 +13,13 @@ use std::sync::Arc;
 use careen::blob::{BlobMetadata, LocalOptions, LocalStore, Storage};
 use careen::clock::{ManualClock, SeededRandomness, Timestamp};
 use careen::kopia::format_blob::EpochParameters;
+use careen::maintenance::cycle_plan::Verdict;
+use careen::maintenance::cycle_task::CycleTask;
+use careen::maintenance::holdings::Holdings;
+use careen::maintenance::maintenance_status::maintenance_status;
+use careen::maintenance::orphan_packs::BlobCount;
+use careen::maintenance::outlook::Outlook;
+use careen::maintenance::safety::Safety;
 use careen::maintenance::status::status;
 use careen::memory::{MIB, MemoryPlan};
 use careen::progress::Silent;
@@ -159,6 +166,8 @@ fn every_golden_repository_reads_as_kopia_reads_it() {
             repository.format.epochs.enabled,
             "{name}"
         );
+        assert_holdings(&repository, &desk, &rows, name);
+        assert_outlook(&repository, &desk, name);
         let report = verify_index(&repository, &desk.workspace).unwrap();
         assert!(report.ok(), "{name}: {report}");
         assert_eq!(
@@ -166,6 +175,58 @@ fn every_golden_repository_reads_as_kopia_reads_it() {
             rows.len() as u64
         );
     }
+}
+
+/// What the status counts is what there is.
+fn assert_holdings(repository: &Repository, desk: &Desk, rows: &[ContentRow], name: &str) {
+    let found = Holdings::find(repository, &desk.workspace, &Safety::full()).unwrap();
+    let amount = |wanted: &dyn Fn(&ContentRow) -> bool| {
+        let mut amount = BlobCount::default();
+        let rows = rows.iter().filter(|row| wanted(row));
+        rows.for_each(|row| amount.add(row.packed_length));
+        amount
+    };
+    assert_eq!(found.live, amount(&|row| !row.deleted), "{name}");
+    assert_eq!(found.deleted, amount(&|row| row.deleted), "{name}");
+    let is_metadata = |row: &ContentRow| row.id.len() % 2 == 1;
+    let metadata = amount(&|row| !row.deleted && is_metadata(row));
+    assert_eq!(found.metadata, metadata, "{name}");
+    let (mut packs, mut unused, mut markers) = (BlobCount::default(), 0, 0);
+    let used: BTreeSet<&str> = rows.iter().map(|row| row.pack.as_str()).collect();
+    for prefix in ["p", "q", "s"] {
+        let listed = repository.storage.for_each(prefix, |blob| {
+            match prefix {
+                "s" => markers += 1,
+                _ => packs.add(blob.length),
+            }
+            unused += u64::from(prefix != "s" && !used.contains(blob.id.as_str()));
+            Ok::<(), RepositoryError>(())
+        });
+        listed.unwrap();
+    }
+    assert_eq!(found.packs, packs, "{name}");
+    let free = found.unused.count + found.young.count;
+    assert_eq!(free, unused + markers, "{name}");
+}
+
+/// Every task that is not off has its cost, the index work without epochs too.
+fn assert_outlook(repository: &Repository, desk: &Desk, name: &str) {
+    let maintenance = maintenance_status(repository, None).unwrap();
+    let has_epochs = repository.format.epochs.enabled;
+    assert_eq!(maintenance.quick_only.is_empty(), has_epochs, "{name}");
+    let tasks = [maintenance.full_cycle, maintenance.quick_only].concat();
+    let (workspace, replaced) = (&desk.workspace, BlobCount { count: 1, bytes: 5 });
+    let outlook = Outlook::make(repository, workspace, &Safety::full(), &tasks, replaced);
+    let outlook = outlook.unwrap();
+    let on = tasks.iter().filter(|row| row.verdict != Verdict::Off);
+    let told = outlook.costs.iter().map(|cost| cost.task);
+    assert!(told.eq(on.map(|row| row.task)), "{name}: {outlook}");
+    let last = outlook.waiting.last().unwrap();
+    let task = match has_epochs {
+        true => CycleTask::DeleteSupersededEpochIndexes,
+        false => CycleTask::IndexCompaction,
+    };
+    assert_eq!((last.task, last.amount), (task, replaced), "{name}");
 }
 
 fn assert_format(repository: &Repository, golden: &Golden) {

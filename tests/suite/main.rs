@@ -17,6 +17,7 @@ mod kopia_oracle;
 mod memory_cgroup;
 mod merge_model;
 mod packs;
+mod requests;
 mod retention;
 mod run_protocol;
 mod snapshot_gc;

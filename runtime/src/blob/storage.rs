@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
+use bytesize::ByteSize;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
@@ -41,6 +42,35 @@ pub struct Counters {
     pub bytes_read: u64,
     /// Bytes that successful puts took.
     pub bytes_written: u64,
+}
+
+impl Counters {
+    /// Returns what was asked since `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            gets: self.gets - before.gets,
+            lists: self.lists - before.lists,
+            puts: self.puts - before.puts,
+            deletes: self.deletes - before.deletes,
+            bytes_read: self.bytes_read - before.bytes_read,
+            bytes_written: self.bytes_written - before.bytes_written,
+        }
+    }
+}
+
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} GET ({}), {} LIST, {} PUT ({}), {} DELETE",
+            self.gets,
+            ByteSize(self.bytes_read),
+            self.lists,
+            self.puts,
+            ByteSize(self.bytes_written),
+            self.deletes
+        )
+    }
 }
 
 #[derive(Default)]

@@ -11,7 +11,10 @@ use super::arguments::{StatusArguments, VerifyArguments};
 use super::error::{CliError, Exit};
 use super::output::Kind;
 use super::workspace::workspace;
+use crate::maintenance::cycle_plan::PlannedTask;
 use crate::maintenance::maintenance_status::{MaintenanceStatus, maintenance_status};
+use crate::maintenance::outlook::Outlook;
+use crate::maintenance::safety::Safety;
 use crate::maintenance::status::{Status, status_and_params};
 use crate::repository::verify::{VerifyOptions, verify_index_with};
 
@@ -23,16 +26,27 @@ struct WholeStatus {
     maintenance: Option<MaintenanceStatus>,
     /// Why that could not be read.
     maintenance_problem: Option<String>,
+    /// What waits, and what tasks would cost.
+    outlook: Option<Outlook>,
+    /// Why that is not known.
+    outlook_problem: Option<String>,
 }
 
 impl fmt::Display for WholeStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.status)?;
         match (&self.maintenance, &self.maintenance_problem) {
-            (Some(maintenance), _) => maintenance.fmt(f),
+            (Some(maintenance), _) => writeln!(f, "{maintenance}")?,
             (None, problem) => {
                 let problem = problem.as_deref().unwrap_or_default();
-                write!(f, "maintenance  the schedule cannot be read: {problem}")
+                writeln!(f, "maintenance  the schedule cannot be read: {problem}")?;
+            }
+        }
+        match (&self.outlook, &self.outlook_problem) {
+            (Some(outlook), _) => outlook.fmt(f),
+            (None, problem) => {
+                let problem = problem.as_deref().unwrap_or_default();
+                write!(f, "space        not known: {problem}")
             }
         }
     }
@@ -45,8 +59,21 @@ pub(super) fn status(console: &Console, arguments: &StatusArguments) -> Result<E
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let (status, params) = status_and_params(&repository, &workspace)?;
     let maintenance = maintenance_status(&repository, params.as_ref());
+    let replaced = status.replaced_index();
+    let tasks: Vec<PlannedTask> = match &maintenance {
+        Ok(known) => known
+            .full_cycle
+            .iter()
+            .chain(&known.quick_only)
+            .cloned()
+            .collect(),
+        Err(_) => Vec::new(),
+    };
+    let outlook = Outlook::make(&repository, &workspace, &Safety::full(), &tasks, replaced);
     let whole = WholeStatus {
         status,
+        outlook_problem: outlook.as_ref().err().map(ToString::to_string),
+        outlook: outlook.ok(),
         maintenance_problem: maintenance.as_ref().err().map(ToString::to_string),
         maintenance: maintenance.ok(),
     };

@@ -13,6 +13,8 @@ use super::signals::stop_flag;
 use super::strategy;
 use super::target::Target;
 use super::workspace::workspace;
+use crate::blob::Counters;
+use crate::clock::Timestamp;
 use crate::maintenance::cycle_plan::{Mode, PlannedTask, Verdict, Wanted};
 use crate::maintenance::cycle_task::CycleTask;
 use crate::maintenance::run::{self, Event, RunOptions};
@@ -101,10 +103,18 @@ struct TaskLine<'a, T: Serialize> {
 struct Nothing {}
 
 #[derive(Serialize)]
+struct SkippedDetails<'a> {
+    verdict: Verdict,
+    because: &'a str,
+    until: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
 struct EndedDetails<'a> {
     success: bool,
     what: &'a str,
     seconds: f64,
+    requests: Counters,
 }
 
 /// Tells what happens, as it happens.
@@ -119,7 +129,12 @@ fn tell(console: &Console, event: &Event<'_>) {
         }
         Event::Started(task) => output.json(Kind::Task, &line(*task, "began", Nothing {})),
         Event::Skipped(row) => {
-            output.json(Kind::Task, &line(row.task, "skipped", row));
+            let details = SkippedDetails {
+                verdict: row.verdict,
+                because: &row.because,
+                until: row.until,
+            };
+            output.json(Kind::Task, &line(row.task, "skipped", details));
             output.text(skipped(row));
         }
         Event::Ended(run) => {
@@ -128,6 +143,7 @@ fn tell(console: &Console, event: &Event<'_>) {
                 success: run.success,
                 what: &run.what,
                 seconds: run.end.since(run.start).as_secs_f64(),
+                requests: run.requests,
             };
             output.json(Kind::Task, &line(run.task, "ended", details));
             output.text(run);

@@ -63,6 +63,17 @@ pub struct DirectoryEntry<'a> {
     pub kind: EntryKind,
     /// Its object.
     pub object: ObjectId,
+    /// What lies below it, if it is a directory whose summary says so.
+    pub below: Below,
+}
+
+/// What lies below a directory, itself included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Below {
+    /// Directories.
+    pub directories: u64,
+    /// Files.
+    pub files: u64,
 }
 
 /// Reads directories, one after the other. Memory: what one incomplete entry takes.
@@ -96,6 +107,7 @@ impl DirectoryReader {
                 name: entry.name,
                 kind: entry.kind,
                 object,
+                below: entry.below,
             }),
             Err(reason) => {
                 let what = format!("{what}: entry {}", entry.name);
@@ -127,6 +139,7 @@ struct ParsedEntry<'a> {
     name: EntryName<'a>,
     kind: EntryKind,
     object: Result<ObjectId, String>,
+    below: Below,
 }
 
 /// The entries of a directory.
@@ -139,6 +152,7 @@ impl Entries for Listing {
     #[inline]
     fn entry<'a>(cursor: &mut Cursor<'a>) -> Result<ParsedEntry<'a>, Stop> {
         let (mut name, mut kind, mut object) = (None, None, None);
+        let mut below = Below::default();
         read_fields(cursor, |field, cursor| {
             // In the order of lengths: most fields fail on the first comparison.
             if field.is(b"obj") {
@@ -147,6 +161,8 @@ impl Entries for Listing {
                 once(&mut kind, cursor.text()?)?;
             } else if field.is(b"name") {
                 once(&mut name, cursor.text()?)?;
+            } else if field.is(b"summ") && cursor.peek()? == b'{' {
+                below = read_summary(cursor)?;
             } else {
                 return Ok(false);
             }
@@ -162,8 +178,28 @@ impl Entries for Listing {
             name: EntryName(name),
             kind,
             object,
+            below,
         })
     }
+}
+
+/// Reads the counts of a summary.
+#[cold]
+fn read_summary(cursor: &mut Cursor<'_>) -> Result<Below, Stop> {
+    let mut below = Below::default();
+    read_fields(cursor, |field, cursor| {
+        let count = match field {
+            field if field.is(b"dirs") => &mut below.directories,
+            field if field.is(b"files") => &mut below.files,
+            _ => return Ok(false),
+        };
+        let counts = cursor.peek()?.is_ascii_digit();
+        if counts {
+            *count = cursor.unsigned()?;
+        }
+        Ok(counts)
+    })?;
+    Ok(below)
 }
 
 /// Notes a field that may be there once.
@@ -186,8 +222,14 @@ mod tests {
     fn read(pieces: &[&[u8]]) -> Result<Rows, FormatError> {
         let mut rows = Vec::new();
         let mut reader = DirectoryReader::new();
+        let small = !pieces.concat().windows(6).any(|bytes| bytes == b"\"summ\"");
         for piece in pieces {
             reader.push(piece, &"directory k1", |entry| {
+                let below = (entry.below.directories, entry.below.files);
+                assert_eq!(
+                    below == (1, 1),
+                    entry.kind == EntryKind::Directory && !small
+                );
                 let row = (entry.name.to_string(), entry.kind, entry.object.to_string());
                 rows.push(row);
                 Ok::<(), FormatError>(())

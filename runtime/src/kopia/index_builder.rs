@@ -180,11 +180,12 @@ pub fn encode_entry(
         && out.len() == shape.entry_bytes;
     let high = (fields.original_length >> 24) << 4 | fields.packed_length >> 24;
     let optional = [format_number, (pack_number >> 16) as u8, high as u8];
+    let [a, b, c] = optional.map(u32::from);
     let Some((head, rest)) = out.split_first_chunk_mut::<ENTRY_V2_BYTES_MIN>() else {
         return Err(does_not_fit(fields));
     };
     let kept = rest.len().min(optional.len());
-    if !fits || optional[kept..] != [0; 3][kept..] {
+    if !fits || (a << 16 | b << 8 | c) & (0x00FF_FFFF >> (8 * kept)) != 0 {
         return Err(does_not_fit(fields));
     }
     let place = fields.pack_offset | if fields.deleted { DELETED } else { 0 };

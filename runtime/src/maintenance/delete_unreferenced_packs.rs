@@ -121,7 +121,7 @@ impl DeletePacksPlan {
 
     /// Stops where too many packs are not explained.
     pub fn check(&self, options: &DeletePacksOptions<'_>) -> Result<(), MaintenanceError> {
-        let (found, listed) = (&self.explanation, self.orphans.listed_packs);
+        let (found, listed) = (&self.explanation, self.orphans.listed.count);
         let (suspect, percent) = if self.has_epochs {
             (found.unexplained(), UNEXPLAINED_PERCENT_MAX)
         } else {

@@ -30,6 +30,9 @@ pub struct MaintenanceStatus {
     pub lease: Option<Lease>,
     /// What a full cycle would do now.
     pub full_cycle: Vec<PlannedTask>,
+    /// What a quick cycle would do now that no full cycle does: the index work of repositories
+    /// without epochs.
+    pub quick_only: Vec<PlannedTask>,
     /// The last run of every task that ever ran, in the order of the cycle.
     pub last_runs: Vec<LastRun>,
 }
@@ -69,7 +72,13 @@ pub fn maintenance_status(
         };
         CyclePlan::make(&wanted, &facts)
     };
-    let (auto, full) = (plan(Mode::Auto), plan(Mode::Full));
+    let (auto, full, quick) = (plan(Mode::Auto), plan(Mode::Full), plan(Mode::Quick));
+    let in_full = |row: &PlannedTask| full.tasks.iter().any(|other| other.task == row.task);
+    let quick_only = quick
+        .tasks
+        .into_iter()
+        .filter(|row| !in_full(row))
+        .collect();
     let due = match auto.cycle {
         Some(cycle) => format!("{cycle} maintenance is due: {}", auto.because),
         None => auto.because,
@@ -79,6 +88,7 @@ pub fn maintenance_status(
         next_full: auto.next_full,
         next_quick: auto.next_quick,
         lease: auto.lease,
+        quick_only,
         full_cycle: full.tasks,
         last_runs: last_runs(&schedule),
     })
@@ -107,24 +117,8 @@ impl fmt::Display for MaintenanceStatus {
         if let Some(lease) = &self.lease {
             write!(f, "\nlease        {lease}")?;
         }
-        let mut label = "full cycle";
-        for row in &self.full_cycle {
-            let verdict = match row.verdict {
-                Verdict::Runs => "runs ",
-                Verdict::Waits => "waits",
-                Verdict::Off => "off  ",
-            };
-            write!(
-                f,
-                "\n{label:<12} {verdict} {}: {}",
-                row.task.name(),
-                row.because
-            )?;
-            if let Some(until) = row.until {
-                write!(f, "; not before {until}")?;
-            }
-            label = "";
-        }
+        cycle(f, "full cycle", &self.full_cycle)?;
+        cycle(f, "quick cycle", &self.quick_only)?;
         let mut label = "last runs";
         for run in &self.last_runs {
             let outcome = match (&run.error, run.success) {
@@ -137,4 +131,26 @@ impl fmt::Display for MaintenanceStatus {
         }
         Ok(())
     }
+}
+
+fn cycle(f: &mut fmt::Formatter<'_>, label: &str, tasks: &[PlannedTask]) -> fmt::Result {
+    let mut label = label;
+    for row in tasks {
+        let verdict = match row.verdict {
+            Verdict::Runs => "runs ",
+            Verdict::Waits => "waits",
+            Verdict::Off => "off  ",
+        };
+        write!(
+            f,
+            "\n{label:<12} {verdict} {}: {}",
+            row.task.name(),
+            row.because
+        )?;
+        if let Some(until) = row.until {
+            write!(f, "; not before {until}")?;
+        }
+        label = "";
+    }
+    Ok(())
 }

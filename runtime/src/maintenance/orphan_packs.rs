@@ -63,7 +63,7 @@ impl Scope {
     }
 }
 
-/// A number of blobs.
+/// A number of blobs, or of contents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct BlobCount {
     /// How many.
@@ -101,7 +101,7 @@ impl Orphan {
 /// What was found.
 pub struct Orphans {
     /// Packs in the listing, used or not.
-    pub listed_packs: u64,
+    pub listed: BlobCount,
     /// Unused and old enough: packs, and markers.
     pub unreferenced: BlobCount,
     /// Unused, but young or of a session that may be alive.
@@ -133,7 +133,7 @@ impl Orphans {
                 Arc::new(workspace.scratch.create_file("orphans")?),
                 BUFFER_BYTES,
             ),
-            listed_packs: 0,
+            listed: BlobCount::default(),
             unreferenced: BlobCount::default(),
             retained: BlobCount::default(),
             kept_sessions: BTreeSet::new(),
@@ -153,7 +153,7 @@ impl Orphans {
         let rows = Arc::clone(search.rows.file());
         search.rows.finish()?;
         Ok(Self {
-            listed_packs: search.listed_packs,
+            listed: search.listed,
             unreferenced: search.unreferenced,
             retained: search.retained,
             kept_sessions: search.kept_sessions,
@@ -226,7 +226,7 @@ struct Search<'a> {
     sessions: Sessions,
     used: Merge,
     rows: SequentialWriter,
-    listed_packs: u64,
+    listed: BlobCount,
     unreferenced: BlobCount,
     retained: BlobCount,
     kept_sessions: BTreeSet<String>,
@@ -236,7 +236,7 @@ impl Search<'_> {
     fn take_in(&mut self, blob: &BlobMetadata) -> Result<(), MaintenanceError> {
         let name = blob.id.as_str();
         if !name.starts_with(SESSION_PREFIX) {
-            self.listed_packs += 1;
+            self.listed.add(blob.length);
         }
         while let Some(record) = self.used.current() {
             match used_name(record).cmp(name.as_bytes()) {

@@ -21,7 +21,7 @@ use super::rewrite_contents::{RewriteContentsStats, RewriteOptions, RewritePlan}
 const EXTRA_BYTES: usize = 14;
 
 /// In the table of sums: the contents of this pack are rewritten. A sum never is: it stops before.
-const CHOSEN: u32 = u32::MAX;
+pub(super) const CHOSEN: u32 = u32::MAX;
 
 /// What the new entry of a content takes from the old one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +161,10 @@ pub(super) fn choose_contents(
 
 /// Sums the bytes in use of every pack, by canonical number; a sum that does not fit is large
 /// anyway.
-fn sum_packs(workspace: &Workspace, table: &ContentTable) -> Result<MappedU32, RepositoryError> {
+pub(super) fn sum_packs(
+    workspace: &Workspace,
+    table: &ContentTable,
+) -> Result<MappedU32, RepositoryError> {
     let sums = MappedU32::create(&workspace.scratch, table.packs.numbers(), 0)?;
     let mut records = table.stream()?;
     while let Some(record) = records.next()? {
@@ -174,7 +177,7 @@ fn sum_packs(workspace: &Workspace, table: &ContentTable) -> Result<MappedU32, R
 }
 
 /// Marks the packs that are chosen; returns how many.
-fn choose_packs(
+pub(super) fn choose_packs(
     table: &ContentTable,
     sums: &MappedU32,
     options: &mut RewriteOptions<'_>,
@@ -257,6 +260,6 @@ impl Choice<'_, '_> {
 }
 
 /// Returns whether a content has a prefix, and so belongs into a pack of metadata.
-fn is_metadata(key: &[u8]) -> bool {
+pub(super) fn is_metadata(key: &[u8]) -> bool {
     key.first().is_some_and(|prefix| *prefix != 0)
 }

@@ -177,11 +177,13 @@ impl Work<'_> {
             }
             self.watch.enter(task)?;
             on_event(&Event::Started(task));
+            let before = self.repository.storage.counters();
             let start = self.repository.clock.now();
             let outcome = self.task(task);
             let end = self.repository.clock.now();
             let recorded = self.record(task, start, end, &outcome);
-            let run = TaskRun::new(task, start, end, &outcome);
+            let requests = self.repository.storage.counters().since(&before);
+            let run = TaskRun::new(task, start, end, &outcome, requests);
             on_event(&Event::Ended(&run));
             self.report.tasks.push(run);
             outcome?;

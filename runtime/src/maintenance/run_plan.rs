@@ -24,6 +24,8 @@ use super::cycle_plan::{Circumstances, CyclePlan, Mode};
 use super::cycle_task::{Cycle, CycleTask};
 use super::index_plan;
 use super::index_tasks::IndexTasks;
+use super::orphan_packs::BlobCount;
+use super::outlook::Outlook;
 use super::run::RunOptions;
 use super::strategy::Splitting;
 
@@ -41,6 +43,10 @@ pub struct RunPlan {
     pub compact_manifests: Option<u64>,
     /// What the epoch tasks will do.
     pub index: Option<index_plan::Plan>,
+    /// What the tasks that run would cost, where any of them works on contents or packs.
+    pub outlook: Option<Outlook>,
+    /// Why that is not known.
+    pub outlook_problem: Option<String>,
     /// Memory of every phase.
     pub memory: MemoryPlan,
 }
@@ -89,6 +95,8 @@ impl Prepared {
             cycle,
             compact_manifests: manifests_due.then_some(contents),
             index: None,
+            outlook: None,
+            outlook_problem: None,
             memory: workspace.memory,
         };
         Ok(Self {
@@ -105,6 +113,8 @@ impl Prepared {
             cycle,
             compact_manifests: None,
             index: None,
+            outlook: None,
+            outlook_problem: None,
             memory: workspace.memory,
         };
         Self {
@@ -133,7 +143,23 @@ pub fn plan(
         let mut index = IndexTasks::new(repository, workspace, splitting, options);
         plan.index = Some(index.plan()?);
     }
+    if plan.cycle.running().any(works_on_packs) {
+        let (safety, tasks) = (&options.wanted.safety, &plan.cycle.tasks);
+        let none = BlobCount::default();
+        let outlook = Outlook::make(repository, workspace, safety, tasks, none);
+        plan.outlook_problem = outlook.as_ref().err().map(ToString::to_string);
+        plan.outlook = outlook.ok();
+    }
     Ok(plan)
+}
+
+/// Tells whether what a task costs follows from contents and packs.
+fn works_on_packs(task: CycleTask) -> bool {
+    let deletes = matches!(
+        task,
+        CycleTask::FullDeleteBlobs | CycleTask::QuickDeleteBlobs
+    );
+    task.copies() || deletes
 }
 
 fn decide(
@@ -200,6 +226,12 @@ impl fmt::Display for RunPlan {
         }
         if let Some(contents) = self.compact_manifests {
             writeln!(f, "first: manifests of {contents} contents into one")?;
+        }
+        if let Some(outlook) = &self.outlook {
+            writeln!(f, "{outlook}")?;
+        }
+        if let Some(problem) = &self.outlook_problem {
+            writeln!(f, "what it costs is not known: {problem}")?;
         }
         match &self.index {
             Some(index) => index.fmt(f),

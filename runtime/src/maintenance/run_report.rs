@@ -30,6 +30,8 @@ pub struct TaskRun {
     pub end: Timestamp,
     /// What it left in the schedule.
     pub stats: Option<Extra>,
+    /// What it asked of the storage, its record in the schedule included.
+    pub requests: Counters,
 }
 
 impl TaskRun {
@@ -38,6 +40,7 @@ impl TaskRun {
         start: Timestamp,
         end: Timestamp,
         outcome: &Result<Done, MaintenanceError>,
+        requests: Counters,
     ) -> Self {
         let (what, stats) = match outcome {
             Ok(done) => (done.what.clone(), done.extra.clone()),
@@ -50,6 +53,7 @@ impl TaskRun {
             start,
             end,
             stats,
+            requests,
         }
     }
 }
@@ -75,7 +79,7 @@ pub struct RunReport {
     pub next_quick: Option<Timestamp>,
     /// Most scratch that was used, in bytes.
     pub scratch_peak_bytes: u64,
-    /// What was asked of the storage, the opening of the repository included.
+    /// What was asked of the storage since it was opened, the tasks included.
     pub requests: Counters,
 }
 
@@ -130,8 +134,8 @@ impl fmt::Display for TaskRun {
         let mark = if self.success { "" } else { "FAILED: " };
         write!(
             f,
-            "  {:<32} {mark}{} ({seconds:.1} s)",
-            self.task, self.what
+            "  {:<32} {mark}{} ({seconds:.1} s; {})",
+            self.task, self.what, self.requests
         )
     }
 }
@@ -158,16 +162,6 @@ impl fmt::Display for RunReport {
                 write!(f, "; {name} again at {next}")?;
             }
         }
-        let Counters {
-            gets,
-            lists,
-            puts,
-            deletes,
-            ..
-        } = self.requests;
-        write!(
-            f,
-            "\nrequests: {gets} GETs, {lists} LISTs, {puts} PUTs, {deletes} DELETEs"
-        )
+        write!(f, "\nrequests: {}", self.requests)
     }
 }

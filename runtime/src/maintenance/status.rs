@@ -29,6 +29,7 @@ use crate::repository::system_contents::maintenance_params;
 use crate::repository::{Repository, RepositoryError, Workspace};
 
 use super::index_due::IndexDue;
+use super::orphan_packs::BlobCount;
 
 pub use work::WorkStatus;
 
@@ -204,6 +205,21 @@ pub struct V0Status {
     pub damaged_notes: SetList,
     /// What is due, and why or why not.
     pub work: Vec<WorkStatus>,
+}
+
+impl Status {
+    /// Returns the index blobs that nobody reads any more.
+    pub fn replaced_index(&self) -> BlobCount {
+        let (all, read) = match (&self.epochs, &self.v0) {
+            (Some(epochs), _) => (epochs.uncompacted, epochs.uncompacted_active),
+            (None, Some(v0)) => (v0.superseded, Totals::default()),
+            (None, None) => return BlobCount::default(),
+        };
+        BlobCount {
+            count: all.blobs - read.blobs,
+            bytes: all.bytes - read.bytes,
+        }
+    }
 }
 
 /// Looks at the repository. Damage to the index is part of the answer, not an error.

@@ -36,8 +36,8 @@ const BUFFER_BYTES: usize = 1024 * 1024;
 const RUNS_MAX: usize = 16;
 const RUN_READ_BYTES: usize = 64 * 1024;
 
-/// What travels along: original length 4 | format 1 | tag 1.
-const EXTRA_BYTES: usize = 6;
+/// What travels along: original length 4 | format 1 | tag 1 | reach 1.
+const EXTRA_BYTES: usize = 7;
 
 /// Returns the memory of small sorts beside the large ones: `buffers` of `buffer_bytes`.
 pub(super) fn small_sort(workspace: &Workspace, buffer_bytes: usize, buffers: usize) -> SortMemory {
@@ -75,11 +75,13 @@ impl ContentRequests {
     }
 
     /// Adds a content; its pack is given by its canonical number. The same request twice is one.
+    /// `reach` is for [`super::read_ahead`]: 2 to this power bytes before it belong to it.
     pub(super) fn push(
         &mut self,
         key: &[u8],
         fields: &RecordFields,
         tag: u8,
+        reach: u8,
     ) -> Result<(), RepositoryError> {
         let place = Place {
             group: 0,
@@ -89,7 +91,7 @@ impl ContentRequests {
         };
         let mut extra = [0; EXTRA_BYTES];
         extra[..4].copy_from_slice(&fields.original_length.to_be_bytes());
-        (extra[4], extra[5]) = (fields.format, tag);
+        (extra[4], extra[5], extra[6]) = (fields.format, tag, reach);
         let layout = self.layout;
         Ok(self
             .buffer
@@ -236,7 +238,7 @@ impl<'a> ContentOpener<'a> {
         let large = batch.large();
         for number in 0..batch.len() {
             batch.with_bytes(number, |record, pack, stored| {
-                let [l0, l1, l2, l3, format, tag] = layout
+                let [l0, l1, l2, l3, format, tag, _] = layout
                     .extra(record)
                     .try_into()
                     .map_err(|_| RepositoryError::Interrupted)?;

@@ -129,3 +129,62 @@ impl<'t> ContentSeeker<'t> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::pack_world::{NOW, Shape, World};
+    use super::*;
+    use crate::kopia::content_id::ContentId;
+
+    /// A table of `count` contents, prefixed ones among them; their keys, ascending.
+    fn table(count: u32) -> (World, ContentTable, Vec<Vec<u8>>) {
+        let world = World::new(Shape::default());
+        let contents: Vec<_> = (0..count)
+            .map(|number| {
+                let prefix = (number % 5 == 0).then_some(b'k');
+                (prefix, number.to_be_bytes().to_vec())
+            })
+            .collect();
+        world.write(&contents, NOW.seconds() - 1_000, false);
+        let (_, table) = world.table().unwrap();
+        let keys = contents.iter().map(|(prefix, plain)| {
+            let hash = world.repository.crypto.hash.hash(plain);
+            ContentId::from_hash(*prefix, &hash).unwrap().key().to_vec()
+        });
+        let mut keys: Vec<_> = keys.collect();
+        keys.sort();
+        (world, table, keys)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        /// Goal: whatever ascending keys are asked for, near and far, there and not: the same rows
+        /// as a look-up in memory gives.
+        #[test]
+        fn answers_are_those_of_a_look_up_in_memory(
+            count in prop_oneof![0_u32..3, 3_u32..3_000],
+            steps in prop::collection::vec(
+                (prop_oneof![1_usize..4, 1_usize..900], any::<bool>()),
+                0..200,
+            ),
+        ) {
+            let (_world, table, keys) = table(count);
+            let mut seeker = ContentSeeker::new(&table);
+            let mut at = 0;
+            for (step, absent) in steps {
+                at += step;
+                let mut key = keys.get(at).cloned().unwrap_or_else(|| vec![0xff; 17]);
+                if absent {
+                    key.push(0); // right behind the key
+                }
+                let found = seeker.seek(&key).unwrap();
+                let found = found.map(|(row, record)| (row, table.key(record).to_vec()));
+                let told = keys.binary_search(&key).ok();
+                prop_assert_eq!(found, told.map(|row| (row as u64, key)));
+            }
+        }
+    }
+}

@@ -28,14 +28,20 @@ const ROWS_WINDOW_BYTES: usize = 512 * 1024;
 /// Rows that are written to a stream at a time.
 const ROWS_AT_A_TIME: usize = 1024;
 
-/// An index blob, ready to be hashed and sealed.
-pub struct IndexImage {
+/// The rows of an index blob, and the header that belongs before them.
+pub struct FinishedRows {
     /// Header of the finished blob.
     pub shape: IndexShape,
     /// Keys and entries, each `row_bytes` wide.
     pub rows: Arc<ScratchFile>,
     /// Width of a row in `rows`; at least that of the finished rows.
     pub row_bytes: usize,
+}
+
+/// An index blob, ready to be hashed and sealed.
+pub struct IndexImage {
+    /// Header, keys and entries.
+    pub rows: FinishedRows,
     /// Slots of pack names in the order of their numbers.
     pub names: Arc<ScratchFile>,
     /// Length of all names together, in bytes.
@@ -46,21 +52,63 @@ pub struct IndexImage {
     pub tail: Option<[u8; RANDOM_TAIL_BYTES]>,
 }
 
-impl IndexImage {
-    /// Returns the length of the plaintext, in bytes.
-    pub fn plain_bytes(&self) -> u64 {
-        let tail_bytes = self.tail.map_or(0, |tail| tail.len() as u64);
-        self.shape.names_at() + self.name_bytes + tail_bytes
-    }
-
-    /// Returns the hash of the plaintext: one read of everything.
-    pub fn digest(&self, hash: &HashFunction) -> Result<Digest, RepositoryError> {
+impl FinishedRows {
+    /// Returns a hash that has taken in header and rows: one read of the rows.
+    pub fn hash(&self, hash: &HashFunction) -> Result<Hasher, RepositoryError> {
         let mut hasher = hash.hasher();
         self.stream(&mut |piece| {
             hasher.update(piece);
             Ok(())
         })?;
-        Ok(hasher.finish())
+        Ok(hasher)
+    }
+
+    /// Calls `take` with header and rows, piece after piece.
+    fn stream(
+        &self,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        take(&self.shape.header())?;
+        let (stored, finished) = (self.row_bytes, self.shape.row_bytes());
+        let end = u64::from(self.shape.entry_count) * stored as u64;
+        let mut rows =
+            SequentialReader::new(Arc::clone(&self.rows), 0..end, ROWS_WINDOW_BYTES).drop_behind();
+        let mut piece = Vec::with_capacity(ROWS_AT_A_TIME * finished);
+        while rows.remaining() > 0 {
+            let most = (ROWS_AT_A_TIME * stored) as u64;
+            let next = rows.next(rows.remaining().min(most) as usize)?;
+            let next = next.unwrap_or_default();
+            if stored == finished && self.shape.version != 1 {
+                take(next)?;
+                continue;
+            }
+            piece.clear();
+            for row in next.chunks_exact(stored) {
+                piece.extend_from_slice(&row[..finished]);
+                if self.shape.version == 1 {
+                    self.move_name_offset(&mut piece);
+                }
+            }
+            take(&piece)?;
+        }
+        Ok(())
+    }
+
+    /// Version 1 entries say where their pack's name lies in the blob: known only now.
+    fn move_name_offset(&self, piece: &mut [u8]) {
+        let at = piece.len() - self.shape.entry_bytes + 8;
+        if let Some(field) = piece[at..].first_chunk_mut::<4>() {
+            let offset = u32::from_be_bytes(*field) + self.shape.names_at() as u32;
+            *field = offset.to_be_bytes();
+        }
+    }
+}
+
+impl IndexImage {
+    /// Returns the length of the plaintext, in bytes.
+    pub fn plain_bytes(&self) -> u64 {
+        let tail_bytes = self.tail.map_or(0, |tail| tail.len() as u64);
+        self.rows.shape.names_at() + self.name_bytes + tail_bytes
     }
 
     /// Finishes a hash that has taken in header and rows already.
@@ -77,40 +125,8 @@ impl IndexImage {
         &self,
         take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
     ) -> Result<(), RepositoryError> {
-        take(&self.shape.header())?;
-        self.stream_rows(take)?;
+        self.rows.stream(take)?;
         self.stream_tail(take)
-    }
-
-    fn stream_rows(
-        &self,
-        take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
-    ) -> Result<(), RepositoryError> {
-        let finished = self.shape.row_bytes();
-        let end = u64::from(self.shape.entry_count) * self.row_bytes as u64;
-        let mut rows =
-            SequentialReader::new(Arc::clone(&self.rows), 0..end, ROWS_WINDOW_BYTES).drop_behind();
-        let mut piece = Vec::with_capacity(ROWS_AT_A_TIME * finished);
-        while let Some(row) = rows.next(self.row_bytes)? {
-            piece.extend_from_slice(&row[..finished]);
-            if self.shape.version == 1 {
-                self.move_name_offset(&mut piece);
-            }
-            if piece.len() >= ROWS_AT_A_TIME * finished {
-                take(&piece)?;
-                piece.clear();
-            }
-        }
-        take(&piece)
-    }
-
-    /// Version 1 entries say where their pack's name lies in the blob: known only now.
-    fn move_name_offset(&self, piece: &mut [u8]) {
-        let at = piece.len() - self.shape.entry_bytes + 8;
-        if let Some(field) = piece[at..].first_chunk_mut::<4>() {
-            let offset = u32::from_be_bytes(*field) + self.shape.names_at() as u32;
-            *field = offset.to_be_bytes();
-        }
     }
 
     /// Pack table, formats, names and tail.
@@ -118,8 +134,9 @@ impl IndexImage {
         &self,
         take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
     ) -> Result<(), RepositoryError> {
-        if self.shape.version != 1 {
-            let mut offset = self.shape.names_at();
+        let shape = &self.rows.shape;
+        if shape.version != 1 {
+            let mut offset = shape.names_at();
             self.each_name(&mut |name| {
                 let slot = encode_pack_slot(offset as u32, name.len() as u8);
                 offset += name.len() as u64;

@@ -30,22 +30,17 @@ pub(super) fn feed_records(
 ) -> Result<(), RepositoryError> {
     let time = WorkingTime::start(progress);
     let batch_bytes = BATCH_BYTES / layout.record_bytes() * layout.record_bytes();
-    let mut batch = Vec::with_capacity(batch_bytes);
-    while let Some(record) = records.next()? {
-        batch.extend_from_slice(record);
-        if batch.len() == batch_bytes {
-            time.lap(Part::Merge);
-            let empty = spare.try_recv();
-            let empty = empty.unwrap_or_else(|_| Vec::with_capacity(batch_bytes));
-            if out.send(std::mem::replace(&mut batch, empty)).is_err() {
-                return Ok(()); // the encoder has stopped and tells why
-            }
-            time.skip();
+    loop {
+        let mut batch = spare.try_recv().unwrap_or_default();
+        batch.resize(batch_bytes, 0); // a batch that comes back has this length already
+        let filled = records.fill(&mut batch)?;
+        time.lap(Part::Merge);
+        batch.truncate(filled);
+        if out.send(batch).is_err() || filled < batch_bytes {
+            return Ok(()); // the end, or the encoder has stopped and tells why
         }
+        time.skip();
     }
-    time.lap(Part::Merge);
-    let _ = out.send(batch);
-    Ok(())
 }
 
 /// Calls `take` with the winners of all batches, in order, and gives the batches back. The time
@@ -59,7 +54,7 @@ pub(super) fn take_winners(
     mut take: impl FnMut(&[u8]) -> Result<(), RepositoryError>,
 ) -> Result<(), RepositoryError> {
     let mut winners = BatchWinners::new(layout);
-    while let Ok(mut batch) = incoming.recv() {
+    while let Ok(batch) = incoming.recv() {
         time.skip();
         // Numbers of packs are as good as random: without this, half the time is waiting for them.
         for record in batch.chunks_exact(layout.record_bytes()) {
@@ -67,7 +62,6 @@ pub(super) fn take_winners(
         }
         winners.of_batch(&batch, packs, &mut take)?;
         time.lap(Part::Encode);
-        batch.clear();
         let _ = used.try_send(batch);
     }
     match winners.last() {
@@ -100,12 +94,11 @@ pub(super) fn write_rows(
             (Piece::Begin(file, hasher), _) => {
                 current = Some((SequentialWriter::new(file, BATCH_BYTES), hasher));
             }
-            (Piece::Rows(mut rows), Some((writer, hasher))) => {
+            (Piece::Rows(rows), Some((writer, hasher))) => {
                 hasher.update(&rows);
                 time.lap(Part::Hash);
                 writer.write(&rows)?;
                 time.lap(Part::Write);
-                rows.clear();
                 let _ = spare.try_send(rows);
             }
             (Piece::End(back), _) => {

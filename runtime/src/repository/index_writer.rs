@@ -18,19 +18,23 @@ use crate::kopia::hashing::Digest;
 use crate::kopia::index_blob::{ContentFormat, ENTRY_V1_BYTES};
 use crate::kopia::index_builder::{EntryFields, IndexShape, encode_entry, encode_entry_v1};
 use crate::progress::Part;
-use crate::spill::{MappedU32, ScratchFile, SequentialWriter, SortMemory, SortShape, Sorter};
+use crate::spill::{MappedU32, MergeOptions, ScratchFile, copy_record};
 
-use super::index_image::IndexImage;
+use super::index_image::{FinishedRows, IndexImage};
 use super::index_load::{FORMATS_MAX, LoadStats, Loaded};
 use super::index_pipeline::{BATCH_BYTES, Piece, feed_records, take_winners, write_rows};
-use super::pack_names::{PackTable, SLOT_BYTES, name_of};
+use super::pack_names::PackTable;
 use super::record::RecordLayout;
+use super::shard_names::{hash_and_sort_names, sort_names};
 use super::winners::Records;
 use super::working_time::WorkingTime;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Batches on the way between two threads.
 const BATCHES: usize = 2;
+
+/// Rows of this size go past the page cache.
+const LARGE_ROWS_BYTES: u64 = 8 << 20;
 
 /// Index blobs that one merge may make: with shards of at least 100,000 entries more than anybody
 /// has.
@@ -91,7 +95,10 @@ pub fn write_indexes_as(
         repository,
         workspace,
         &rows,
-        loaded.records.merge()?,
+        loaded.records.merge_with(&MergeOptions {
+            drop_behind: true,
+            ..MergeOptions::default()
+        })?,
         output,
     )
 }
@@ -169,7 +176,10 @@ struct Encoder<'a> {
     next_name_at: u32,
     /// Width of the current shard's rows.
     row_bytes: usize,
+    /// Rows to be sent, and room for more.
     batch: Vec<u8>,
+    /// Bytes of the batch that are rows.
+    filled: usize,
     rows_out: SyncSender<Piece>,
     spare_in: Receiver<Vec<u8>>,
     time: &'a WorkingTime<'a>,
@@ -198,7 +208,8 @@ impl<'a> Encoder<'a> {
             name_places: None,
             next_name_at: 0,
             row_bytes: 1,
-            batch: Vec::with_capacity(BATCH_BYTES),
+            batch: vec![0; BATCH_BYTES],
+            filled: 0,
             rows_out,
             spare_in,
             time,
@@ -259,7 +270,6 @@ impl<'a> Encoder<'a> {
                 maximum: IMAGES_MAX,
             });
         }
-        let rows = Arc::new(self.workspace.scratch.create_file("index-rows")?);
         let (entries, packs) = (self.entries_left(target), self.packs.different(target));
         let formats = self.formats.len().min(FORMATS_MAX) as u16;
         let version = self.repository.format.index_version;
@@ -273,6 +283,12 @@ impl<'a> Encoder<'a> {
             entry_bytes: entry_bytes(version, formats, packs, self.longest),
         };
         self.row_bytes = guess.row_bytes();
+        let scratch = &self.workspace.scratch;
+        let rows = match entries.saturating_mul(self.row_bytes as u64) >= LARGE_ROWS_BYTES {
+            true => scratch.create_large_file("index-rows"),
+            false => scratch.create_file("index-rows"),
+        };
+        let rows = Arc::new(rows?);
         let mut hasher = Box::new(self.repository.crypto.hash.hasher());
         hasher.update(&guess.header());
         self.send(Piece::Begin(Arc::clone(&rows), hasher))?;
@@ -300,7 +316,7 @@ impl<'a> Encoder<'a> {
         let shards = self.finished.iter().rev();
         let written: u64 = shards
             .take_while(|shard| shard.target == target)
-            .map(|shard| u64::from(shard.image.shape.entry_count))
+            .map(|shard| u64::from(shard.image.rows.shape.entry_count))
             .sum();
         let all = self.target_entries[usize::from(target)];
         all.saturating_sub(written).min(self.output.shard_entries)
@@ -323,11 +339,10 @@ impl<'a> Encoder<'a> {
             packed_length: fields.packed_length,
             original_length: fields.original_length,
         };
-        let at = self.batch.len();
-        self.batch.extend_from_slice(self.layout.key(record));
-        let from = self.batch.len();
-        self.batch.resize(from + shard.guess.entry_bytes, 0);
-        let out = &mut self.batch[from..];
+        let end = self.filled + self.row_bytes;
+        let row = &mut self.batch[self.filled..end];
+        let (key, out) = row.split_at_mut(self.layout.key_bytes);
+        copy_record(key, self.layout.key(record));
         match &self.name_places {
             None => encode_entry(&shard.guess, &entry, pack, format, out)?,
             Some((offsets, lengths)) => {
@@ -337,7 +352,8 @@ impl<'a> Encoder<'a> {
                 encode_entry_v1(&entry, version, offset, length as u8, out)?;
             }
         }
-        if self.batch.len() + (self.batch.len() - at) > BATCH_BYTES {
+        self.filled = end;
+        if end + self.row_bytes > BATCH_BYTES {
             self.send_batch()?;
         }
         Ok(())
@@ -372,12 +388,11 @@ impl<'a> Encoder<'a> {
     fn send_batch(&mut self) -> Result<(), RepositoryError> {
         self.workspace
             .progress
-            .advance((self.batch.len() / self.row_bytes) as u64);
-        let next = self
-            .spare_in
-            .try_recv()
-            .unwrap_or_else(|_| Vec::with_capacity(BATCH_BYTES));
-        let rows = std::mem::replace(&mut self.batch, next);
+            .advance((self.filled / self.row_bytes) as u64);
+        let mut next = self.spare_in.try_recv().unwrap_or_default();
+        next.resize(BATCH_BYTES, 0); // a batch that comes back has nearly this length
+        let mut rows = std::mem::replace(&mut self.batch, next);
+        rows.truncate(std::mem::take(&mut self.filled));
         self.send(Piece::Rows(rows))
     }
 
@@ -385,10 +400,6 @@ impl<'a> Encoder<'a> {
         self.send_batch()?;
         let (back_out, back_in) = sync_channel(1);
         self.send(Piece::End(back_out))?;
-        let (names, name_bytes) = self.sort_names(shard.first_value)?;
-        self.time.lap(Part::Encode);
-        let hasher = back_in.recv().map_err(|_| RepositoryError::Interrupted)?;
-        self.time.skip();
         let packs = self.next_value - shard.first_value;
         let formats = shard.formats.len() as u16;
         let version = self.repository.format.index_version;
@@ -400,23 +411,37 @@ impl<'a> Encoder<'a> {
             entry_bytes: entry_bytes(version, formats, packs, shard.longest),
             ..shard.guess
         };
-        let guessed = shape == shard.guess && version != 1;
-        let row_bytes = shard.guess.row_bytes();
-        let (rows, formats) = (shard.rows, shard.formats);
-        let image = IndexImage {
+        let rows = FinishedRows {
             shape,
+            rows: shard.rows,
+            row_bytes: shard.guess.row_bytes(),
+        };
+        self.time.lap(Part::Encode);
+        let hasher = back_in.recv().map_err(|_| RepositoryError::Interrupted)?;
+        self.time.skip();
+        let (hasher, (names, name_bytes)) = if shape == shard.guess && version != 1 {
+            (
+                *hasher,
+                sort_names(self.workspace, self.packs, shard.first_value)?,
+            )
+        } else {
+            hash_and_sort_names(
+                self.repository,
+                self.workspace,
+                &rows,
+                self.packs,
+                shard.first_value,
+            )?
+        };
+        self.time.lap(Part::Encode);
+        let image = IndexImage {
             rows,
-            row_bytes,
             names,
             name_bytes,
-            formats,
+            formats: shard.formats,
             tail: self.output.random_tails.then(|| self.repository.random()),
         };
-        let digest = if guessed {
-            image.digest_tail(*hasher)?
-        } else {
-            image.digest(&self.repository.crypto.hash)?
-        };
+        let digest = image.digest_tail(hasher)?;
         self.time.lap(Part::Hash);
         self.finished.push(FinishedIndex {
             target: shard.target,
@@ -424,40 +449,6 @@ impl<'a> Encoder<'a> {
             digest,
         });
         Ok(())
-    }
-
-    /// Writes the names of the shard's packs in the order of their numbers.
-    fn sort_names(&self, first: u32) -> Result<(Arc<ScratchFile>, u64), RepositoryError> {
-        let shape = SortShape {
-            record_bytes: 4 + SLOT_BYTES,
-            group: None,
-        };
-        let plan = &self.workspace.memory;
-        let memory = SortMemory {
-            buffer_bytes: plan.pipeline_bytes,
-            ..self.workspace.sort_memory(1)
-        };
-        let sorter = Sorter::new(self.workspace.scratch.clone(), shape, memory);
-        let mut buffer = sorter.buffer();
-        self.packs.for_each_valued(first, |value, slot| {
-            Ok(buffer.push_with(|out| {
-                out[..4].copy_from_slice(&value.to_be_bytes());
-                out[4..].copy_from_slice(slot);
-            })?)
-        })?;
-        buffer.finish()?;
-        let runs = sorter.finish()?;
-        let mut merge = runs.merge()?;
-        let file = Arc::new(self.workspace.scratch.create_file("index-names")?);
-        let mut writer = SequentialWriter::new(Arc::clone(&file), BATCH_BYTES);
-        let mut name_bytes = 0;
-        while let Some(record) = merge.next()? {
-            let slot = &record[4..];
-            name_bytes += name_of(slot).len() as u64;
-            writer.write(slot)?;
-        }
-        writer.finish()?;
-        Ok((file, name_bytes))
     }
 }
 

@@ -251,7 +251,7 @@ impl<'s, 'i> Worker<'s, 'i> {
             let source = context.source;
             let encode = |out: &mut [u8]| layout.encode(out, target, source, key, &fields);
             match &mut self.run {
-                None => self.records.push_with(encode)?,
+                None => self.records.push_whole(encode)?,
                 Some(run) => {
                     let mut record = [0; RECORD_BYTES_MAX];
                     let record = &mut record[..layout.record_bytes()];
@@ -262,7 +262,7 @@ impl<'s, 'i> Worker<'s, 'i> {
         }
         if system {
             self.system
-                .push_with(|out| layout.encode(out, 0, 0, key, &fields))?;
+                .push_whole(|out| layout.encode(out, 0, 0, key, &fields))?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@
 
 use crate::kopia::FormatError;
 use crate::kopia::content_id::ContentId;
-use crate::kopia::directory::{DirectoryEntry, DirectoryReader, EntryKind};
+use crate::kopia::directory::{Below, DirectoryEntry, DirectoryReader, EntryKind};
 use crate::kopia::indirect_object::IndirectReader;
 use crate::kopia::object_id::ObjectId;
 use crate::spill::SortBuffer;
@@ -28,32 +28,44 @@ pub(super) mod tag {
     pub(in crate::repository) const DIRECTORY_INDEX: u8 = 8;
 }
 
-/// How the object of a key is to be read: one byte behind the key.
+/// How the object of a key is to be read: [`NEXT_BYTES`] behind the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Next {
     pub(super) directory: bool,
     pub(super) compressed: bool,
     pub(super) indirections: u8,
+    /// 2 to this power bytes of directories belong to it; 0 when nothing does.
+    pub(super) reach: u8,
 }
 
+/// Bytes of [`Next`].
+pub(super) const NEXT_BYTES: usize = 2;
+
+/// Bytes of a directory as stored, without and for each entry: zstd leaves the hash and a little.
+const DIRECTORY_BYTES: u64 = 256;
+const ENTRY_BYTES: u64 = 48;
+
 impl Next {
-    pub(super) fn of(object: &ObjectId, directory: bool) -> Self {
+    pub(super) fn of(object: &ObjectId, directory: Option<Below>) -> Self {
         Self {
-            directory,
+            directory: directory.is_some(),
             compressed: object.compressed,
             indirections: object.indirections,
+            reach: directory.map_or(0, reach_of),
         }
     }
 
-    pub(super) fn byte(self) -> u8 {
-        u8::from(self.directory) | (u8::from(self.compressed) << 1) | (self.indirections << 2)
+    pub(super) fn encode(self) -> [u8; NEXT_BYTES] {
+        let kind = u8::from(self.directory) | (u8::from(self.compressed) << 1);
+        [kind | (self.indirections << 2), self.reach]
     }
 
-    pub(super) fn of_byte(byte: u8) -> Self {
+    pub(super) fn decode([kind, reach]: [u8; NEXT_BYTES]) -> Self {
         Self {
-            directory: byte & 1 != 0,
-            compressed: byte & 2 != 0,
-            indirections: byte >> 2,
+            directory: kind & 1 != 0,
+            compressed: kind & 2 != 0,
+            indirections: kind >> 2,
+            reach,
         }
     }
 
@@ -67,12 +79,23 @@ impl Next {
     }
 }
 
+/// Returns how far the directories below one reach, as a power of two of bytes: clients write them
+/// right before it.
+fn reach_of(below: Below) -> u8 {
+    if below.directories < 2 {
+        return 0; // itself
+    }
+    let bytes = (below.directories - 1).saturating_mul(DIRECTORY_BYTES);
+    let bytes = bytes.saturating_add(below.files.saturating_mul(ENTRY_BYTES));
+    (u64::BITS - bytes.leading_zeros()) as u8
+}
+
 /// Where the references of one thread go.
 pub(super) struct References {
     pub(super) key_bytes: usize,
     /// Keys of contents in use.
     pub(super) used: SortBuffer,
-    /// Keys of what is read next, each with a byte of [`Next`].
+    /// Keys of what is read next, each with the bytes of [`Next`].
     pub(super) next: Option<SortBuffer>,
 }
 
@@ -91,23 +114,24 @@ impl References {
     pub(super) fn object(
         &mut self,
         object: &ObjectId,
-        directory: bool,
+        directory: Option<Below>,
     ) -> Result<(), RepositoryError> {
         self.content(&object.content)?;
-        if !directory && object.indirections == 0 {
+        if directory.is_none() && object.indirections == 0 {
             return Ok(());
         }
-        let (key, next) = (object.content.key(), Next::of(object, directory).byte());
+        let (key, next) = (object.content.key(), Next::of(object, directory).encode());
         let buffer = self.next.as_mut().ok_or(RepositoryError::Interrupted)?;
         Ok(buffer.push_with(|out| {
             out[..key.len()].copy_from_slice(key);
-            out[key.len()] = next;
+            out[key.len()..].copy_from_slice(&next);
         })?)
     }
 
     #[inline]
     fn entry(&mut self, entry: &DirectoryEntry<'_>) -> Result<(), RepositoryError> {
-        self.object(&entry.object, entry.kind == EntryKind::Directory)
+        let directory = entry.kind == EntryKind::Directory;
+        self.object(&entry.object, directory.then_some(entry.below))
     }
 }
 
@@ -220,6 +244,6 @@ impl ObjectSink for IndexSink<'_> {
     fn piece(&mut self, piece: &[u8], what: &dyn std::fmt::Display) -> Result<(), RepositoryError> {
         let references = &mut *self.references;
         self.reader
-            .push(piece, what, |part| references.object(&part.object, false))
+            .push(piece, what, |part| references.object(&part.object, None))
     }
 }

@@ -174,7 +174,7 @@ impl PackBatch {
         let room = (self.bytes.len() - self.used) as u64;
         if let Some(last) = self.stretches.last_mut()
             && last.number == place.pack
-            && last.reaches(place, ahead)
+            && last.reaches(place, ahead, self.layout.extra(record))
         {
             let more = end.saturating_sub(last.end);
             if more > room {
@@ -279,7 +279,7 @@ impl PackBatch {
 
 impl Stretch {
     /// Returns whether a content of the same pack, which does not begin before it, is read with it.
-    fn reaches(&self, place: &Place, ahead: Option<&ReadAhead>) -> bool {
+    fn reaches(&self, place: &Place, ahead: Option<&ReadAhead>, extra: &[u8]) -> bool {
         let gap = u64::from(place.offset).saturating_sub(self.end);
         let Some(ahead) = ahead else {
             return gap <= GAP_BYTES_MAX;
@@ -287,8 +287,8 @@ impl Stretch {
         match &self.kept {
             Some(kept) => place_end(place) <= kept.end,
             None => {
-                let bytes = self.end - self.offset;
-                ahead.bridges(gap, bytes, self.gap_bytes) && ahead.find(place).is_none()
+                let reach = extra.last().copied().unwrap_or(0);
+                ahead.bridges(gap, reach) && ahead.find(place).is_none()
             }
         }
     }

@@ -1,11 +1,13 @@
 //! Bytes that were read along with others and are likely to be asked for next, kept in scratch.
 //!
 //! The mark of snapshot GC reads directories level by level. Clients write a directory right behind
-//! what lies below it, so the gap between two directories of one level is mostly what the next
-//! level asks for. It is read along, in one GET, and kept; when its level comes it is read from
-//! here. So every part of a pack is asked for about once, however deep the trees are.
+//! what lies below it, so the gap before a directory is mostly what the next levels ask for, as far
+//! as the directory's summary says. It is read along, in one GET, and kept; when its level comes it
+//! is read from here. So every part of a pack is asked for about once, however deep the trees are.
+//! Other gaps are dead directories, or live ones that are read otherwise: they are read along when
+//! that is cheaper than a request more.
 //!
-//! Memory: a list of the ranges kept, at most [`RANGES_MAX`] of 48 bytes. Scratch: at most the live
+//! Memory: a list of the ranges kept, at most [`RANGES_MAX`] of 32 bytes. Scratch: at most the live
 //! metadata and what lies between it. Invariant: bytes from here are those of the pack; content
 //! tags are verified as with any others.
 
@@ -16,29 +18,22 @@ use crate::spill::ScratchFile;
 use super::pack_order::Place;
 use super::{RepositoryError, Workspace};
 
-/// Largest gap that is read along, in bytes, by the number of requests so far: few requests may be
-/// exact, many may not be slow. A request costs the time of some 256 KiB.
-const GAPS: [(u64, u64); 3] = [(256, 2 * 1024), (512, 8 * 1024), (768, 32 * 1024)];
-
-/// The same for all further requests.
+/// Largest gap that is read along, in bytes: a request takes a store as long as so many bytes.
 const GAP_BYTES_MAX: u64 = 256 * 1024;
 
-/// The same where much that was read along proves to be of no use: dead directories lie between
-/// those that live. Smaller still would cost more in requests than it saves in bytes: of a tree
-/// with half of it dead, 1 MB of live directories is read in 12 requests with 0.6 MB in vain, with
-/// this in 48 and 0.5 MB, with 4 KiB in 230 and 0.2 MB.
-const WARY_GAP_BYTES_MAX: u64 = 32 * 1024;
+/// Largest stray gap, one that belongs to nothing known, in bytes.
+const STRAY_GAP_BYTES_MAX: u64 = 32 * 1024;
 
-/// Bytes that may be read in vain without anybody minding, and the part of all that is asked for
-/// that comes on top.
-const USELESS_BYTES_MAX: u64 = 4 * 1024 * 1024;
-const USELESS_PART: u64 = 10;
+/// As long as there are no more requests than this, stray gaps come to this part of what was asked
+/// for at most, and to [`STRAY_BYTES`]: what is small is read exactly, 1 MB of live directories
+/// with as much dead between them in 10 to 500 requests, the more the finer they are mixed. Beyond,
+/// requests are what takes time.
+const EXACT_REQUESTS: u64 = 512;
+const STRAY_PART: u64 = 12;
+const STRAY_BYTES: u64 = 16 * 1024;
 
-/// Bytes of which it is believed before anything is known that they are of use.
-const TRUST_BYTES: u64 = 1024 * 1024;
-
-/// Ranges: at 1 MiB each, 64 GiB of metadata; smaller ones only where little is read. Beyond, gaps
-/// are read along only if all of a stretch come to [`USELESS_PART`] of it.
+/// Ranges: at 1 MiB each, 64 GiB of metadata; smaller ones only where little is read. Beyond, no
+/// gaps are read along.
 const RANGES_MAX: usize = 65_536;
 
 /// Ranges of packs in scratch.
@@ -53,20 +48,15 @@ struct State {
     ranges: Vec<KeptRange>,
     /// What this level keeps.
     new: Vec<KeptRange>,
-    level: u64,
     requests: u64,
+    stray_bytes: u64,
     asked_bytes: u64,
     /// Read along, and not asked for yet.
     waiting_bytes: u64,
-    /// Read along, and asked for.
-    hit_bytes: u64,
-    /// Of those that wait, those of ranges that are two levels old: what lies below a directory
-    /// mostly lies one or two levels below it.
-    useless_bytes: u64,
 }
 
 /// A range that is kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KeptRange {
     /// Canonical number of the pack.
     pub(super) pack: u32,
@@ -76,10 +66,6 @@ pub(super) struct KeptRange {
     pub(super) end: u64,
     /// Where it lies in scratch.
     at: u64,
-    /// Bytes that nobody has asked for.
-    waiting_bytes: u64,
-    /// The level that kept it.
-    level: u64,
 }
 
 impl ReadAhead {
@@ -112,21 +98,26 @@ impl ReadAhead {
         kept
     }
 
-    /// Returns whether a gap is worth to be read along in a stretch of `bytes` that has `gap_bytes`
-    /// of them already.
-    pub(super) fn bridges(&self, gap: u64, bytes: u64, gap_bytes: u64) -> bool {
-        let state = self.state();
-        if state.ranges.len() + state.new.len() >= RANGES_MAX {
-            return (gap_bytes + gap) * USELESS_PART <= bytes;
+    /// Returns whether the gap before a content is worth to be read along; 2 to the power `reach`
+    /// bytes before it belong to it.
+    pub(super) fn bridges(&self, gap: u64, reach: u8) -> bool {
+        let mut state = self.state();
+        if gap == 0 {
+            return true;
         }
-        if let Some((_, most)) = GAPS.iter().find(|(requests, _)| state.requests < *requests) {
-            return gap <= *most;
+        if gap > GAP_BYTES_MAX || state.is_full() {
+            return false;
         }
-        let most = USELESS_BYTES_MAX + state.asked_bytes / USELESS_PART;
-        gap <= match state.expected_useless_bytes() <= most {
-            true => GAP_BYTES_MAX,
-            false => WARY_GAP_BYTES_MAX,
+        if gap >> reach == 0 {
+            return true;
         }
+        let exact = state.requests <= EXACT_REQUESTS;
+        let most = state.asked_bytes / STRAY_PART + STRAY_BYTES;
+        if gap > STRAY_GAP_BYTES_MAX || (exact && state.stray_bytes + gap > most) {
+            return false;
+        }
+        state.stray_bytes += gap;
+        true
     }
 
     /// Takes in a stretch that was read from the store; keeps it when more was read than was asked
@@ -142,22 +133,18 @@ impl ReadAhead {
             let mut state = self.state();
             state.asked_bytes += (bytes.len() as u64).saturating_sub(gap_bytes);
             state.waiting_bytes += gap_bytes;
-            state.ranges.len() + state.new.len() >= RANGES_MAX
+            state.is_full()
         };
         if gap_bytes == 0 || full {
             return Ok(());
         }
         let at = self.file.append(bytes)?;
         let end = start + bytes.len() as u64;
-        let mut state = self.state();
-        let level = state.level;
-        state.new.push(KeptRange {
+        self.state().new.push(KeptRange {
             pack,
             start,
             end,
             at,
-            waiting_bytes: gap_bytes,
-            level,
         });
         Ok(())
     }
@@ -173,22 +160,8 @@ impl ReadAhead {
         self.file
             .read_exact_at(into, range.at + (start - range.start))?;
         let mut state = self.state();
-        let state = &mut *state;
         state.asked_bytes += asked_bytes;
-        let own = state
-            .ranges
-            .binary_search_by_key(&(range.pack, range.start, range.at), |kept| {
-                (kept.pack, kept.start, kept.at)
-            });
-        if let Some(kept) = own.ok().and_then(|at| state.ranges.get_mut(at)) {
-            let hit = asked_bytes.min(kept.waiting_bytes);
-            kept.waiting_bytes -= hit;
-            state.waiting_bytes -= hit;
-            state.hit_bytes += hit;
-            if kept.level + 2 <= state.level {
-                state.useless_bytes -= hit;
-            }
-        }
+        state.waiting_bytes = state.waiting_bytes.saturating_sub(asked_bytes);
         Ok(())
     }
 
@@ -196,16 +169,8 @@ impl ReadAhead {
     pub(super) fn end_level(&self) {
         let mut state = self.state();
         let state = &mut *state;
-        state.level += 1;
-        let old = state
-            .ranges
-            .iter()
-            .filter(|range| range.level + 2 == state.level);
-        state.useless_bytes += old.map(|range| range.waiting_bytes).sum::<u64>();
         state.ranges.append(&mut state.new);
-        state
-            .ranges
-            .sort_unstable_by_key(|kept| (kept.pack, kept.start, kept.at));
+        state.ranges.sort_unstable();
     }
 
     /// Returns the bytes that were asked for, and those that were read along and never asked for.
@@ -221,11 +186,76 @@ impl ReadAhead {
 }
 
 impl State {
-    /// Returns how many bytes will have been read in vain, if what is new fares as what is old.
-    fn expected_useless_bytes(&self) -> u64 {
-        let new = u128::from(self.waiting_bytes.saturating_sub(self.useless_bytes));
-        let useless = u128::from(self.useless_bytes);
-        let known = u128::from(self.hit_bytes + TRUST_BYTES) + useless;
-        self.useless_bytes + (new * useless / known) as u64
+    fn is_full(&self) -> bool {
+        self.ranges.len() + self.new.len() >= RANGES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pack_world::{Shape, World};
+    use super::*;
+
+    fn place(pack: u32, offset: u32, length: u32) -> Place {
+        Place {
+            group: 0,
+            pack,
+            offset,
+            length,
+        }
+    }
+
+    /// Goal: what was read along is found and given back from the next level on, and counted.
+    #[test]
+    fn what_was_read_along_is_given_back() {
+        let world = World::new(Shape::default());
+        let ahead = ReadAhead::create(&world.workspace).unwrap();
+        let bytes: Vec<u8> = (0..100).collect();
+        assert!(ahead.begin(&place(7, 1_000, 30)).is_none());
+        ahead.note(7, 1_000, &bytes, 40).unwrap();
+        ahead.note(8, 1_000, &bytes, 0).unwrap();
+        assert!(
+            ahead.find(&place(7, 1_030, 20)).is_none(),
+            "only from the next level on"
+        );
+        ahead.end_level();
+        assert!(
+            ahead.find(&place(8, 1_000, 20)).is_none(),
+            "nothing was read along"
+        );
+        for missing in [place(7, 999, 20), place(7, 1_090, 11), place(6, 1_030, 20)] {
+            assert!(ahead.find(&missing).is_none());
+        }
+        let kept = ahead.begin(&place(7, 1_030, 20)).unwrap();
+        let mut into = [0; 20];
+        ahead.read(&kept, 1_030, &mut into, 20).unwrap();
+        assert_eq!(into[..], bytes[30..50]);
+        assert_eq!(ahead.totals(), (60 + 100 + 20, 20));
+    }
+
+    /// Goal: what belongs to a directory is read along; what does not only as far as a part of all
+    /// allows, unless there are many requests.
+    #[test]
+    fn few_requests_are_exact_and_many_are_long() {
+        let world = World::new(Shape::default());
+        let ahead = ReadAhead::create(&world.workspace).unwrap();
+        let largest = |reach| {
+            let sizes = [1, 16, 32, 64, 256, 257].map(|kib| kib * 1024);
+            let bridged = sizes.into_iter().filter(|gap| ahead.bridges(*gap, reach));
+            bridged.max().unwrap_or(0) / 1024
+        };
+        assert_eq!(largest(17), 64);
+        assert_eq!(largest(30), 256, "as far as a request is worth");
+        assert!(ahead.bridges(10 * 1024, 0), "strays, a few");
+        assert_eq!(largest(0), 1, "and no more");
+        ahead.note(1, 0, &vec![0; 1 << 20], 0).unwrap();
+        assert_eq!(largest(0), 32, "a twelfth");
+        assert_eq!(largest(0), 16, "but not twice");
+        for number in 0..=EXACT_REQUESTS as u32 {
+            ahead.begin(&place(1, number * 1_000, 10));
+        }
+        for _ in 0..10 {
+            assert_eq!(largest(0), 32, "many requests are not slow");
+        }
     }
 }

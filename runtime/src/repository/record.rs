@@ -17,7 +17,7 @@
 //!
 //! Mirrors `contentInfoGreaterThanStruct` of Kopia's `repo/content/index/merged.go`.
 
-use crate::spill::{Group, SortShape};
+use crate::spill::{Group, SortShape, copy_record};
 
 /// Bytes of a record besides the key.
 const FIXED_BYTES: usize = 25;
@@ -77,7 +77,7 @@ impl RecordLayout {
     pub fn encode(self, out: &mut [u8], target: u8, source: u8, key: &[u8], fields: &RecordFields) {
         let rest = self.key_bytes + 1;
         out[0] = target;
-        out[1..rest].copy_from_slice(key);
+        copy_record(&mut out[1..rest], key);
         let tail: &mut [u8; FIXED_BYTES - 1] = (&mut out[rest..rest + FIXED_BYTES - 1])
             .try_into()
             .expect("a record has its width");

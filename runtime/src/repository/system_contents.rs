@@ -133,7 +133,7 @@ pub fn read_manifests(
             continue; // above the watermark or not, a deleted content says nothing any more
         }
         fields.pack = packs.canonical(fields.pack);
-        requests.push(layout.key(record), &fields, 0)?;
+        requests.push(layout.key(record), &fields, 0, 0)?;
         contents += 1;
     }
     let shape = EntryLayout {

@@ -16,14 +16,14 @@
 //! Kopia's `snapshot/snapshotgc/gc.go` and `snapshot_tree_walker.go`.
 
 use crate::kopia::content_id::ContentId;
-use crate::kopia::directory::EntryKind;
+use crate::kopia::directory::{Below, EntryKind};
 use crate::memory::{NEXT_LEVEL_BYTES, WORKERS};
 use crate::spill::{MappedU32, Merge, Runs, SortMemory, SortShape, Sorter};
 
 use super::content_requests::{ContentRequests, ContentSource, SortedRequests, small_sort};
 use super::content_seek::ContentSeeker;
 use super::content_table::ContentTable;
-use super::mark_worker::{MarkWorker, Next, no_content, tag};
+use super::mark_worker::{MarkWorker, NEXT_BYTES, Next, no_content, tag};
 use super::object_streams::ObjectStreams;
 use super::read_ahead::ReadAhead;
 use super::snapshots::Snapshots;
@@ -144,7 +144,8 @@ impl<'a> Mark<'a> {
             self.stats.snapshots += 1;
             let directory = snapshot.root.kind == EntryKind::Directory;
             let references = &mut self.workers[0].references;
-            references.object(&snapshot.root.object, directory)
+            // How much lies below a root is not known yet.
+            references.object(&snapshot.root.object, directory.then(Below::default))
         })?;
         loop {
             let runs = self.end_level(next)?;
@@ -178,7 +179,7 @@ impl<'a> Mark<'a> {
     /// Opens the collection of what the next level reads.
     fn begin_level(&mut self) -> Sorter {
         let shape = SortShape {
-            record_bytes: self.table.layout.key_bytes + 1,
+            record_bytes: self.table.layout.key_bytes + NEXT_BYTES,
             group: None,
         };
         let memory = small_sort(self.workspace, NEXT_LEVEL_BYTES, WORKERS);
@@ -203,7 +204,7 @@ impl<'a> Mark<'a> {
         let key_bytes = self.table.layout.key_bytes;
         let mut requests = ContentRequests::new(self.workspace, key_bytes);
         let shape = SortShape {
-            record_bytes: key_bytes + 1,
+            record_bytes: key_bytes + NEXT_BYTES,
             group: None,
         };
         let memory = small_sort(self.workspace, STREAMS_BYTES, 1);
@@ -219,10 +220,12 @@ impl<'a> Mark<'a> {
             let Some((row, record)) = found else {
                 return Err(no_content(&ContentId::from_key(&key)?));
             };
-            let mut tags = 0;
+            let (mut tags, mut reach) = (0, 0);
             // Everything that this content is to be read as; mostly one thing.
             while let Some(record) = merge.current().filter(|next| next[..key_bytes] == key[..]) {
-                match tag_of(Next::of_byte(record[key_bytes])) {
+                let next = next_of(record)?.1;
+                reach = next.reach.max(reach);
+                match tag_of(next) {
                     Some(tag::DIRECTORY_INDEX) if self.set_read(row, tag::DIRECTORY_INDEX) => {}
                     Some(tag::DIRECTORY_INDEX) | None => streams.push(record)?,
                     Some(tag) if self.set_read(row, tag) => {}
@@ -231,7 +234,7 @@ impl<'a> Mark<'a> {
                 merge.advance()?;
             }
             if tags != 0 {
-                requests.push(&key, &self.table.fields(record), tags)?;
+                requests.push(&key, &self.table.fields(record), tags, reach)?;
             }
         }
         streams.finish()?;
@@ -262,8 +265,8 @@ impl<'a> Mark<'a> {
         self.ahead.end_level();
         let mut streams = level.streams.merge()?;
         while let Some(record) = streams.next()? {
-            let (next, key) = record.split_last().ok_or(RepositoryError::Interrupted)?;
-            self.stream(ContentId::from_key(key)?, Next::of_byte(*next))?;
+            let (key, next) = next_of(record)?;
+            self.stream(ContentId::from_key(key)?, next)?;
         }
         Ok(())
     }
@@ -286,6 +289,13 @@ impl<'a> Mark<'a> {
         sink.reader.finish(&format!("object {object}"))?;
         Ok(())
     }
+}
+
+/// Takes a record of what is read next apart.
+fn next_of(record: &[u8]) -> Result<(&[u8], Next), RepositoryError> {
+    let parts = record.split_last_chunk::<NEXT_BYTES>();
+    let (key, next) = parts.ok_or(RepositoryError::Interrupted)?;
+    Ok((key, Next::decode(*next)))
 }
 
 /// Returns as what the content of an object is read; `None` for index objects that are indirect

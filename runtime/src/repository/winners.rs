@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use crate::spill::Merge;
+use crate::spill::{Merge, copy_record};
 
 use super::RepositoryError;
 use super::pack_names::{PackTable, name_of};
@@ -16,11 +16,27 @@ use super::record::RecordLayout;
 pub trait Records {
     /// Returns the next record, `None` at the end.
     fn next(&mut self) -> Result<Option<&[u8]>, RepositoryError>;
+
+    /// Fills `out`, which is whole records wide, with the next ones; returns how many bytes that
+    /// are. Less than all of it is the end.
+    fn fill(&mut self, out: &mut [u8]) -> Result<usize, RepositoryError> {
+        let mut filled = 0;
+        while filled < out.len() {
+            let Some(record) = self.next()? else { break };
+            copy_record(&mut out[filled..filled + record.len()], record);
+            filled += record.len();
+        }
+        Ok(filled)
+    }
 }
 
 impl Records for Merge {
     fn next(&mut self) -> Result<Option<&[u8]>, RepositoryError> {
         Ok(Merge::next(self)?)
+    }
+
+    fn fill(&mut self, out: &mut [u8]) -> Result<usize, RepositoryError> {
+        Ok(Merge::fill(self, out)?)
     }
 }
 

@@ -124,6 +124,9 @@ impl Books {
         let idle = self.state().idle_files.pop();
         let file = match idle {
             Some(file) => file,
+            None if self.memory.makes_large_runs() => {
+                Arc::new(self.scratch.create_large_file("sorted runs")?)
+            }
             None => Arc::new(self.scratch.create_file("sorted runs")?),
         };
         Ok(RunOutput::new(file, &self.shape))
@@ -131,7 +134,7 @@ impl Books {
 
     /// Ends the run of `output` and enters it.
     pub(super) fn end_run(&self, output: &mut RunOutput) -> Result<(), SpillError> {
-        let Some(run) = output.end_run()? else {
+        let Some(run) = output.end_run() else {
             return Ok(());
         };
         let mut state = self.state();
@@ -182,13 +185,13 @@ impl Books {
                 run.read(number, &mut record)?;
                 output.push(&record)?;
             }
-            let Some(run) = output.end_run()? else {
+            let Some(run) = output.end_run() else {
                 continue;
             };
             output.samples().forget();
             self.state().runs.push(run);
         }
-        self.hand_back(output.into_file());
+        self.hand_back(output.into_file()?);
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use super::SpillError;
+use super::read_ahead::ReadAhead;
 use super::run::Run;
 
 /// What happens to bytes that the merge has read.
@@ -28,6 +29,8 @@ pub(super) enum Behind {
 pub(super) struct Reads {
     /// Bytes of a run that the kernel is asked for at a time.
     pub(super) piece_bytes: usize,
+    /// Bytes of a run in a large file that are read at a time, past the page cache.
+    pub(super) direct_bytes: usize,
     /// What happens to them afterwards.
     pub(super) behind: Behind,
 }
@@ -36,6 +39,8 @@ pub(super) struct Reads {
 #[derive(Debug)]
 pub(super) struct Cursor {
     run: Run,
+    /// What reads a run in a large file.
+    direct: Option<ReadAhead>,
     width: usize,
     /// Records not read into the window yet.
     ahead: Range<u64>,
@@ -60,7 +65,9 @@ impl Cursor {
     /// Stands before record `records.start` of `run`, with a window in the buffer of the merge.
     pub(super) fn new(run: Run, records: Range<u64>, window: Range<usize>, reads: Reads) -> Self {
         let width = run.record_bytes();
+        let direct = run.read_ahead(&records, reads.direct_bytes);
         let mut cursor = Self {
+            direct,
             dropped: run.release_start(records.start),
             punched: run.release_start(records.start),
             announced: records.start,
@@ -73,8 +80,10 @@ impl Cursor {
             piece: (reads.piece_bytes / width).max(1) as u64,
             behind: reads.behind,
         };
-        cursor.run.expect_scattered_reads();
-        cursor.announce();
+        if cursor.direct.is_none() {
+            cursor.run.expect_scattered_reads();
+            cursor.announce();
+        }
         cursor
     }
 
@@ -99,11 +108,16 @@ impl Cursor {
         self.position = self.window.start;
         self.filled = self.window.start;
         let end = self.window.start + records as usize * self.width;
-        self.run
-            .read(self.ahead.start, &mut buffer[self.window.start..end])?;
+        let window = &mut buffer[self.window.start..end];
+        match &mut self.direct {
+            Some(direct) => direct.read(window)?,
+            None => self.run.read(self.ahead.start, window)?,
+        }
         self.filled = end;
         self.ahead.start += records;
-        self.announce();
+        if self.direct.is_none() {
+            self.announce();
+        }
         Ok(())
     }
 
@@ -124,7 +138,8 @@ impl Cursor {
         }
         let (read, done) = (self.ahead.start, self.ahead.is_empty());
         let bytes = self.run.release_start(read);
-        if done || bytes.saturating_sub(self.dropped) >= self.piece * self.width as u64 {
+        let dropped = bytes.saturating_sub(self.dropped);
+        if self.direct.is_none() && (done || dropped >= self.piece * self.width as u64) {
             self.run.release(&mut self.dropped, read, false);
         }
         if let Behind::Punch(step) = self.behind

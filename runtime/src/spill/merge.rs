@@ -12,6 +12,7 @@
 use std::hint::{black_box, select_unpredictable};
 
 use super::SpillError;
+use super::copy::copy_record;
 use super::cursor::{Behind, Cursor, Reads};
 use super::run::Run;
 use super::shape::{PADDING_BYTES, SortMemory, SortShape, window_bytes};
@@ -78,8 +79,10 @@ impl Merge {
         let width = shape.record_bytes;
         let piece_bytes = (memory.run_read_bytes / options.share.max(1)).max(width);
         let most = (window_bytes(piece_bytes) / width).max(1) as u64;
+        let kept = runs.iter().map(Run::memory_bytes).sum();
         let reads = Reads {
             piece_bytes,
+            direct_bytes: memory.direct_bytes(runs.len(), kept, piece_bytes, options.share),
             behind,
         };
         let mut cursors = Vec::with_capacity(runs.len());
@@ -145,23 +148,72 @@ impl Merge {
                 || (key ^ self.current_key) >> self.keys.unsure_bits != 0
                 || self.shape.keeps(&self.current, record);
             if stays {
-                self.current.copy_from_slice(record);
+                copy_record(&mut self.current, record);
                 self.current_key = key;
                 self.has_current = true;
             }
-            cursor.step();
-            // Touches the next record of this run: with many runs the processor does not guess that
-            // it is needed soon. Nothing waits for the value.
-            let after = (cursor.position + 2 * width).min(self.windows.len() - 1);
-            black_box(self.windows[after]);
-            if cursor.is_done() {
-                self.refill(run)?;
-            }
-            self.replay(run);
+            self.go_on(run)?;
             if stays {
                 return Ok(true);
             }
         }
+    }
+
+    /// Fills `out`, which is whole records wide, with the next ones; returns how many bytes that are.
+    /// Less than all of it is the end.
+    ///
+    /// Errors: as [`next`](Self::next).
+    pub fn fill(&mut self, out: &mut [u8]) -> Result<usize, SpillError> {
+        let width = self.keys.width;
+        assert!(out.len().is_multiple_of(width), "whole records");
+        let mut filled = 0;
+        while filled < out.len() {
+            let Some(&Node { key, run }) = self.tree.first() else {
+                self.end()?;
+                return Ok(filled);
+            };
+            let cursor = &mut self.cursors[run as usize];
+            if cursor.is_done() {
+                self.end()?;
+                return Ok(filled);
+            }
+            let record = &self.windows[cursor.position..cursor.position + width];
+            let last = match filled {
+                0 => self.current.as_slice(),
+                _ => &out[filled - width..filled],
+            };
+            let stays = !self.has_current
+                || (key ^ self.current_key) >> self.keys.unsure_bits != 0
+                || self.shape.keeps(last, record);
+            if stays {
+                copy_record(&mut out[filled..filled + width], record);
+                filled += width;
+                self.current_key = key;
+                self.has_current = true;
+            }
+            self.go_on(run)?;
+        }
+        if filled > 0 {
+            self.current.copy_from_slice(&out[filled - width..filled]);
+        }
+        Ok(filled)
+    }
+
+    /// Goes to the next record of the run that won, and plays again.
+    #[inline]
+    fn go_on(&mut self, run: u32) -> Result<(), SpillError> {
+        let width = self.keys.width;
+        let cursor = &mut self.cursors[run as usize];
+        cursor.step();
+        // Touches the next record of this run: with many runs the processor does not guess that
+        // it is needed soon. Nothing waits for the value.
+        let after = (cursor.position + 2 * width).min(self.windows.len() - 1);
+        black_box(self.windows[after]);
+        if cursor.is_done() {
+            self.refill(run)?;
+        }
+        self.replay(run);
+        Ok(())
     }
 
     #[cold]

@@ -4,10 +4,13 @@
 //! follow each other in one file, so that files and descriptors do not grow with the number of
 //! runs. Memory: 48 bytes a run on disk; a kept run holds its buffer, cut to what it needs.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::SpillError;
+use super::copy::copy_record;
 use super::handles;
+use super::read_ahead::ReadAhead;
 use super::samples::RunSamples;
 use super::scratch_file::ScratchFile;
 use super::sequential::SequentialWriter;
@@ -83,6 +86,16 @@ impl Run {
                 Ok(())
             }
         }
+    }
+
+    /// Starts to read `records` in pieces of `piece_bytes`, where they are in a large file.
+    pub(super) fn read_ahead(&self, records: &Range<u64>, piece_bytes: usize) -> Option<ReadAhead> {
+        let Place::File { file, .. } = &self.place else {
+            return None;
+        };
+        let bytes = self.offset_of(records.start)..self.offset_of(records.end);
+        file.is_direct()
+            .then(|| ReadAhead::new(Arc::clone(file), bytes, piece_bytes))
     }
 
     /// Asks the kernel to read records `first` to `end`, or to the end of the run, ahead.
@@ -166,7 +179,7 @@ impl RunOutput {
     /// Starts behind what `file` holds. Memory: `RUN_WRITE_BYTES`, or one record if that is more.
     pub(super) fn new(file: Arc<ScratchFile>, shape: &SortShape) -> Self {
         let start = file.len();
-        let writer = SequentialWriter::new(file, RUN_WRITE_BYTES.max(shape.record_bytes));
+        let writer = SequentialWriter::cached(file, RUN_WRITE_BYTES.max(shape.record_bytes));
         let samples = RunSamples::new(shape);
         Self {
             writer,
@@ -181,14 +194,15 @@ impl RunOutput {
     #[inline]
     pub(super) fn push(&mut self, record: &[u8]) -> Result<(), SpillError> {
         self.samples.see(record);
-        self.writer.room(self.width)?.copy_from_slice(record);
+        copy_record(self.writer.room(self.width)?, record);
         self.records += 1;
         Ok(())
     }
 
     /// Ends the run and starts the next; `None` when it had no records.
-    pub(super) fn end_run(&mut self) -> Result<Option<Run>, SpillError> {
-        self.writer.flush()?;
+    ///
+    /// What it wrote last may still be on its way until [`into_file`](Self::into_file).
+    pub(super) fn end_run(&mut self) -> Option<Run> {
         let place = Place::File {
             file: self.writer.file().clone(),
             offset: self.start,
@@ -200,7 +214,7 @@ impl RunOutput {
         };
         self.start = self.writer.position();
         self.records = 0;
-        Ok((run.records > 0).then_some(run))
+        (run.records > 0).then_some(run)
     }
 
     /// Returns the samples of the run that was just ended.
@@ -209,15 +223,18 @@ impl RunOutput {
     }
 
     /// Cuts the run that is being written off the file again, and returns the file.
-    pub(super) fn abandon_run(self) -> Result<Arc<ScratchFile>, SpillError> {
+    pub(super) fn abandon_run(mut self) -> Result<Arc<ScratchFile>, SpillError> {
+        self.writer.flush()?;
         let file = self.writer.file().clone();
         file.truncate(self.start)?;
         Ok(file)
     }
 
-    /// Returns the file; the run must have been ended.
-    pub(super) fn into_file(self) -> Arc<ScratchFile> {
-        self.writer.file().clone()
+    /// Waits until everything is written and returns the file; the run must have been ended.
+    pub(super) fn into_file(self) -> Result<Arc<ScratchFile>, SpillError> {
+        let file = self.writer.file().clone();
+        self.writer.finish()?;
+        Ok(file)
     }
 }
 

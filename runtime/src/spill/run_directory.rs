@@ -85,11 +85,20 @@ impl RunDirectory {
     }
 
     /// Creates file number `number`, readable by nobody else, and unlinks it at once.
-    pub(super) fn create_unlinked(&self, number: u64) -> io::Result<std::fs::File> {
+    ///
+    /// With `direct` it is opened once more, without the page cache, where the file system can do
+    /// that.
+    pub(super) fn create_unlinked(
+        &self,
+        number: u64,
+        direct: bool,
+    ) -> io::Result<(std::fs::File, Option<std::fs::File>)> {
         let name = format!("{FILE_START}{number}");
         let file = self.dir.open_with(&name, &new_file_options())?;
+        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
+        let opened = direct.then(|| openat(&self.dir, &name, flags, Mode::empty()).ok());
         self.dir.remove_file(&name)?;
-        Ok(file.into_std())
+        Ok((file.into_std(), opened.flatten().map(std::fs::File::from)))
     }
 }
 
@@ -292,7 +301,7 @@ mod tests {
             return;
         };
         let held = create(Path::new(&parent), 1);
-        let file = held.create_unlinked(1).unwrap();
+        let file = held.create_unlinked(1, false).unwrap().0;
         file.set_len(1 << 20).unwrap();
         fs::write(Path::new(&parent).join("ready"), b"").unwrap();
         std::thread::sleep(std::time::Duration::from_secs(60));

@@ -17,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use cap_std::fs::Dir;
 
 use super::SpillError;
+use super::disk::Disk;
 use super::run_directory::{self, RunDirectory};
 pub use super::scratch_file::ScratchFile;
 pub use super::sequential::{SequentialReader, SequentialWriter};
@@ -52,6 +53,7 @@ struct Inner {
     peak_bytes: AtomicU64,
     files_created: AtomicU64,
     halt: OnceLock<HaltCheck>,
+    disk: Disk,
 }
 
 /// Asked before scratch is read or written.
@@ -82,6 +84,7 @@ impl Scratch {
                 peak_bytes: AtomicU64::new(0),
                 files_created: AtomicU64::new(0),
                 halt: OnceLock::new(),
+                disk: Disk::default(),
             }),
         })
     }
@@ -143,10 +146,24 @@ impl Scratch {
 
     /// Makes an empty file without a name; `purpose` is for messages.
     pub fn create_file(&self, purpose: &str) -> Result<ScratchFile, SpillError> {
+        self.create_file_of(purpose, false)
+    }
+
+    /// Makes an empty file without a name that will have some MiB: streams go past the page cache.
+    pub fn create_large_file(&self, purpose: &str) -> Result<ScratchFile, SpillError> {
+        self.create_file_of(purpose, true)
+    }
+
+    /// Returns the threads that read and write large files.
+    pub(super) fn disk(&self) -> &Disk {
+        &self.inner.disk
+    }
+
+    fn create_file_of(&self, purpose: &str, large: bool) -> Result<ScratchFile, SpillError> {
         let number = self.inner.files_created.fetch_add(1, Ordering::Relaxed);
-        let file = self.inner.directory.create_unlinked(number);
-        let file = file.map_err(|error| self.disk_error("create", purpose, 0, error))?;
-        Ok(ScratchFile::new(self.clone(), file, purpose))
+        let files = self.inner.directory.create_unlinked(number, large);
+        let files = files.map_err(|error| self.disk_error("create", purpose, 0, error))?;
+        Ok(ScratchFile::new(self.clone(), files, purpose))
     }
 
     /// Accounts `bytes` more; refuses what would pass the quota.

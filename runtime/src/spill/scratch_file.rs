@@ -6,6 +6,7 @@
 //! Memory: the struct; the page cache is the kernel's and reclaimable.
 
 use std::fs::File;
+use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 
 use super::SpillError;
+use super::disk::Disk;
 use super::scratch::Scratch;
 
 /// A file of the run directory. Shared between threads in an `Arc`; every method takes its own
@@ -21,17 +23,24 @@ use super::scratch::Scratch;
 pub struct ScratchFile {
     scratch: Scratch,
     file: File,
+    /// The same file without the page cache, for large streams.
+    direct: Option<File>,
     purpose: Box<str>,
     len: AtomicU64,
     punched: AtomicU64,
 }
 
 impl ScratchFile {
-    pub(super) fn new(scratch: Scratch, file: File, purpose: &str) -> Self {
+    pub(super) fn new(
+        scratch: Scratch,
+        (file, direct): (File, Option<File>),
+        purpose: &str,
+    ) -> Self {
         let (len, punched) = (AtomicU64::new(0), AtomicU64::new(0));
         Self {
             scratch,
             file,
+            direct,
             purpose: purpose.into(),
             len,
             punched,
@@ -68,6 +77,60 @@ impl ScratchFile {
         let offset = self.len.fetch_add(len, Ordering::AcqRel);
         self.write_at(bytes, offset)?;
         Ok(offset)
+    }
+
+    /// Returns whether streams of this file go past the page cache.
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct.is_some()
+    }
+
+    /// Returns the threads that read and write large files.
+    pub(super) fn disk(&self) -> &Disk {
+        self.scratch.disk()
+    }
+
+    /// Writes whole disk blocks past the page cache. Their growth was accounted before.
+    pub(super) fn write_blocks(&self, blocks: &[u8], offset: u64) -> Result<(), SpillError> {
+        self.scratch.check_halt()?;
+        let direct = self.direct.as_ref();
+        match direct.map(|direct| direct.write_all_at(blocks, offset)) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::InvalidInput => {
+                let bytes = blocks.len() as u64;
+                let purpose = &self.purpose;
+                Err(self.scratch.disk_error("write", purpose, bytes, error))
+            }
+            Some(Ok(())) => Ok(()),
+            // Not with this alignment: the ordinary way.
+            _ => self.write_at(blocks, offset),
+        }
+    }
+
+    /// Reads whole disk blocks past the page cache, or as much of them as the file has; returns how
+    /// many bytes.
+    pub(super) fn read_blocks(&self, into: &mut [u8], offset: u64) -> Result<usize, SpillError> {
+        self.scratch.check_halt()?;
+        let direct = self.direct.as_ref().unwrap_or(&self.file);
+        let mut got = 0;
+        while got < into.len() {
+            let read = direct.read_at(&mut into[got..], offset + got as u64);
+            let read = match read {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.file.read_at(&mut into[got..], offset + got as u64)
+                }
+                other => other,
+            };
+            match read {
+                Ok(0) => break,
+                Ok(bytes) => got += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let operation = format!("read {} bytes at {offset}", into.len());
+                    let operation = format!("{operation} of scratch file for {}", self.purpose);
+                    return Err(SpillError::io(operation, error));
+                }
+            }
+        }
+        Ok(got)
     }
 
     /// Fills `buf` from `offset`; a file that ends before is an `Io` error.
@@ -176,7 +239,7 @@ impl ScratchFile {
     }
 
     /// Accounts the growth to `end`; the length never shrinks here.
-    fn grow_to(&self, end: u64) -> Result<(), SpillError> {
+    pub(super) fn grow_to(&self, end: u64) -> Result<(), SpillError> {
         let mut len = self.len();
         while len < end {
             self.scratch.reserve(&self.purpose, end - len)?;
@@ -301,7 +364,7 @@ mod tests {
         let Ok(device) = File::options().write(true).open("/dev/full") else {
             return;
         };
-        let file = ScratchFile::new(scratch.clone(), device, "test");
+        let file = ScratchFile::new(scratch.clone(), (device, None), "test");
         let error = file.append(b"x").unwrap_err();
         let SpillError::Full {
             needed: 1,

@@ -10,6 +10,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::SpillError;
+use super::disk::{BLOCK_BYTES, Block, Pending};
+use super::read_ahead::ReadAhead;
 use super::scratch_file::ScratchFile;
 
 /// Bytes between two starts of writeback: large enough to be cheap, small against any cgroup.
@@ -18,26 +20,61 @@ pub(super) const WRITEBACK_BYTES: u64 = 2 << 20;
 pub(super) const RELEASE_BYTES: u64 = 1 << 20;
 
 /// Writes a file from its present end on, in pieces of the buffer.
+///
+/// A large file is written past the page cache, by the disk's threads, while a second buffer fills.
 #[derive(Debug)]
 pub struct SequentialWriter {
     file: Arc<ScratchFile>,
-    buffer: Vec<u8>,
+    buffer: Block,
+    buffer_bytes: usize,
     filled: usize,
+    /// Where the buffer begins in the file; in a large file the start of a disk block.
     written: u64,
+    /// Writeback was started up to here.
     started: u64,
+    /// Whether it writes past the page cache.
+    direct: bool,
+    /// The other buffer, on its way past the page cache.
+    pending: Option<Pending>,
 }
 
 impl SequentialWriter {
     /// Starts behind what `file` holds. Nobody else may write the file meanwhile.
+    ///
+    /// Memory: `buffer_bytes`, rounded up to disk blocks; twice that for a large file.
     pub fn new(file: Arc<ScratchFile>, buffer_bytes: usize) -> Self {
+        let mut writer = Self::cached(file, buffer_bytes);
+        if writer.file.is_direct() {
+            writer.direct = true;
+            writer.buffer_bytes = writer.buffer.bytes().len();
+            writer.take_up_a_block();
+        }
+        writer
+    }
+
+    /// The same, through the page cache in any case: for bursts that are faster than the disk.
+    pub(super) fn cached(file: Arc<ScratchFile>, buffer_bytes: usize) -> Self {
         let written = file.len();
-        let buffer = vec![0; buffer_bytes.max(1)];
         Self {
-            file,
-            buffer,
+            buffer: Block::new(buffer_bytes),
+            buffer_bytes: buffer_bytes.max(1),
             filled: 0,
             written,
             started: written,
+            direct: false,
+            pending: None,
+            file,
+        }
+    }
+
+    /// Takes the disk block that the file ends in into the buffer, so that it is written whole.
+    fn take_up_a_block(&mut self) {
+        let tail = (self.written % BLOCK_BYTES as u64) as usize;
+        let start = self.written - tail as u64;
+        let into = &mut self.buffer.bytes_mut()[..tail];
+        // What cannot be read now would be written over with zeros: the next write says why.
+        if tail > 0 && self.file.read_exact_at(into, start).is_ok() {
+            (self.written, self.filled) = (start, tail);
         }
     }
 
@@ -52,8 +89,15 @@ impl SequentialWriter {
     }
 
     /// Writes all of `bytes`; pieces as large as the buffer go to the file directly.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), SpillError> {
-        if bytes.len() >= self.buffer.len() {
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), SpillError> {
+        if self.direct {
+            while self.buffer_bytes - self.filled < bytes.len() {
+                let (now, later) = bytes.split_at(self.buffer_bytes - self.filled);
+                self.room(now.len())?.copy_from_slice(now);
+                self.send_blocks()?;
+                bytes = later;
+            }
+        } else if bytes.len() >= self.buffer_bytes {
             self.flush()?;
             return self.write_through(bytes);
         }
@@ -63,30 +107,73 @@ impl SequentialWriter {
 
     /// Lends the next `bytes` of the file to be written in place; they hold what was there before.
     ///
-    /// `bytes` must not be larger than the buffer.
+    /// `bytes` must not be larger than the buffer, less a disk block where the file is large.
     #[inline]
     pub fn room(&mut self, bytes: usize) -> Result<&mut [u8], SpillError> {
-        if self.buffer.len() - self.filled < bytes {
-            self.flush()?;
+        if self.buffer_bytes - self.filled < bytes {
+            self.make_room()?;
         }
         let start = self.filled;
         self.filled += bytes;
-        Ok(&mut self.buffer[start..start + bytes])
+        Ok(&mut self.buffer.bytes_mut()[start..start + bytes])
     }
 
-    /// Hands the buffer to the file.
+    #[cold]
+    fn make_room(&mut self) -> Result<(), SpillError> {
+        match self.direct {
+            true => self.send_blocks(),
+            false => self.flush(),
+        }
+    }
+
+    /// Hands the whole disk blocks of the buffer to the disk; the rest goes on in the other buffer.
+    fn send_blocks(&mut self) -> Result<(), SpillError> {
+        let whole = self.filled / BLOCK_BYTES * BLOCK_BYTES;
+        let mut other = self
+            .settle()?
+            .unwrap_or_else(|| Block::new(self.buffer_bytes));
+        if whole == 0 {
+            return Ok(());
+        }
+        self.file.grow_to(self.written + whole as u64)?;
+        let rest = whole..self.filled;
+        other.bytes_mut()[..rest.len()].copy_from_slice(&self.buffer.bytes()[rest.clone()]);
+        let full = std::mem::replace(&mut self.buffer, other);
+        self.pending = Some(Pending::write(&self.file, full, self.written, whole));
+        self.written += whole as u64;
+        self.filled = rest.len();
+        Ok(())
+    }
+
+    /// Waits for what is on its way; returns the buffer that it was in.
+    fn settle(&mut self) -> Result<Option<Block>, SpillError> {
+        let pending = self.pending.take().map(Pending::wait).transpose()?;
+        Ok(pending.map(|(block, _)| block))
+    }
+
+    /// Hands everything so far to the file, where it can be read from now on.
     pub fn flush(&mut self) -> Result<(), SpillError> {
+        if self.direct {
+            self.send_blocks()?;
+            self.settle()?;
+            // A block that is not whole stays here too, and will be written again with its rest.
+            let rest = &self.buffer.bytes()[..self.filled];
+            return self.file.write_all_at(rest, self.written);
+        }
         let filled = std::mem::take(&mut self.filled);
-        let result = self.file.write_all_at(&self.buffer[..filled], self.written);
+        let bytes = &self.buffer.bytes()[..filled];
+        let result = self.file.write_all_at(bytes, self.written);
         result.map(|()| self.wrote(filled))
     }
 
     /// Writes what is left and returns the length of the file.
     pub fn finish(mut self) -> Result<u64, SpillError> {
         self.flush()?;
-        self.file
-            .start_writeback(self.started, self.written - self.started);
-        Ok(self.written)
+        let end = self.position();
+        if !self.direct {
+            self.file.start_writeback(self.started, end - self.started);
+        }
+        Ok(end)
     }
 
     fn write_through(&mut self, bytes: &[u8]) -> Result<(), SpillError> {
@@ -127,17 +214,23 @@ pub struct SequentialReader {
     ahead: Range<u64>,
     /// Everything of the range before this was let go; `None` when the page cache is left alone.
     released: Option<u64>,
+    /// Large files: what reads instead, past the page cache.
+    direct: Option<ReadAhead>,
 }
 
 impl SequentialReader {
-    /// Reads `range` of `file` in windows of `buffer_bytes`.
+    /// Reads `range` of `file` in windows of `buffer_bytes`. Memory: three of them for a large
+    /// file, two otherwise, one of which is page cache.
     pub fn new(file: Arc<ScratchFile>, range: Range<u64>, buffer_bytes: usize) -> Self {
         let buffer = vec![0; buffer_bytes.max(1)];
-        file.will_need(
-            range.start,
-            (buffer.len() as u64).min(range.end.saturating_sub(range.start)),
-        );
+        let large = file.is_direct();
+        let direct = large.then(|| ReadAhead::new(file.clone(), range.clone(), buffer_bytes));
+        if !large {
+            let bytes = range.end.saturating_sub(range.start);
+            file.will_need(range.start, (buffer.len() as u64).min(bytes));
+        }
         Self {
+            direct,
             file,
             buffer,
             ready: 0..0,
@@ -192,9 +285,13 @@ impl SequentialReader {
         let left = self.ahead.end - self.ahead.start;
         let bytes = ((self.buffer.len() - self.ready.end) as u64).min(left);
         let place = self.ready.end..self.ready.end + bytes as usize;
-        self.file
-            .read_exact_at(&mut self.buffer[place.clone()], self.ahead.start)?;
         self.ready.end = place.end;
+        if let Some(direct) = &mut self.direct {
+            self.ahead.start += bytes;
+            return direct.read(&mut self.buffer[place]);
+        }
+        self.file
+            .read_exact_at(&mut self.buffer[place], self.ahead.start)?;
         self.ahead.start += bytes;
         let next = (self.buffer.len() as u64).min(self.ahead.end - self.ahead.start);
         self.file.will_need(self.ahead.start, next);
@@ -244,13 +341,32 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let (_parent, scratch) = test_scratch(None);
-        let all = numbers(1_500);
-        for (buffer_bytes, piece) in [(1, 4), (4, 4), (7, 12), (64, 4), (100, 60), (1 << 16, 4)] {
-            let file = Arc::new(scratch.create_file("test").unwrap());
+        let all = numbers(15_000);
+        let shapes = [
+            (1, 4),
+            (4, 4),
+            (7, 12),
+            (64, 4),
+            (100, 60),
+            (1 << 16, 4),
+            (9_000, 5_000),
+        ];
+        for ((buffer_bytes, piece), large) in
+            shapes.into_iter().flat_map(|s| [(s, false), (s, true)])
+        {
+            let file = match large {
+                false => scratch.create_file("test"),
+                true => scratch.create_large_file("test"),
+            };
+            let file = Arc::new(file.unwrap());
             file.append(b"before").unwrap();
             let mut writer = SequentialWriter::new(file.clone(), buffer_bytes);
-            for bytes in all.chunks(piece) {
+            for (number, bytes) in all.chunks(piece).enumerate() {
                 writer.write(bytes).unwrap();
+                if number % 1_000 == 999 {
+                    writer.flush().unwrap();
+                    assert_eq!(writer.position(), file.len());
+                }
             }
             assert_eq!(writer.position(), 6 + all.len() as u64);
             assert_eq!(writer.finish().unwrap(), file.len());

@@ -4,13 +4,18 @@
 //! and `merge_bytes` are what the plan must have free in the phase. No memory cost.
 
 use super::SpillError;
+use super::disk::BLOCK_BYTES;
 
-/// Bytes that a thread gathers before it writes them to its run: few system calls, and still in the
-/// L2 cache.
+/// Bytes that a thread gathers before it writes them to its run, in one of two buffers: few system
+/// calls, and still in the L2 cache.
 pub(super) const RUN_WRITE_BYTES: usize = 128 << 10;
 /// Largest number of buckets of the first pass over a buffer is 2^13: its counts stay in the L1
 /// cache.
 pub(super) const BUCKET_BITS_MAX: u32 = 13;
+/// Longer reads than this gain nothing.
+const DIRECT_BYTES_MAX: usize = 512 << 10;
+/// Sort buffers from this size on make runs that go past the page cache.
+const LARGE_BUFFER_BYTES: usize = 1 << 20;
 /// Counts of the buckets, for each sort buffer.
 const COUNTS_BYTES: usize = 4 << BUCKET_BITS_MAX;
 /// Books of the sorter (samples, list of runs) at their largest for the usual number of runs.
@@ -117,11 +122,33 @@ pub struct SortMemory {
 }
 
 impl SortMemory {
+    /// Returns how large pieces a merge of `runs` reads past the page cache, two of them for each
+    /// run besides its window: few runs share what is there for many, less what `kept` runs hold in
+    /// memory.
+    pub(super) fn direct_bytes(
+        &self,
+        runs: usize,
+        kept: usize,
+        piece_bytes: usize,
+        share: usize,
+    ) -> usize {
+        let all = self.run_read_bytes.saturating_mul(self.runs_max);
+        let all = all.saturating_sub(kept) / share.max(1);
+        let own = (all / runs.max(1)).max(piece_bytes);
+        let pieces = own.saturating_sub(window_bytes(piece_bytes) + 2 * BLOCK_BYTES);
+        (pieces / 2).min(DIRECT_BYTES_MAX)
+    }
+
+    /// Returns whether a run of a full buffer is large enough to go past the page cache.
+    pub(super) fn makes_large_runs(&self) -> bool {
+        self.buffer_bytes >= LARGE_BUFFER_BYTES
+    }
+
     /// Returns the bytes held while records are pushed.
     pub fn sort_bytes(&self) -> usize {
         let buffer = self
             .buffer_bytes
-            .saturating_add(RUN_WRITE_BYTES + COUNTS_BYTES);
+            .saturating_add(2 * RUN_WRITE_BYTES + COUNTS_BYTES);
         self.buffers
             .saturating_mul(buffer)
             .saturating_add(BOOKS_BYTES)
@@ -135,7 +162,7 @@ impl SortMemory {
         let run = self.run_read_bytes.saturating_add(OPEN_RUN_BYTES);
         self.runs_max
             .saturating_mul(run)
-            .saturating_add(RUN_WRITE_BYTES + BOOKS_BYTES)
+            .saturating_add(2 * RUN_WRITE_BYTES + BOOKS_BYTES)
     }
 
     /// Returns whether these numbers can sort records of `shape`; the error names the floor that is

@@ -68,6 +68,15 @@ impl SortBuffer {
         Ok(())
     }
 
+    /// Adds a record that `fill` writes in place, all of it: the room holds what was there before.
+    /// Otherwise like [`push`](Self::push).
+    #[inline]
+    pub fn push_whole(&mut self, fill: impl FnOnce(&mut [u8])) -> Result<(), SpillError> {
+        fill(self.room()?);
+        self.count += 1;
+        Ok(())
+    }
+
     /// Ends the buffer: what it holds becomes a run, in memory when the merge has room for it.
     pub fn finish(mut self) -> Result<(), SpillError> {
         let used = self.count * (self.width + HANDLE_BYTES) + PADDING_BYTES;
@@ -77,7 +86,7 @@ impl SortBuffer {
             self.spill()?;
         }
         if let Some(output) = self.output.take() {
-            books.hand_back(output.into_file());
+            books.hand_back(output.into_file()?);
         }
         if keep {
             self.keep();

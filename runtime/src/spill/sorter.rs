@@ -102,12 +102,14 @@ impl Sorter {
             &MergeOptions::default(),
             Behind::Punch(u64::MAX),
         )?;
-        let file = Arc::new(self.scratch.create_file("merged runs")?);
+        let file = Arc::new(self.scratch.create_large_file("merged runs")?);
         let mut output = RunOutput::new(file, shape);
         while let Some(record) = merge.next()? {
             output.push(record)?;
         }
-        output.end_run()
+        let run = output.end_run();
+        output.into_file()?;
+        Ok(run)
     }
 }
 
@@ -187,7 +189,7 @@ impl RunWriter {
     pub fn finish(mut self) -> Result<(), SpillError> {
         if let Some(mut output) = self.output.take() {
             self.books.end_run(&mut output)?;
-            self.books.hand_back(output.into_file());
+            self.books.hand_back(output.into_file()?);
         }
         self.books.close_writer();
         Ok(())

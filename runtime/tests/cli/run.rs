@@ -24,6 +24,7 @@ fn a_cycle_is_planned_run_and_recorded() {
         "full maintenance: it was asked for",
         "snapshot-gc",
         "owner: default@default",
+        "what it costs is not known: pack",
     ] {
         assert!(planned.contains(word), "{word}: {planned}");
     }
@@ -51,6 +52,9 @@ fn a_cycle_is_planned_run_and_recorded() {
         .collect();
     assert_eq!(last, ["compact-single-epoch", "advance-epoch"]);
     assert!(maintenance["full_cycle"].as_array().unwrap().len() > 10);
+    // The demo's index names packs that nobody has made.
+    let problem = report["report"]["outlook_problem"].as_str().unwrap();
+    assert!(problem.contains("pack"), "{problem}");
 
     for (arguments, exit, code) in [
         (vec!["--mode", "quick", "--owner", "a@b"], 40, "not-owner"),
