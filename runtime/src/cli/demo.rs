@@ -3,9 +3,9 @@
 //!
 //! Two parts: an index that is compacted, and backups that get a whole maintenance cycle. The work
 //! is done by a child, this same program as a user would call it, in a memory cgroup of its own
-//! where that is possible; so what the tables say of time and memory was measured from outside. Also
-//! the generator of the benchmarks and the suites (`--keep DIR --no-run`). Memory: the generators',
-//! below 100 MB.
+//! where that is possible; so what the tables say of time and memory was measured from outside.
+//! Also the generator of the benchmarks and the suites (`--keep DIR --no-run`). Memory: the
+//! generators', below 200 MB.
 
 mod backups;
 mod backups_report;

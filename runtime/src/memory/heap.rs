@@ -1,11 +1,11 @@
 //! Makes the C library give freed buffers back to the kernel, so that phases do not add up.
 //!
-//! glibc keeps what a thread has freed in an arena of that thread, and once a large buffer was freed
-//! it no longer maps those of that size but takes them from there. What one phase has freed stays,
-//! and the next phase comes on top: 2.2 million contents were rewritten in 45 MiB, then reading the
-//! index took 20 more and the kernel ended the run in its 64 MiB. With these settings it peaks at 29
-//! to 33. glibc reads them when a program starts, so the program starts itself again, once; that
-//! takes a millisecond. Other C libraries pass them over.
+//! glibc keeps what a thread has freed in an arena of that thread, and once a large buffer was
+//! freed it no longer maps those of that size but takes them from there. What one phase has freed
+//! stays, and the next phase comes on top: 2.2 million contents were rewritten in 45 MiB, then
+//! reading the index took 20 more and the kernel ended the run in its 64 MiB. With these settings
+//! it peaks at 29 to 33. glibc reads them when a program starts, so the program starts itself
+//! again, once; that takes a millisecond. Other C libraries pass them over.
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;

@@ -1,11 +1,11 @@
 //! Full maintenance against real Kopia, on the same repositories in the same run.
 //!
-//! `cargo bench -p tests --bench full` measures two small repositories in a few minutes; `-- --full`
-//! those that the promise is about, of which Kopia takes the largest in some twenty minutes;
-//! `-- --only NAME` one of them, `-- --no-kopia` careen alone. For each repository a full run
-//! without safety margins (nobody else is there), then one more right after it, with next to nothing
-//! to do, both on what careen has left. Every program runs in a memory cgroup of its own, so that
-//! its peak is the kernel's count. Nothing here asserts a time.
+//! `cargo bench -p tests --bench full` measures two small repositories in a few minutes;
+//! `-- --full` those that the promise is about, of which Kopia takes the largest in some twenty
+//! minutes; `-- --only NAME` one of them, `-- --no-kopia` careen alone. For each repository a full
+//! run without safety margins (nobody else is there), then one more right after it, with next to
+//! nothing to do, both on what careen has left. Every program runs in a memory cgroup of its own,
+//! so that its peak is the kernel's count. Nothing here asserts a time.
 
 #![allow(clippy::print_stdout)] // it is there to print
 

@@ -1,4 +1,6 @@
 //! The table of the benchmark, with the steps of each run, and the peaks beside each other.
+//!
+//! The rows themselves are the kit's.
 
 use kit::cgroup::Run;
 use kit::programs::{self, head};

@@ -1,4 +1,6 @@
-//! Snapshot manifests as Kopia writes them. No memory cost. Mirrors Kopia's `snapshot/manifest.go`.
+//! Snapshot manifests as Kopia writes them, with the numbers that it lists.
+//!
+//! No memory cost. Mirrors Kopia's `snapshot/manifest.go`.
 
 use std::collections::BTreeMap;
 
