@@ -41,6 +41,8 @@ use surroundings::Surroundings;
 use target::Target;
 use telling::Telling;
 
+pub use crate::memory::restart_with_returning_heap;
+
 /// Runs the program with `arguments`, the program's name first; returns its exit code.
 pub fn main(arguments: std::env::ArgsOs) -> ExitCode {
     let words: Vec<OsString> = arguments.collect();

@@ -17,5 +17,6 @@ fn main() -> ExitCode {
             return compile_child_main(std::env::args_os().skip(2));
         }
     }
+    careen::cli::restart_with_returning_heap();
     careen::cli::main(std::env::args_os())
 }

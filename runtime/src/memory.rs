@@ -6,10 +6,14 @@
 //! plan is the largest phase, not the sum. Nothing asks for memory later, so nothing can fail half
 //! way for lack of it.
 
+mod heap;
+
 use std::fmt;
 use std::path::Path;
 
 use thiserror::Error;
+
+pub use heap::restart_with_returning_heap;
 
 /// Bytes in a mebibyte.
 pub const MIB: usize = 1024 * 1024;

@@ -18,6 +18,7 @@ pub mod index_work;
 pub mod kopia;
 mod notice;
 pub mod program;
+pub mod programs;
 pub mod world;
 
 pub use notice::say_once;

@@ -15,8 +15,8 @@ use careen::maintenance::run_report::RunReport;
 use careen::maintenance::safety::Safety;
 use careen::repository::pack_writer::{NewContent, PackWriter, Sealed};
 use careen::repository::{Repository, Workspace};
-use kit::cycle::cycle;
-use kit::index_work::{Bench, KopiasShape};
+use kit::cycle::{KopiasOrder, cycle, strategies};
+use kit::index_work::Bench;
 use kit::world::{OWNER, START, World, WorldOptions};
 use serde_json::value::RawValue;
 
@@ -127,7 +127,8 @@ fn a_full_run_asks_for_bytes_and_blobs_not_for_contents() {
     let before = world.all();
     let repository = world.repository();
     let options = cycle(Mode::Full, Safety::none(), OWNER);
-    let planned = plan(&repository, &bench.workspace(), &mut KopiasShape, &options).unwrap();
+    let asked = strategies(KopiasOrder, None);
+    let planned = plan(&repository, &bench.workspace(), asked, &options).unwrap();
     assert_eq!(world.all(), before, "a plan writes nothing");
     let repository = world.repository();
     let report = bench.cycle(&repository, &options).unwrap();

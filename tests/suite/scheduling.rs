@@ -8,11 +8,12 @@
 use std::collections::BTreeSet;
 
 use careen::clock::Timestamp;
+use careen::kopia::source_filter::SourceFilter;
 use careen::maintenance::MaintenanceError;
 use careen::maintenance::budget::Budget;
 use careen::maintenance::cycle_plan::{Mode, Verdict};
 use careen::maintenance::cycle_task::{Cycle, CycleTask};
-use careen::maintenance::expire_snapshots::{ExpireOptions, SourceFilter};
+use careen::maintenance::expire_snapshots::ExpireOptions;
 use careen::maintenance::lease::Lease;
 use careen::maintenance::retention::{Decision, Retention, RetentionQuestion, Zone};
 use careen::maintenance::run_report::RunReport;

@@ -3,6 +3,7 @@
 //! Options of all commands are accepted before and after the subcommand. The password is never an
 //! argument: arguments are visible to every process of the machine. No memory cost.
 
+mod demo;
 mod snapshot;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 use crate::memory::MIB;
 
+pub(super) use demo::{BACKUPS, BackupShape, DemoArguments, IndexShape};
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 
 /// Shown by `--version`; says so when the time can be set from outside.
@@ -130,7 +132,7 @@ pub(super) enum OutputForm {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make a repository on the local disk and careen it in 64 MiB: the point in a minute
+    /// Make repositories on the local disk and careen them in 64 MiB: the point in a minute
     Demo(DemoArguments),
     /// Maintain the repository: what is due by Kopia's schedule, or a cycle that is named
     #[command(after_help = RUN_HELP)]
@@ -381,52 +383,6 @@ Examples:
   careen verify /backup --index --packs
   careen verify /backup --snapshots
   careen verify /backup --contents --percent 1 --memory 64MiB";
-
-/// Options of `demo`.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = DEMO_HELP)]
-pub(super) struct DemoArguments {
-    /// Entries in the index
-    #[arg(long, value_name = "N", default_value_t = 2_000_000,
-          value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    pub(super) entries: u64,
-    /// Index blobs that hold them
-    #[arg(long, value_name = "N", default_value_t = 1_000,
-          value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    pub(super) index_blobs: u64,
-    /// Entries that are tombstones of others, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 0,
-          value_parser = clap::value_parser!(u8).range(0..=30))]
-    pub(super) tombstones: u8,
-    /// Seed of the contents: the same seed makes the same entries
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(super) seed: u64,
-    /// Leave the epoch open, as a writer would, instead of settled
-    #[arg(long)]
-    pub(super) epoch_open: bool,
-    /// Make the repository in this directory, which must be empty or new, and leave it there
-    #[arg(long, value_name = "DIR")]
-    pub(super) keep: Option<PathBuf>,
-    /// Only make the repository
-    #[arg(long, requires = "keep")]
-    pub(super) no_run: bool,
-    /// Do not run Kopia for comparison, even if there is one
-    #[arg(long)]
-    pub(super) no_kopia: bool,
-}
-
-const DEMO_HELP: &str = "\
-The repository is a real one: Kopia connects to it. Its password is that of KOPIA_PASSWORD, else
-static-passw0rd, as Velero's; its owner is default@default. Its contents are made up, so its index
-is real and its data is not there.
-
-The comparison runs the Kopia of CAREEN_KOPIA, else the one on PATH, on a copy; where there is
-none, it quotes what was measured for the same size.
-
-Examples:
-  careen demo
-  careen demo --entries 5000000 --memory 64MiB
-  careen demo --entries 200000 --index-blobs 20000 --keep /tmp/jammed --no-run";
 
 /// Parses a share of more than 0 and up to 100 percent.
 fn parse_percent(text: &str) -> Result<f64, String> {

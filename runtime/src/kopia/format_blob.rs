@@ -30,7 +30,7 @@ pub use self::blob_config::{BLOB_CONFIG_BYTES_MAX, BlobConfig};
 pub use self::epoch_parameters::EpochParameters;
 pub use self::new_repository::{NewRepository, RANDOM_BYTES};
 pub use self::replica::{REPLICA_WINDOW_BYTES, find_replica, replica_of};
-pub use self::repository_format::{RepositoryFormat, VERSION_MAX};
+pub use self::repository_format::{MAX_PACK_SIZE_DEFAULT, RepositoryFormat, VERSION_MAX};
 pub use self::required_features::{IfNotUnderstood, RequiredFeature};
 
 const NAME: &str = "kopia.repository";

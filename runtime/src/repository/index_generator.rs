@@ -22,6 +22,7 @@ use crate::progress::Progress;
 
 use super::RepositoryError;
 use history::History;
+pub(super) use history::mixed;
 
 /// Most tombstones in percent: the entries of a blob are deleted by at most two later ones.
 pub const TOMBSTONE_PERCENT_MAX: u8 = 30;
@@ -91,12 +92,7 @@ pub fn generate(
     progress.end();
     let index_bytes = written?;
     if options.settled {
-        for epoch in 1..=2 {
-            let put = PutOptions::default();
-            target
-                .storage
-                .put_bytes(&epoch_marker_name(epoch), EPOCH_MARKER, &put)?;
-        }
+        settle(target.storage)?;
     }
     Ok(Generated {
         entries: history.entries,
@@ -106,6 +102,15 @@ pub fn generate(
         index_blobs: history.blobs,
         index_bytes,
     })
+}
+
+/// Settles epoch 0 by the markers of the two that follow.
+pub(super) fn settle(storage: &Storage) -> Result<(), RepositoryError> {
+    for epoch in 1..=2 {
+        let put = PutOptions::default();
+        storage.put_bytes(&epoch_marker_name(epoch), EPOCH_MARKER, &put)?;
+    }
+    Ok(())
 }
 
 /// Writes all blobs in [`WORKERS`] threads; returns the bytes stored.

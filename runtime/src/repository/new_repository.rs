@@ -14,30 +14,23 @@ use zeroize::Zeroizing;
 
 use crate::blob::{PutOptions, Storage};
 use crate::clock::{SharedRandomness, Timestamp};
-use crate::kopia::blob_id::{BLOB_CONFIG, BlobId, REPOSITORY, pack_name, session_id, xn_prefix};
-use crate::kopia::content_id::ContentId;
+use crate::kopia::blob_id::{BLOB_CONFIG, BlobId, REPOSITORY};
 use crate::kopia::encryption::Encryption;
 use crate::kopia::format_blob::{BlobConfig, NewRepository as FormatParts};
 use crate::kopia::hashing::HashFunction;
-use crate::kopia::index_blob::ContentFormat;
-use crate::kopia::index_builder::{EntryFields, IndexBuilder, NewEntry, RANDOM_TAIL_BYTES};
 use crate::kopia::maintenance_params::{MANIFEST_TYPE, MaintenanceParams};
-use crate::kopia::manifest::{ManifestEntry, TYPE_LABEL, to_gzip_json};
-use crate::kopia::pack::{PackLayout, PackPieces, assemble};
+use crate::kopia::manifest::{CONTENT_PREFIX, ManifestEntry, TYPE_LABEL, to_gzip_json};
 use crate::kopia::sealed_blob::BlobCrypto;
 
 use super::RepositoryError;
+use super::index_generator::GeneratorTarget;
+use super::session_writer::SessionWriter;
 
 /// The owner that Velero gives its repositories.
 pub const VELERO_OWNER: &str = "default@default";
 
 /// The password that Velero gives its repositories by default.
 pub const VELERO_PASSWORD: &str = "static-passw0rd";
-
-/// Version of the format, in every entry.
-const FORMAT_VERSION: u8 = 3;
-
-const INDEX_VERSION: u8 = 2;
 
 /// What a new repository is made of.
 #[derive(Clone)]
@@ -121,65 +114,16 @@ impl NewRepository<'_> {
     /// Writes the maintenance manifest: one content in one pack, and the index blob that shows it.
     fn write_manifest(&self, crypto: &BlobCrypto) -> Result<(), RepositoryError> {
         let content = self.manifest_content()?;
-        let id = ContentId::from_hash(Some(b'm'), &crypto.hash.hash(&content))?;
-        let session = session_id(self.random(), self.options.now);
-        let pack = pack_name(id.pack_prefix(), self.random(), &session);
-        let mut sealed_content = Vec::new();
-        crypto
-            .encryption
-            .seal(id.iv(), self.random(), &content, &mut sealed_content);
-        let packed_length = sealed_content.len() as u32; // some 300 bytes
-        let entry = NewEntry {
-            fields: EntryFields {
-                timestamp_seconds: self.options.now.seconds(),
-                deleted: false,
-                pack_offset: PackLayout::new(0).append(packed_length)?,
-                packed_length,
-                original_length: content.len() as u32,
-            },
-            pack_name: pack.as_str().as_bytes(),
-            format: ContentFormat {
-                compression_header_id: 0,
-                format_version: FORMAT_VERSION,
-                encryption_key_id: 0,
-            },
+        let target = GeneratorTarget {
+            storage: self.storage,
+            crypto,
+            randomness: self.randomness,
         };
-        let index = |tail: Option<[u8; RANDOM_TAIL_BYTES]>| {
-            let mut builder = IndexBuilder::new(INDEX_VERSION, id.key().len());
-            builder.add(id.key(), entry)?;
-            builder.build(tail)
-        };
-        let local_index = index(Some(self.random()))?;
-        let bytes = self.pack(crypto, &sealed_content, &local_index)?;
-        self.put(pack.as_str(), &bytes)?;
-        let mut sealed = Vec::new();
-        let suffix = format!("{session}-c1");
-        let (plain, nonce) = (index(None)?, self.random());
-        let name = crypto.seal(&xn_prefix(0), Some(&suffix), &plain, nonce, &mut sealed);
-        self.put(&name, &sealed)
-    }
-
-    /// Returns a pack with one content.
-    fn pack(
-        &self,
-        crypto: &BlobCrypto,
-        sealed_content: &[u8],
-        local_index: &[u8],
-    ) -> Result<Vec<u8>, RepositoryError> {
-        let iv = crypto.hash.hash(local_index);
-        let mut sealed_index = Vec::new();
-        crypto
-            .encryption
-            .seal(&iv, self.random(), local_index, &mut sealed_index);
-        let pieces = PackPieces {
-            replica: &[],
-            preamble: &self.random(),
-            contents: &[sealed_content],
-            padding: &self.random(),
-            local_index: &sealed_index,
-            local_index_iv: &iv,
-        };
-        Ok(assemble(&pieces)?)
+        let mut session = SessionWriter::start(target, self.options.now);
+        let id = SessionWriter::id_of(&target, Some(CONTENT_PREFIX), &content)?;
+        session.write(id, &content)?;
+        session.finish()?;
+        Ok(())
     }
 
     fn manifest_content(&self) -> Result<Vec<u8>, RepositoryError> {
@@ -203,6 +147,7 @@ mod tests {
     use super::*;
     use crate::blob::MemoryStore;
     use crate::clock::{ManualClock, SeededRandomness};
+    use crate::kopia::content_id::ContentId;
 
     fn options() -> NewRepositoryOptions {
         NewRepositoryOptions {

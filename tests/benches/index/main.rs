@@ -13,22 +13,22 @@ use std::path::Path;
 
 use kit::cgroup::Run;
 use kit::kopia::Kopia;
+use kit::programs::{self, Programs};
 
 mod limits;
 mod parts;
-mod programs;
 mod report;
 
 use limits::Limits;
 use parts::Sizes;
-use programs::Programs;
 use report::Peaks;
 
 /// Limit that must be enough, in MiB.
 const LIMIT_MIB: u64 = 64;
 
-/// Runs of careen of which the middle one counts; Kopia runs once.
-const RUNS: usize = 3;
+/// The work: careen compacts the index, Kopia one settled epoch in a quick run.
+const CAREEN: [&str; 2] = ["index", "compact"];
+const KOPIA: [&str; 3] = ["maintenance", "run", "--no-full"];
 
 /// A repository to make: all entries in one settled epoch.
 struct Shape {
@@ -117,7 +117,8 @@ fn main() {
 fn bench(careen: &Path, kopia: Option<&Kopia>, shape: &Shape) -> Vec<Measured> {
     let work = tempfile::tempdir().expect("a temporary directory");
     let programs = Programs::new(careen, work.path());
-    programs.make(shape.entries, shape.blobs);
+    let (entries, blobs) = (shape.entries.to_string(), shape.blobs.to_string());
+    programs.make(&["--entries", &entries, "--index-blobs", &blobs]);
     let mut rows = Vec::new();
     for cold in [false, true] {
         if cold && !programs::drop_page_cache() {
@@ -129,7 +130,7 @@ fn bench(careen: &Path, kopia: Option<&Kopia>, shape: &Shape) -> Vec<Measured> {
             rows.push(Measured {
                 name: format!("{kopia}, no limit{suffix}"),
                 cold,
-                run: programs.kopia(kopia, cold),
+                run: programs.kopia(kopia, &KOPIA, cold),
                 sizes: None,
             });
         }
@@ -137,29 +138,16 @@ fn bench(careen: &Path, kopia: Option<&Kopia>, shape: &Shape) -> Vec<Measured> {
             ("careen, no limit", None),
             (report::LIMITED, Some(LIMIT_MIB)),
         ] {
-            let name = format!("{name}{suffix}");
-            rows.push(middle(&programs, name, limit, cold));
+            let mut sizes = None;
+            let look = |run: &Run| sizes = Sizes::of(&programs, run);
+            let run = programs.careen_middle(&CAREEN, limit, cold, look);
+            rows.push(Measured {
+                name: format!("{name}{suffix}"),
+                cold,
+                run,
+                sizes,
+            });
         }
     }
     rows
-}
-
-/// Runs careen [`RUNS`] times and returns the run of middle length.
-fn middle(programs: &Programs<'_>, name: String, limit: Option<u64>, cold: bool) -> Measured {
-    let mut sizes = None;
-    let mut runs: Vec<Run> = (0..RUNS)
-        .filter_map(|_| {
-            let run = programs.careen(limit, cold)?;
-            sizes = programs.sizes(&run);
-            Some(run)
-        })
-        .collect();
-    runs.sort_by_key(|run| run.wall);
-    let middle = runs.len() / 2;
-    Measured {
-        name,
-        cold,
-        run: (!runs.is_empty()).then(|| runs.swap_remove(middle)),
-        sizes,
-    }
 }

@@ -4,12 +4,10 @@
 //! Seconds are careen's own (the last JSON line); threads work at the same time, so they add up to
 //! more than the wall time. Bytes are those that a part must pass at least once.
 
-use std::path::Path;
-
 use careen::progress::Part;
 use kit::cgroup::Run;
 use kit::data_dir::DataDir;
-use serde_json::Value;
+use kit::programs::{Programs, event};
 
 use crate::limits::{Limits, RECORD_BYTES};
 
@@ -25,10 +23,13 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// Looks at the index blobs of the source, and at what the run has written to `repository`.
-    pub(crate) fn of(source: &Path, repository: &Path, run: &Run) -> Option<Self> {
-        let inputs = DataDir::open(source).ok()?.list_prefix("xn").ok()?;
-        let repository = DataDir::open(repository).ok()?;
+    /// Looks at the index blobs of the source, and at what the run has written to the copy.
+    pub(crate) fn of(programs: &Programs<'_>, run: &Run) -> Option<Self> {
+        let inputs = DataDir::open(programs.source())
+            .ok()?
+            .list_prefix("xn")
+            .ok()?;
+        let repository = DataDir::open(programs.copy()).ok()?;
         let report = event(run, "report")?;
         let tasks = report["report"]["tasks"].as_array()?;
         let mut sizes = Self {
@@ -56,16 +57,6 @@ impl Sizes {
             Part::Write => Some(2 * self.stored_out),
         }
     }
-}
-
-/// Returns the last JSON line of a kind.
-fn event(run: &Run, kind: &str) -> Option<Value> {
-    let stdout = run.stdout_text();
-    let mut lines = stdout.lines().rev();
-    lines.find_map(|line| {
-        let event: Value = serde_json::from_str(line).ok()?;
-        (event["kind"] == kind).then_some(event)
-    })
 }
 
 /// Prints the parts of a run; nothing where it told none.

@@ -1,9 +1,9 @@
-//! The table of a benchmark: wall and CPU time, peaks as the kernel counts them, and the ratio to
-//! Kopia.
+//! The table of the benchmark, with the steps of each run, and the peaks beside each other.
 //!
-//! Ratios are of the same run on the same machine; absolute times say little elsewhere.
+//! The rows themselves are the kit's.
 
 use kit::cgroup::Run;
+use kit::programs::{self, head};
 
 use crate::limits::Limits;
 use crate::{Measured, parts};
@@ -15,42 +15,18 @@ pub(crate) const LIMITED: &str = "careen, 64 MiB";
 
 /// Prints the table; every row is compared with the Kopia row before it.
 pub(crate) fn print(rows: &[Measured]) {
-    println!(
-        "{:<28} {:>9} {:>9} {:>10} {:>10} {:>8} {:>9}",
-        "", "wall s", "CPU s", "cgroup MiB", "anon MiB", "kernel", "faster"
-    );
+    println!("{}", head());
     let mut base = None;
     for row in rows {
         if row.name.starts_with("Kopia") {
             base = row.run.as_ref().filter(|run| run.status.success());
         }
-        match &row.run {
-            None => println!(
-                "{:<28} cannot run it here, or it cannot open the repository",
-                row.name
-            ),
-            Some(run) => println!("{:<28} {}", row.name, line(run, base)),
-        }
+        let more = row.run.as_ref().map(phases).unwrap_or_default();
+        println!(
+            "{}",
+            programs::row(&row.name, row.run.as_ref(), base, &more)
+        );
     }
-}
-
-fn line(run: &Run, base: Option<&Run>) -> String {
-    if !run.status.success() {
-        let kills = run.oom_kills;
-        return format!("failed ({}, {kills} killed for memory)", run.status);
-    }
-    let faster = base.map_or(String::new(), |base| {
-        format!("{:.1}x", base.wall.as_secs_f64() / run.wall.as_secs_f64())
-    });
-    format!(
-        "{:>9.2} {:>9.2} {:>10} {:>10} {:>8} {faster:>9}{}",
-        run.wall.as_secs_f64(),
-        (run.user + run.system).as_secs_f64(),
-        run.usage_max_bytes / MIB,
-        run.anon_max_bytes / MIB,
-        run.kernel_max_bytes / MIB,
-        phases(run),
-    )
 }
 
 /// Returns the steps that the program told of, with their seconds.

@@ -135,43 +135,34 @@ impl fmt::Display for DemoReport {
             bytes(self.memory_limit_bytes),
             self.limited_by
         );
-        row(
-            f,
-            "careen index compact",
-            compact.seconds,
-            compact.peak_memory_bytes,
-            &limit,
-        )?;
-        row(
-            f,
-            "careen verify --index",
-            verify.seconds,
-            verify.peak_memory_bytes,
-            "same limit",
-        )?;
+        row(f, "careen index compact", compact, &limit)?;
+        row(f, "careen verify --index", verify, "same limit")?;
         if let Some(kopia) = &self.kopia {
             let name = format!("kopia {}", kopia.version);
-            row(
-                f,
-                &name,
-                kopia.seconds,
-                kopia.peak_memory_bytes,
-                &kopia.source,
-            )?;
+            row(f, &name, &kopia.cost(), &kopia.source)?;
             compared(f, kopia, compact)?;
         }
-        for note in &self.notes {
-            write!(f, "\n{note}")?;
-        }
-        if let Some(kept) = &self.kept {
-            write!(f, "\nThe repository is in {}.", kept.display())?;
-        }
-        Ok(())
+        ended(f, &self.notes, self.kept.as_deref())
+    }
+}
+
+/// Writes the notes, and where the repository is.
+pub(super) fn ended(
+    f: &mut fmt::Formatter<'_>,
+    notes: &[String],
+    kept: Option<&Path>,
+) -> fmt::Result {
+    for note in notes {
+        write!(f, "\n{note}")?;
+    }
+    match kept {
+        Some(kept) => write!(f, "\nThe repository is in {}.", kept.display()),
+        None => Ok(()),
     }
 }
 
 /// Says how many times as much Kopia took, where that is worth a word.
-fn compared(f: &mut fmt::Formatter<'_>, kopia: &KopiaCost, ours: &Cost) -> fmt::Result {
+pub(super) fn compared(f: &mut fmt::Formatter<'_>, kopia: &KopiaCost, ours: &Cost) -> fmt::Result {
     let time = kopia.seconds / ours.seconds.max(0.01);
     let memory = kopia.peak_memory_bytes as f64 / ours.peak_memory_bytes.max(1) as f64;
     match (time >= 1.5, memory >= 1.5) {
@@ -187,18 +178,18 @@ fn compared(f: &mut fmt::Formatter<'_>, kopia: &KopiaCost, ours: &Cost) -> fmt::
     }
 }
 
-fn row(
+/// Writes what one program took.
+pub(super) fn row(
     f: &mut fmt::Formatter<'_>,
     name: &str,
-    seconds: f64,
-    peak_bytes: u64,
+    cost: &Cost,
     remark: &str,
 ) -> fmt::Result {
-    let time = duration(Duration::from_secs_f64(seconds));
+    let time = duration(Duration::from_secs_f64(cost.seconds));
     writeln!(
         f,
         "{name:<24}{time:>12}{:>14}   {remark}",
-        bytes(peak_bytes)
+        bytes(cost.peak_memory_bytes)
     )
 }
 

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::child::{self, Outcome};
-use super::comparison::{
-    Kopia, KopiaCost, Size, available_bytes, copy_by_links, estimated_bytes, find,
-};
+use super::comparison::{Kopia, KopiaCost, available_bytes, copy_by_links, find};
 use super::memory_group::MemoryGroup;
 use super::report::{Blobs, Cost};
 use crate::blob::{BlobError, LocalStore, Storage};
@@ -24,7 +22,8 @@ use crate::progress::Progress;
 
 /// What holds the children to the limit.
 pub(super) struct Limit {
-    bytes: usize,
+    /// The limit.
+    pub(super) bytes: usize,
     group: Result<MemoryGroup, String>,
 }
 
@@ -66,9 +65,7 @@ pub(super) struct Steps<'a> {
     /// The repository's password.
     pub(super) password: &'a OsStr,
     /// The limit of the children.
-    pub(super) limit: Limit,
-    /// Whether the epoch is open and no other client is there.
-    pub(super) unsettled: bool,
+    pub(super) limit: &'a Limit,
 }
 
 /// A copy for Kopia, and the Kopia.
@@ -78,28 +75,29 @@ pub(super) struct PreparedKopia {
 }
 
 impl Steps<'_> {
-    /// Compacts the index in the limit; notes what has to wait.
-    pub(super) fn compact(&self, notes: &mut Vec<String>) -> Result<Cost, CliError> {
-        let unsettled: &[&str] = if self.unsettled {
-            &["--unsettled"]
-        } else {
-            &[]
-        };
-        let (cost, unfinished_until) = self.careen(&["index", "compact"], unsettled)?;
-        notes.extend(unfinished_until.map(|time| {
+    /// Compacts the index in the limit, also that of open epochs where nobody else is; notes what
+    /// has to wait.
+    pub(super) fn compact(
+        &self,
+        unsettled: bool,
+        notes: &mut Vec<String>,
+    ) -> Result<Cost, CliError> {
+        let unsettled: &[&str] = if unsettled { &["--unsettled"] } else { &[] };
+        let (cost, report) = self.careen(&["index", "compact"], unsettled)?;
+        notes.extend(report["unfinished_until"].as_str().map(|time| {
             format!("Index blobs that were replaced stay until a run after {time}, for safety.")
         }));
         Ok(cost)
     }
 
-    /// Checks the index in the limit.
-    pub(super) fn verify(&self) -> Result<Cost, CliError> {
-        Ok(self.careen(&["verify"], &["--index"])?.0)
+    /// Checks the repository in the limit, as `what` says; returns also what was seen.
+    pub(super) fn verify(&self, what: &[&str]) -> Result<(Cost, Value), CliError> {
+        self.careen(&["verify"], what)
     }
 
-    /// Runs this program with the repository between `words` and `more`; returns what it took, and
-    /// when to run it again if part of the work has to wait.
-    fn careen(&self, words: &[&str], more: &[&str]) -> Result<(Cost, Option<String>), CliError> {
+    /// Runs this program with the repository between `words` and `more`; returns what it took and
+    /// its report.
+    pub(super) fn careen(&self, words: &[&str], more: &[&str]) -> Result<(Cost, Value), CliError> {
         let shown = [&["careen"], words, more].concat().join(" ");
         let failed = |reason: String| CliError::DemoRun {
             command: shown.clone(),
@@ -119,14 +117,14 @@ impl Steps<'_> {
             command.arg("--scratch").arg(scratch);
         }
         command.env(PASSWORD_VARIABLE, self.password);
-        let (mut error, mut unfinished_until) = (None, None);
+        let (mut error, mut report) = (None, Value::Null);
         let outcome = child::run(&mut command, &mut |line| {
             self.pass_on(line);
             if line["kind"] == "error" {
                 error = line["message"].as_str().map(str::to_owned);
             }
-            if let Some(time) = line["report"]["unfinished_until"].as_str() {
-                unfinished_until = Some(time.to_owned());
+            if line["kind"] == "report" {
+                report = line["report"].clone();
             }
         });
         let outcome = outcome.map_err(|error| failed(error.to_string()))?;
@@ -136,7 +134,7 @@ impl Steps<'_> {
                     seconds: (outcome.duration.as_secs_f64() * 100.0).round() / 100.0,
                     peak_memory_bytes: outcome.peak_memory_bytes,
                 };
-                Ok((cost, unfinished_until))
+                Ok((cost, report))
             }
             Some(reason) => Err(failed(reason)),
         }
@@ -159,29 +157,39 @@ impl Steps<'_> {
         }
     }
 
-    /// Counts the index blobs that a reader uses now, now that all epochs are compacted.
+    /// Counts the index blobs that a reader uses: those of compacted epochs, else all.
     pub(super) fn index_blobs(&self) -> Result<Blobs, CliError> {
-        let options = self.console.surroundings.local_options();
-        let storage = Storage::new(Arc::new(LocalStore::open(self.repository, options)?));
-        let compacted = counted(&storage, COMPACTED_EPOCH_PREFIX)?;
+        let compacted = self.blobs(&[COMPACTED_EPOCH_PREFIX])?;
         if compacted.count > 0 {
             return Ok(compacted);
         }
-        Ok(counted(&storage, UNCOMPACTED_PREFIX)?)
+        self.blobs(&[UNCOMPACTED_PREFIX])
     }
 
-    /// Finds a Kopia and copies the repository for it, before ours is changed; notes why not.
+    /// Counts the blobs with these prefixes.
+    pub(super) fn blobs(&self, prefixes: &[&str]) -> Result<Blobs, CliError> {
+        let options = self.console.surroundings.local_options();
+        let storage = Storage::new(Arc::new(LocalStore::open(self.repository, options)?));
+        let mut blobs = Blobs::default();
+        for prefix in prefixes {
+            storage.for_each(prefix, |blob| {
+                blobs.count += 1;
+                blobs.bytes += blob.length;
+                Ok::<(), BlobError>(())
+            })?;
+        }
+        Ok(blobs)
+    }
+
+    /// Finds a Kopia, which will take some `needed_bytes` of memory, and copies the repository for
+    /// it, before ours is changed; notes why not.
     pub(super) fn prepare_kopia(
         &self,
-        size: Size,
+        needed_bytes: u64,
         unwanted: bool,
         notes: &mut Vec<String>,
     ) -> Result<Option<PreparedKopia>, CliError> {
         if unwanted {
-            return Ok(None);
-        }
-        if self.unsettled {
-            notes.push("Kopia is not compared: it leaves an open epoch as it is.".into());
             return Ok(None);
         }
         let surroundings = &self.console.surroundings;
@@ -190,11 +198,10 @@ impl Steps<'_> {
             notes.push("No Kopia was found to measure (CAREEN_KOPIA, or kopia on PATH).".into());
             return Ok(None);
         };
-        let needed = estimated_bytes(size);
-        if available_bytes().is_some_and(|available| available < needed) {
+        if available_bytes().is_some_and(|available| available < needed_bytes) {
             notes.push(format!(
                 "Kopia was not measured: it may need {}, more than this machine has free.",
-                bytes(needed)
+                bytes(needed_bytes)
             ));
             return Ok(None);
         }
@@ -206,21 +213,24 @@ impl Steps<'_> {
         Ok(Some(PreparedKopia { program, copy }))
     }
 
-    /// Lets Kopia do the same work on the copy.
-    pub(super) fn measure_kopia(&self, prepared: &PreparedKopia) -> Result<KopiaCost, CliError> {
+    /// Lets Kopia do `work` on the copy: its command and options.
+    pub(super) fn measure_kopia(
+        &self,
+        prepared: &PreparedKopia,
+        work: &[&str],
+    ) -> Result<KopiaCost, CliError> {
+        let shown = format!("kopia {}", work.join(" "));
         self.console
             .output
-            .text("kopia maintenance run --no-full, on a copy ...");
+            .text(format_args!("{shown}, on a copy ..."));
         let home = self.work.join("kopia");
         let kopia = Kopia {
             program: &prepared.program,
             home: &home,
             password: self.password,
         };
-        self.console
-            .progress
-            .begin("kopia maintenance run", "", None);
-        let cost = kopia.measure(&prepared.copy);
+        self.console.progress.begin(&shown, "", None);
+        let cost = kopia.measure(&prepared.copy, work);
         self.console.progress.end();
         cost
     }
@@ -237,16 +247,6 @@ fn how_it_ended(outcome: &Outcome, kills: u64, error: Option<String>) -> Option<
     }
     let said = error.unwrap_or_else(|| outcome.standard_error.clone());
     Some(format!("{}: {said}", outcome.status))
-}
-
-fn counted(storage: &Storage, prefix: &str) -> Result<Blobs, BlobError> {
-    let mut blobs = Blobs::default();
-    storage.for_each(prefix, |blob| {
-        blobs.count += 1;
-        blobs.bytes += blob.length;
-        Ok(())
-    })?;
-    Ok(blobs)
 }
 
 #[cfg(test)]

@@ -27,8 +27,8 @@ use crate::kopia::upgrade_lock::UpgradeLock;
 /// The newest format version that we read and write.
 pub const VERSION_MAX: i64 = 3;
 
-/// What a missing `maxPackSize` means.
-pub(super) const MAX_PACK_SIZE_DEFAULT: u64 = 20 << 20;
+/// What a missing `maxPackSize` means, and what new repositories have, in bytes.
+pub const MAX_PACK_SIZE_DEFAULT: u64 = 20 << 20;
 
 /// Purpose of the key that seals `kopia.maintenance`.
 const SCHEDULE_PURPOSE: &[u8] = b"maintenance schedule";

@@ -8,6 +8,7 @@
 use crate::clock::Timestamp;
 use crate::kopia::FormatError;
 use crate::kopia::blob_id::{PACK_DATA_PREFIX, PACK_METADATA_PREFIX, pack_name, session_id};
+use crate::kopia::compression::ZSTD_FASTEST;
 use crate::kopia::encryption::OVERHEAD_BYTES;
 use crate::kopia::index_blob::ContentFormat;
 use crate::kopia::index_builder::{
@@ -27,9 +28,6 @@ const KEY_BYTES: usize = 17;
 
 /// Where the contents of a pack begin: after its random preamble.
 const PREAMBLE_BYTES: u32 = 32;
-
-/// Kopia's number of zstd-fastest, which it uses for directories.
-const ZSTD_FASTEST: u32 = 0x1101;
 
 /// Format version of new repositories.
 const FORMAT_VERSION: u8 = 3;
@@ -232,7 +230,7 @@ fn holds_directories(pack: u64) -> bool {
 }
 
 /// SplitMix64's output function: a bijection that looks random.
-fn mixed(value: u64) -> u64 {
+pub(in crate::repository) fn mixed(value: u64) -> u64 {
     let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
