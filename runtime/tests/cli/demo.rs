@@ -42,6 +42,32 @@ fn the_demo_ends_with_a_table() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// Goal: backups are maintained in the limit and are whole after it; method: small ones, and what
+/// the table says of them.
+#[cfg(feature = "plugins")]
+#[test]
+fn the_demo_with_backups_ends_with_a_table() {
+    let work = tempfile::tempdir().unwrap();
+    let scratch = work.path().to_str().unwrap();
+    let words = ["demo", "--scratch", scratch, "--no-kopia", "--json"];
+    let shape = ["--directories", "3", "--files", "50", "--deleted", "2"];
+    let output = careen(&[&words[..], &shape].concat()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let lines = said.lines().map(|line| serde_json::from_str(line).unwrap());
+    let mut reports = lines.filter(|line: &serde_json::Value| line["kind"] == "report");
+    let report = reports.next().unwrap()["report"].clone();
+    assert!(reports.next().is_none(), "the index is left out: {said}");
+    let number = |state: &str, field: &str| report[state][field].as_u64().unwrap();
+    let (before, after) = (
+        number("before", "live_contents"),
+        number("after", "live_contents"),
+    );
+    assert!((200..before).contains(&after), "{report}");
+    assert_eq!(report["after"]["packs"]["count"], 2, "{report}");
+    assert_eq!(report["made"]["deleted_snapshots"], 2);
+}
+
 /// Goal: an interrupted demo is cleaned up by the next; method: kill one that is large enough.
 #[test]
 fn the_next_demo_removes_what_a_killed_one_left() {

@@ -54,8 +54,9 @@ pub(crate) const SMALL: [Shape; 2] = [
     },
 ];
 
-/// What is measured with `--full`.
-pub(crate) const FULL: [Shape; 5] = [
+/// What is measured with `--full`. The first has ten times as many directories as `growth-base`,
+/// `growth-files` ten times as many files in each.
+pub(crate) const FULL: [Shape; 4] = [
     Shape {
         name: "2-million",
         directories: 1_000,
@@ -70,6 +71,7 @@ pub(crate) const FULL: [Shape; 5] = [
     Shape {
         name: "growth-base",
         directories: 100,
+        sessions: 10,
         compared: false,
         ..FOUR
     },
@@ -77,14 +79,7 @@ pub(crate) const FULL: [Shape; 5] = [
         name: "growth-files",
         directories: 100,
         files: 10_000,
-        sessions: 200,
-        compared: false,
-        ..FOUR
-    },
-    Shape {
-        name: "growth-directories",
-        directories: 1_000,
-        sessions: 200,
+        sessions: 100,
         compared: false,
         ..FOUR
     },
