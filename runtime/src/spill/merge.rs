@@ -159,8 +159,8 @@ impl Merge {
         }
     }
 
-    /// Fills `out`, which is whole records wide, with the next ones; returns how many bytes that are.
-    /// Less than all of it is the end.
+    /// Fills `out`, which is whole records wide, with the next ones; returns how many bytes that
+    /// are. Less than all of it is the end.
     ///
     /// Errors: as [`next`](Self::next).
     pub fn fill(&mut self, out: &mut [u8]) -> Result<usize, SpillError> {
