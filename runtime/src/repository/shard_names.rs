@@ -16,6 +16,9 @@ use super::pack_names::{PackTable, SLOT_BYTES, name_of};
 use super::working_time::WorkingTime;
 use super::{Repository, RepositoryError, Workspace};
 
+/// A merge needs two runs, whatever the plan.
+const RUNS_MIN: usize = 2;
+
 /// Writes the names of the packs whose value is at least `first` in the order of their values, as
 /// slots. Returns also the length of all names together, in bytes.
 pub(super) fn sort_names(
@@ -30,7 +33,7 @@ pub(super) fn sort_names(
     let plan = &workspace.memory;
     let memory = SortMemory {
         buffer_bytes: plan.pipeline_bytes,
-        runs_max: plan.pipeline_bytes / plan.merge_read_bytes,
+        runs_max: (plan.pipeline_bytes / plan.merge_read_bytes).max(RUNS_MIN),
         ..workspace.sort_memory(1)
     };
     let sorter = Sorter::new(workspace.scratch.clone(), shape, memory);
