@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         parent,
         quota_bytes: None,
         tmpfs_allowed: true,
+        direct: false,
     };
     let workspace = Workspace {
         scratch: Scratch::create(&scratch, repository.random())?,

@@ -79,6 +79,7 @@ fn workspace(parent: PathBuf, memory_mib: usize) -> Result<Workspace, Box<dyn Er
         parent,
         quota_bytes: None,
         tmpfs_allowed: false,
+        direct: false,
     };
     let name = u64::from(std::process::id()).to_be_bytes();
     Ok(Workspace {

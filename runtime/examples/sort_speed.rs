@@ -46,6 +46,7 @@ fn main() -> Result<(), SpillError> {
         parent,
         quota_bytes: None,
         tmpfs_allowed: true,
+        direct: false,
     };
     let scratch = Scratch::create(&options, u64::from(std::process::id()).to_be_bytes())?;
     for count in millions.map_or(vec![5, 20], |n| vec![n]) {

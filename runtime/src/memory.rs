@@ -83,8 +83,8 @@ pub struct MemoryPlan {
     pub names_bytes: usize,
     /// Merge: runs open at once.
     pub merge_runs: usize,
-    /// Merge: read buffer of one open run and what the kernel reads ahead of it. With 32 KiB, a
-    /// merge of 20 million entries in 64 MiB took a tenth longer than with 128.
+    /// Merge: what is read at a time of one open run, in its window and ahead of it, at least. With
+    /// 32 KiB, a merge of 20 million entries in 64 MiB took a tenth longer than with 128.
     pub merge_read_bytes: usize,
     /// Merge: batches of winners between the merging and the encoding thread, and output buffers.
     /// The pack names of a finished shard are sorted in as much again.
@@ -103,6 +103,10 @@ pub struct MemoryPlan {
     /// of two open packs (half of it each), the merge of a new index: this much each.
     pub copy_buffer_bytes: usize,
 }
+
+/// Merge: rows of a finished shard on their way to its hash, where the guess of its header was
+/// wrong: a window and two pieces past the page cache.
+const ROWS_AGAIN_BYTES: usize = 3 * MIB / 2;
 
 /// Mark: what finding the directories of a level takes, and opening one large content.
 const MARK_OTHER_BYTES: usize = 7 * MIB;
@@ -186,6 +190,7 @@ impl MemoryPlan {
             ("runs", self.merge_runs * self.merge_read_bytes),
             ("batches", self.pipeline_bytes),
             ("pack names", self.pipeline_bytes),
+            ("rows read again", ROWS_AGAIN_BYTES),
             ("names", names_bytes),
         ];
         let seal = vec![

@@ -85,6 +85,7 @@ impl Bench {
             parent: self.dir.path().to_owned(),
             quota_bytes: None,
             tmpfs_allowed: true,
+            direct: true,
         };
         let mut name = [0; 8];
         SystemRandomness.fill(&mut name);

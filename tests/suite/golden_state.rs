@@ -57,6 +57,7 @@ impl Desk {
             parent: directory.path().to_owned(),
             quota_bytes: None,
             tmpfs_allowed: true,
+            direct: true,
         };
         let workspace = Workspace {
             scratch: Scratch::create(&options, [1; 8]).unwrap(),

@@ -38,6 +38,8 @@ pub(super) fn workspace(console: &Console) -> Result<Workspace, CliError> {
         parent,
         quota_bytes: console.global.scratch_quota.map(|bytes| bytes as u64),
         tmpfs_allowed: false,
+        // Without a cgroup's limit the page cache has the machine's memory, and is faster.
+        direct: cgroup_limit_bytes().is_some(),
     };
     let mut random = [0; 8];
     console.surroundings.randomness.fill(&mut random);

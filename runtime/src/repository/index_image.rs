@@ -6,7 +6,7 @@
 //! the rows, which may be wider than the finished entries by the bytes that turned out not to be
 //! needed, and the pack names in the order of their numbers, 64 bytes each.
 //!
-//! Memory: windows of 512 and 64 KiB a reader. Mirrors the layout of Kopia's `index_v1.go` and
+//! Memory: windows of 512 (three of them for large rows) and 64 KiB a reader. Mirrors the layout of Kopia's `index_v1.go` and
 //! `index_v2.go`.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::pack_names::{SLOT_BYTES, name_of};
 /// Read buffer of names, in bytes.
 const WINDOW_BYTES: usize = 64 * 1024;
 
-/// Read buffer of rows, in bytes: as much again is read ahead, so that the disk has long reads.
+/// Read buffer of rows, in bytes: twice as much is read ahead, so that the disk has long reads.
 const ROWS_WINDOW_BYTES: usize = 512 * 1024;
 
 /// Rows that are written to a stream at a time.

@@ -113,6 +113,7 @@ impl World {
             parent: directory.path().to_owned(),
             quota_bytes: None,
             tmpfs_allowed: true,
+            direct: true,
         };
         let mut memory = MemoryPlan::new(32 * MIB).unwrap();
         memory.pack_read_bytes = shape.read_bytes;

@@ -56,6 +56,7 @@ impl World {
             parent: directory.path().to_owned(),
             quota_bytes: None,
             tmpfs_allowed: true,
+            direct: true,
         };
         let world = Self {
             repository: Repository {

@@ -1,10 +1,11 @@
 //! Where a merge stands in one run: a window of records in memory, the next one announced to the
 //! kernel.
 //!
-//! The window is small, so that the windows of all runs stay in the processor's cache. The kernel
-//! reads larger pieces ahead of it (`POSIX_FADV_WILLNEED`), which is all the disk sees. Behind it,
-//! page cache or disk space is given back if the merge says so. Memory: the window, which belongs
-//! to the merge; page cache of one piece.
+//! The window is small, so that the windows of all runs stay in the processor's cache. Larger
+//! pieces are read ahead of it, which is all the disk sees: of a large file past the page cache
+//! (`read_ahead.rs`), of others by the kernel (`POSIX_FADV_WILLNEED`). Behind it, page cache or
+//! disk space is given back if the merge says so. Memory: the window, which belongs to the merge;
+//! two pieces, or page cache of one.
 
 use std::ops::Range;
 

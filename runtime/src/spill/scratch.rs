@@ -36,6 +36,8 @@ pub struct ScratchOptions {
     pub quota_bytes: Option<u64>,
     /// Accepts a directory in memory. For suites.
     pub tmpfs_allowed: bool,
+    /// Whether large streams go past the page cache: right where it is small, as in a container.
+    pub direct: bool,
 }
 
 /// The scratch disk of one run. Clones share it; the last one, files included, removes the run
@@ -49,6 +51,7 @@ pub struct Scratch {
 struct Inner {
     directory: RunDirectory,
     quota_bytes: Option<u64>,
+    direct: bool,
     used_bytes: AtomicU64,
     peak_bytes: AtomicU64,
     files_created: AtomicU64,
@@ -80,6 +83,7 @@ impl Scratch {
             inner: Arc::new(Inner {
                 directory,
                 quota_bytes: options.quota_bytes,
+                direct: options.direct,
                 used_bytes: AtomicU64::new(0),
                 peak_bytes: AtomicU64::new(0),
                 files_created: AtomicU64::new(0),
@@ -149,9 +153,10 @@ impl Scratch {
         self.create_file_of(purpose, false)
     }
 
-    /// Makes an empty file without a name that will have some MiB: streams go past the page cache.
+    /// Makes an empty file without a name that will have some MiB: its streams go past the page
+    /// cache where this scratch is [`direct`](ScratchOptions::direct).
     pub fn create_large_file(&self, purpose: &str) -> Result<ScratchFile, SpillError> {
-        self.create_file_of(purpose, true)
+        self.create_file_of(purpose, self.inner.direct)
     }
 
     /// Returns the threads that read and write large files.
@@ -243,6 +248,7 @@ pub(super) fn test_scratch(quota_bytes: Option<u64>) -> (tempfile::TempDir, Scra
         parent: parent.path().to_owned(),
         quota_bytes,
         tmpfs_allowed: true,
+        direct: true,
     };
     let scratch = Scratch::create(&options, [7; 8]).unwrap();
     (parent, scratch)
@@ -290,6 +296,7 @@ mod tests {
             parent: parent.clone(),
             quota_bytes: None,
             tmpfs_allowed: true,
+            direct: true,
         };
         let scratch = Scratch::create(&options, [1; 8]).unwrap();
         let file = scratch.create_file("test").unwrap();
@@ -320,6 +327,7 @@ mod tests {
             parent: parent.path().to_owned(),
             quota_bytes: None,
             tmpfs_allowed: false,
+            direct: true,
         };
         assert_eq!(
             Scratch::create(&options, [1; 8]).unwrap_err().code(),

@@ -3,7 +3,8 @@
 //! The writer starts writeback every 2 MiB without waiting for it, so that dirty pages never pile
 //! up in a small cgroup and nobody stalls on a large flush. The reader hints the window after the
 //! one that it reads, so that the kernel is its second buffer; it can let go of the page cache
-//! behind it. Memory: the buffer given, allocated at creation, never grown.
+//! behind it. Large files pass by the page cache, through the disk's threads (`disk.rs`). Memory:
+//! the buffer given, allocated at creation, never grown; twice as much for a large file.
 
 use std::io;
 use std::ops::Range;

@@ -167,6 +167,7 @@ fn sorted(folder: &Path) -> Result<(f64, f64), SpillError> {
         parent: folder.join("scratch"),
         quota_bytes: None,
         tmpfs_allowed: true,
+        direct: false,
     };
     let scratch = Scratch::create(&options, [7; 8])?;
     let shape = SortShape {

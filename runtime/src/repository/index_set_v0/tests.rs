@@ -46,6 +46,7 @@ impl World {
             parent: directory.path().to_owned(),
             quota_bytes: None,
             tmpfs_allowed: true,
+            direct: true,
         };
         let memory = MemoryPlan {
             sort_buffer_bytes: 64 << 10,

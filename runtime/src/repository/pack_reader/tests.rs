@@ -54,6 +54,7 @@ impl World {
             parent: directory.path().to_owned(),
             quota_bytes: None,
             tmpfs_allowed: true,
+            direct: true,
         };
         let workspace = Workspace {
             scratch: Scratch::create(&options, [1; 8]).unwrap(),
