@@ -6,8 +6,8 @@
 //! the rows, which may be wider than the finished entries by the bytes that turned out not to be
 //! needed, and the pack names in the order of their numbers, 64 bytes each.
 //!
-//! Memory: windows of 512 (three of them for large rows) and 64 KiB a reader. Mirrors the layout of Kopia's `index_v1.go` and
-//! `index_v2.go`.
+//! Memory: windows of 512 (three of them for large rows) and 64 KiB a reader. Mirrors the layout of
+//! Kopia's `index_v1.go` and `index_v2.go`.
 
 use std::sync::Arc;
 
