@@ -33,6 +33,7 @@ mod sort_tests;
 pub mod sorter;
 
 pub use copy::copy_record;
+pub use disk::{BLOCK_BYTES, Block};
 pub use error::SpillError;
 pub use mapped::MappedU32;
 pub use merge::{Merge, MergeOptions};

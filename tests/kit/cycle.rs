@@ -12,7 +12,7 @@ use careen::maintenance::budget::Budget;
 use careen::maintenance::cycle_plan::{Mode, Wanted};
 use careen::maintenance::cycle_task::CycleTask;
 use careen::maintenance::owner::Identity;
-use careen::maintenance::retention::{Retention, Zone};
+use careen::maintenance::retention::{Decision, Retention, RetentionQuestion, Zone};
 use careen::maintenance::run::{Event, RunOptions, Strategies, run};
 use careen::maintenance::run_report::RunReport;
 use careen::maintenance::safety::Safety;
@@ -22,6 +22,7 @@ use careen::maintenance::scheduling::{
 use careen::maintenance::strategy::StrategyError;
 use careen::repository::Repository;
 use careen::repository::schedule_store::read_schedule;
+use careen::repository::snapshot_history::HistoryRow;
 use serde_json::{Map, Value, json};
 
 use crate::index_work::{Bench, KopiasShape};
@@ -84,6 +85,28 @@ pub fn strategies<'a>(
         scheduling: Box::new(scheduling),
         splitting: Box::new(KopiasShape),
         retention,
+    }
+}
+
+/// A strategy that expires what a rule says of a snapshot's place and row.
+#[derive(Clone, Copy, Debug)]
+pub struct Expires(pub fn(usize, &HistoryRow) -> bool);
+
+impl Retention for Expires {
+    fn begin(&mut self, _: &RetentionQuestion) -> Result<(), StrategyError> {
+        Ok(())
+    }
+
+    fn decide(&mut self, rows: &[HistoryRow]) -> Result<Vec<Decision>, StrategyError> {
+        let decision = |(place, row)| Decision {
+            expire: self.0(place, row),
+            reason: "a test".into(),
+        };
+        Ok(rows.iter().enumerate().map(decision).collect())
+    }
+
+    fn describe(&self) -> String {
+        "expires".into()
     }
 }
 

@@ -17,6 +17,7 @@ use careen::maintenance::strategy::StrategyError;
 use careen::repository::snapshot_history::HistoryRow;
 use careen::repository::{Repository, RepositoryError};
 use careen_guest_sdk::retention as sdk;
+use kit::cycle::Expires;
 use kit::golden::{Golden, NAMES};
 use kit::index_work::{Bench, open};
 use kit::kopia::{self, Client, CreateOptions};
@@ -77,27 +78,6 @@ impl Retention for Native {
 
     fn describe(&self) -> String {
         "native".into()
-    }
-}
-
-/// A strategy that expires whatever a rule says.
-struct Expires(fn(usize, &HistoryRow) -> bool);
-
-impl Retention for Expires {
-    fn begin(&mut self, _: &RetentionQuestion) -> Result<(), StrategyError> {
-        Ok(())
-    }
-
-    fn decide(&mut self, rows: &[HistoryRow]) -> Result<Vec<Decision>, StrategyError> {
-        let decision = |(place, row)| Decision {
-            expire: self.0(place, row),
-            reason: "a test".into(),
-        };
-        Ok(rows.iter().enumerate().map(decision).collect())
-    }
-
-    fn describe(&self) -> String {
-        "expires".into()
     }
 }
 

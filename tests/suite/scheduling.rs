@@ -15,7 +15,7 @@ use careen::maintenance::cycle_plan::{Mode, Verdict};
 use careen::maintenance::cycle_task::{Cycle, CycleTask};
 use careen::maintenance::expire_snapshots::ExpireOptions;
 use careen::maintenance::lease::Lease;
-use careen::maintenance::retention::{Decision, Retention, RetentionQuestion, Zone};
+use careen::maintenance::retention::Zone;
 use careen::maintenance::run_report::RunReport;
 use careen::maintenance::safety::Safety;
 use careen::maintenance::scheduling::{
@@ -25,7 +25,7 @@ use careen::maintenance::strategy::StrategyError;
 use careen::repository::Repository;
 use careen::repository::contents::each_content;
 use careen::repository::snapshot_history::HistoryRow;
-use kit::cycle::{KopiasOrder, cycle, new_runs, schedule, strategies};
+use kit::cycle::{Expires, KopiasOrder, cycle, new_runs, schedule, strategies};
 use kit::golden::Golden;
 use kit::index_work::{Bench, open};
 
@@ -305,27 +305,6 @@ fn a_budget_cuts_the_rewrite() {
     };
     let two = rewritten(requests);
     assert!(0 < two && two <= most, "{two} of {all}");
-}
-
-/// Expires what a rule says.
-struct Expires(fn(usize, &HistoryRow) -> bool);
-
-impl Retention for Expires {
-    fn begin(&mut self, _: &RetentionQuestion) -> Result<(), StrategyError> {
-        Ok(())
-    }
-
-    fn decide(&mut self, rows: &[HistoryRow]) -> Result<Vec<Decision>, StrategyError> {
-        let decision = |(place, row)| Decision {
-            expire: self.0(place, row),
-            reason: "a test".into(),
-        };
-        Ok(rows.iter().enumerate().map(decision).collect())
-    }
-
-    fn describe(&self) -> String {
-        "expires".into()
-    }
 }
 
 /// Goal: a full run expires snapshots before its first task, so that its GC finds what they alone

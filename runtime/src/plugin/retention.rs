@@ -114,30 +114,21 @@ impl RetentionPlugin {
         };
         Ok(decisions.into_iter().map(decision).collect())
     }
-
-    fn failed(&self, failure: Failure) -> StrategyError {
-        let plugin = self.describe();
-        PluginError { plugin, failure }.into()
-    }
 }
 
 impl Retention for RetentionPlugin {
     fn begin(&mut self, question: &RetentionQuestion) -> Result<(), StrategyError> {
-        self.start(question).map_err(|failure| self.failed(failure))
+        let begun = self.start(question);
+        begun.map_err(|failure| self.parts.failed(failure))
     }
 
     fn decide(&mut self, rows: &[HistoryRow]) -> Result<Vec<Decision>, StrategyError> {
-        self.ask(rows).map_err(|failure| self.failed(failure))
+        let decided = self.ask(rows);
+        decided.map_err(|failure| self.parts.failed(failure))
     }
 
     fn describe(&self) -> String {
-        let Parts {
-            name,
-            digest,
-            limits,
-            ..
-        } = &self.parts;
-        splitting::describe(name, digest, *limits)
+        self.parts.describe()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::maintenance::scheduling::{
 use crate::maintenance::strategy::StrategyError;
 
 use super::error::{Failure, PluginError, harmless, without_controls};
-use super::session::{self, Guest};
+use super::session::Guest;
 use super::splitting::{self, Parts, PluginOptions};
 use super::wasm_file::PluginSource;
 
@@ -84,23 +84,14 @@ impl SchedulingPlugin {
 
     fn ask(&mut self, question: &SchedulingQuestion) -> Result<SchedulingAnswer, Failure> {
         let question = question_of(question);
-        let Parts {
-            engine,
-            name,
-            limits,
-            ..
-        } = &self.parts;
         let component = &self.component;
-        let answer = session::run(engine, name, *limits, |store| {
+        let decision = self.parts.ask(|store| {
             let instance = component.instantiate(&mut *store)?;
             instance
                 .careen_strategy_schedule()
                 .call_schedule(store, &question)
         })?;
-        match answer {
-            Ok(decision) => Ok(answer_of(decision)),
-            Err(reason) => Err(Failure::Answered(harmless(&reason))),
-        }
+        Ok(answer_of(decision))
     }
 }
 
@@ -109,20 +100,12 @@ impl Scheduling for SchedulingPlugin {
         &mut self,
         question: &SchedulingQuestion,
     ) -> Result<SchedulingAnswer, StrategyError> {
-        self.ask(question).map_err(|failure| {
-            let plugin = self.describe();
-            PluginError { plugin, failure }.into()
-        })
+        let answer = self.ask(question);
+        answer.map_err(|failure| self.parts.failed(failure))
     }
 
     fn describe(&self) -> String {
-        let Parts {
-            name,
-            digest,
-            limits,
-            ..
-        } = &self.parts;
-        splitting::describe(name, digest, *limits)
+        self.parts.describe()
     }
 }
 

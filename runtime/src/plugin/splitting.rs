@@ -10,9 +10,9 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Engine, Store};
 
 use crate::maintenance::strategy::{
     EpochRange, RepackAnswer, RepackQuestion, Splitting, SplittingAnswer, SplittingQuestion,
@@ -91,11 +91,8 @@ impl PluginOptions {
 
 /// A loaded splitting plugin.
 pub struct SplittingPlugin {
-    engine: Engine,
+    parts: Parts,
     component: bindings::SplittingPre<Guest>,
-    name: String,
-    digest: [u8; 32],
-    limits: CallLimits,
 }
 
 /// Reads what follows `--plugin`: `splitting=FILE` or `splitting=FILE@blake3:HEX`.
@@ -187,19 +184,7 @@ pub fn load(options: PluginOptions) -> Result<SplittingPlugin, PluginError> {
                 .and_then(bindings::SplittingPre::new)
         })
     })?;
-    let Parts {
-        engine,
-        name,
-        digest,
-        limits,
-    } = parts;
-    Ok(SplittingPlugin {
-        engine,
-        component,
-        name,
-        digest,
-        limits,
-    })
+    Ok(SplittingPlugin { parts, component })
 }
 
 /// What every loaded plugin has.
@@ -208,6 +193,28 @@ pub(super) struct Parts {
     pub(super) name: String,
     pub(super) digest: [u8; 32],
     pub(super) limits: CallLimits,
+}
+
+impl Parts {
+    /// Asks once, in a fresh instance that `call` makes; the plugin may answer that it cannot.
+    pub(super) fn ask<R>(
+        &self,
+        call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<Result<R, String>>,
+    ) -> Result<R, Failure> {
+        let answer = session::run(&self.engine, &self.name, self.limits, call)?;
+        answer.map_err(|reason| Failure::Answered(harmless(&reason)))
+    }
+
+    /// Names the plugin in a failure.
+    pub(super) fn failed(&self, failure: Failure) -> StrategyError {
+        let plugin = self.describe();
+        PluginError { plugin, failure }.into()
+    }
+
+    /// Returns name, digest and limits, for messages.
+    pub(super) fn describe(&self) -> String {
+        describe(&self.name, &self.digest, self.limits)
+    }
 }
 
 /// Reads the component, checks the pin, compiles or takes from the cache, and links it with `link`.
@@ -321,7 +328,7 @@ fn needs_host(item: &ComponentItem, engine: &Engine) -> bool {
     }
 }
 
-pub(super) fn describe(name: &str, digest: &[u8; 32], limits: CallLimits) -> String {
+fn describe(name: &str, digest: &[u8; 32], limits: CallLimits) -> String {
     format!(
         "{} (blake3 {}, memory {} KiB, fuel {}, deadline {} ms)",
         harmless(name),
@@ -335,22 +342,19 @@ pub(super) fn describe(name: &str, digest: &[u8; 32], limits: CallLimits) -> Str
 impl SplittingPlugin {
     /// Returns the BLAKE3 digest of the component: what a pin holds.
     pub fn digest(&self) -> &[u8; 32] {
-        &self.digest
+        &self.parts.digest
     }
 
     fn ask(&mut self, question: &SplittingQuestion) -> Result<SplittingAnswer, Failure> {
         let question = into_wit(question);
         let component = &self.component;
-        let answer = session::run(&self.engine, &self.name, self.limits, |store| {
+        let plan = self.parts.ask(|store| {
             let instance = component.instantiate(&mut *store)?;
             instance
                 .careen_strategy_split()
                 .call_split(store, &question)
         })?;
-        match answer {
-            Ok(plan) => Ok(from_wit(plan)),
-            Err(reason) => Err(Failure::Answered(harmless(&reason))),
-        }
+        Ok(from_wit(plan))
     }
 
     fn ask_about_packs(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, Failure> {
@@ -363,44 +367,33 @@ impl SplittingPlugin {
             packs: packs.collect(),
         };
         let component = &self.component;
-        let answer = session::run(&self.engine, &self.name, self.limits, |store| {
+        let plan = self.parts.ask(|store| {
             let instance = component.instantiate(&mut *store)?;
             instance
                 .careen_strategy_repack()
                 .call_repack(store, &question)
         })?;
-        match answer {
-            Ok(plan) => Ok(RepackAnswer {
-                pack_bytes: plan.pack_bytes,
-                groups: plan.groups,
-                reason: without_controls(&plan.reason),
-            }),
-            Err(reason) => Err(Failure::Answered(harmless(&reason))),
-        }
-    }
-
-    fn failed(&self, failure: Failure) -> StrategyError {
-        PluginError {
-            plugin: self.describe(),
-            failure,
-        }
-        .into()
+        Ok(RepackAnswer {
+            pack_bytes: plan.pack_bytes,
+            groups: plan.groups,
+            reason: without_controls(&plan.reason),
+        })
     }
 }
 
 impl Splitting for SplittingPlugin {
     fn split(&mut self, question: &SplittingQuestion) -> Result<SplittingAnswer, StrategyError> {
         let answer = self.ask(question);
-        answer.map_err(|failure| self.failed(failure))
+        answer.map_err(|failure| self.parts.failed(failure))
     }
 
     fn repack(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
         let answer = self.ask_about_packs(question);
-        answer.map_err(|failure| self.failed(failure))
+        answer.map_err(|failure| self.parts.failed(failure))
     }
 
     fn describe(&self) -> String {
-        describe(&self.name, &self.digest, self.limits)
+        self.parts.describe()
     }
 }
 

@@ -24,11 +24,11 @@ const THREADS: usize = 2;
 const STACK_BYTES: usize = 64 << 10;
 
 /// Alignment of memory, offset and length that all common disks accept.
-pub(super) const BLOCK_BYTES: usize = 4096;
+pub const BLOCK_BYTES: usize = 4096;
 
 /// A buffer that begins at a multiple of [`BLOCK_BYTES`] in memory.
 #[derive(Debug)]
-pub(super) struct Block {
+pub struct Block {
     bytes: Vec<u8>,
     start: usize,
     capacity: usize,
@@ -36,7 +36,7 @@ pub(super) struct Block {
 
 impl Block {
     /// Allocates `capacity` bytes, rounded up to whole disk blocks, and one disk block more.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize) -> Self {
         let capacity = capacity.max(1).next_multiple_of(BLOCK_BYTES);
         let bytes = vec![0; capacity + BLOCK_BYTES];
         let start = bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
@@ -49,13 +49,13 @@ impl Block {
 
     /// Returns the buffer.
     #[inline]
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes[self.start..self.start + self.capacity]
     }
 
     /// Returns the buffer.
     #[inline]
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.start + self.capacity]
     }
 }

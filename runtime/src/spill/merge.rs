@@ -136,17 +136,12 @@ impl Merge {
     pub fn advance(&mut self) -> Result<bool, SpillError> {
         let width = self.keys.width;
         loop {
-            let Some(&Node { key, run }) = self.tree.first() else {
+            let Some(Node { key, run }) = self.smallest() else {
                 return self.end();
             };
-            let cursor = &mut self.cursors[run as usize];
-            if cursor.is_done() {
-                return self.end();
-            }
-            let record = &self.windows[cursor.position..cursor.position + width];
-            let stays = !self.has_current
-                || (key ^ self.current_key) >> self.keys.unsure_bits != 0
-                || self.shape.keeps(&self.current, record);
+            let start = self.cursors[run as usize].position;
+            let record = &self.windows[start..start + width];
+            let stays = self.stays(key, &self.current, record);
             if stays {
                 copy_record(&mut self.current, record);
                 self.current_key = key;
@@ -168,23 +163,17 @@ impl Merge {
         assert!(out.len().is_multiple_of(width), "whole records");
         let mut filled = 0;
         while filled < out.len() {
-            let Some(&Node { key, run }) = self.tree.first() else {
+            let Some(Node { key, run }) = self.smallest() else {
                 self.end()?;
                 return Ok(filled);
             };
-            let cursor = &mut self.cursors[run as usize];
-            if cursor.is_done() {
-                self.end()?;
-                return Ok(filled);
-            }
-            let record = &self.windows[cursor.position..cursor.position + width];
+            let start = self.cursors[run as usize].position;
+            let record = &self.windows[start..start + width];
             let last = match filled {
                 0 => self.current.as_slice(),
                 _ => &out[filled - width..filled],
             };
-            let stays = !self.has_current
-                || (key ^ self.current_key) >> self.keys.unsure_bits != 0
-                || self.shape.keeps(last, record);
+            let stays = self.stays(key, last, record);
             if stays {
                 copy_record(&mut out[filled..filled + width], record);
                 filled += width;
@@ -197,6 +186,21 @@ impl Merge {
             self.current.copy_from_slice(&out[filled - width..filled]);
         }
         Ok(filled)
+    }
+
+    /// Returns the run that has the smallest record, and that record's key; `None` at the end.
+    #[inline]
+    fn smallest(&self) -> Option<Node> {
+        let node = self.tree.first().copied();
+        node.filter(|node| !self.cursors[node.run as usize].is_done())
+    }
+
+    /// Returns whether `record` stays behind `last`, the one before it if there was any.
+    #[inline]
+    fn stays(&self, key: u128, last: &[u8], record: &[u8]) -> bool {
+        !self.has_current
+            || (key ^ self.current_key) >> self.keys.unsure_bits != 0
+            || self.shape.keeps(last, record)
     }
 
     /// Goes to the next record of the run that won, and plays again.

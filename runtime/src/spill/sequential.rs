@@ -73,7 +73,7 @@ impl SequentialWriter {
         let tail = (self.written % BLOCK_BYTES as u64) as usize;
         let start = self.written - tail as u64;
         let into = &mut self.buffer.bytes_mut()[..tail];
-        // What cannot be read now would be written over with zeros: the next write says why.
+        // Where it cannot be read, what follows is not aligned and goes the ordinary way.
         if tail > 0 && self.file.read_exact_at(into, start).is_ok() {
             (self.written, self.filled) = (start, tail);
         }

@@ -6,8 +6,8 @@
 use super::SpillError;
 use super::disk::BLOCK_BYTES;
 
-/// Bytes that a thread gathers before it writes them to its run, in one of two buffers: few system
-/// calls, and still in the L2 cache.
+/// Bytes that a thread gathers before it writes them to its run: few system calls, and still in the
+/// L2 cache.
 pub(super) const RUN_WRITE_BYTES: usize = 128 << 10;
 /// Largest number of buckets of the first pass over a buffer is 2^13: its counts stay in the L1
 /// cache.
@@ -148,7 +148,7 @@ impl SortMemory {
     pub fn sort_bytes(&self) -> usize {
         let buffer = self
             .buffer_bytes
-            .saturating_add(2 * RUN_WRITE_BYTES + COUNTS_BYTES);
+            .saturating_add(RUN_WRITE_BYTES + COUNTS_BYTES);
         self.buffers
             .saturating_mul(buffer)
             .saturating_add(BOOKS_BYTES)
@@ -162,7 +162,7 @@ impl SortMemory {
         let run = self.run_read_bytes.saturating_add(OPEN_RUN_BYTES);
         self.runs_max
             .saturating_mul(run)
-            .saturating_add(2 * RUN_WRITE_BYTES + BOOKS_BYTES)
+            .saturating_add(RUN_WRITE_BYTES + BOOKS_BYTES)
     }
 
     /// Returns whether these numbers can sort records of `shape`; the error names the floor that is

@@ -10,14 +10,13 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::spill::{BLOCK_BYTES, Block};
+
 /// Files from this size on are written directly.
 pub(super) const DIRECT_BYTES_MIN: u64 = 8 << 20;
 
 /// Bytes of one write: large enough that the disk, not the system call, is the limit.
 const BUFFER_BYTES: usize = 1 << 20;
-
-/// Alignment of memory, offset and length that all common disks accept.
-const BLOCK_BYTES: usize = 4096;
 
 /// Gathers bytes into aligned blocks and writes them.
 pub(super) struct DirectWriter<'a> {
@@ -25,9 +24,7 @@ pub(super) struct DirectWriter<'a> {
     file: &'a File,
     /// The same file without the page cache; `None` once the file system has refused.
     direct: Option<File>,
-    buffer: Vec<u8>,
-    /// Where the aligned part of the buffer begins.
-    start: usize,
+    buffer: Block,
     filled: usize,
     written: u64,
 }
@@ -41,13 +38,10 @@ impl<'a> DirectWriter<'a> {
             .custom_flags(flags)
             .open(path)
             .ok();
-        let buffer = vec![0; BUFFER_BYTES + BLOCK_BYTES];
-        let start = buffer.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
         Self {
             file,
             direct,
-            buffer,
-            start,
+            buffer: Block::new(BUFFER_BYTES),
             filled: 0,
             written: 0,
         }
@@ -57,8 +51,8 @@ impl<'a> DirectWriter<'a> {
     pub(super) fn write(&mut self, mut piece: &[u8]) -> io::Result<()> {
         while !piece.is_empty() {
             let taken = piece.len().min(BUFFER_BYTES - self.filled);
-            let at = self.start + self.filled;
-            self.buffer[at..at + taken].copy_from_slice(&piece[..taken]);
+            let room = self.filled..self.filled + taken;
+            self.buffer.bytes_mut()[room].copy_from_slice(&piece[..taken]);
             self.filled += taken;
             piece = &piece[taken..];
             if self.filled == BUFFER_BYTES {
@@ -74,7 +68,7 @@ impl<'a> DirectWriter<'a> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let bytes = &self.buffer[self.start..self.start + self.filled];
+        let bytes = &self.buffer.bytes()[..self.filled];
         let whole = bytes.len() / BLOCK_BYTES * BLOCK_BYTES;
         let mut done = 0;
         if let Some(direct) = self.direct.as_ref().filter(|_| whole > 0) {
