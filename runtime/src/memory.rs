@@ -86,7 +86,8 @@ pub struct MemoryPlan {
     /// Merge: what is read at a time of one open run, in its window and ahead of it, at least. With
     /// 32 KiB, a merge of 20 million entries in 64 MiB took a tenth longer than with 128.
     pub merge_read_bytes: usize,
-    /// Merge: batches of winners between the merging and the encoding thread, and output buffers.
+    /// Merge: batches of winners between the merging and the encoding thread, batches of rows
+    /// behind it, and rows on their way to the disk: four of 256 KiB each.
     /// The pack names of a finished shard are sorted in as much again.
     pub pipeline_bytes: usize,
     /// Seal: pieces of an index shard on their way from scratch to the store.

@@ -18,7 +18,7 @@ use super::scratch_file::ScratchFile;
 
 /// Reads and writes that the disk works on at a time: with pieces of some 100 KiB that is all it
 /// can do.
-const THREADS: usize = 2;
+const THREADS: usize = 3;
 
 /// They call the kernel and nothing else.
 const STACK_BYTES: usize = 64 << 10;

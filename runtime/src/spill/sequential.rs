@@ -4,8 +4,9 @@
 //! up in a small cgroup and nobody stalls on a large flush. The reader hints the window after the
 //! one that it reads, so that the kernel is its second buffer; it can let go of the page cache
 //! behind it. Large files pass by the page cache, through the disk's threads (`disk.rs`). Memory:
-//! the buffer given, allocated at creation, never grown; twice as much for a large file.
+//! the buffer given, allocated at creation, never grown; for a large file three more of them.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,9 +21,13 @@ pub(super) const WRITEBACK_BYTES: u64 = 2 << 20;
 /// Bytes between two releases of page cache behind a reader: each release is a system call.
 pub(super) const RELEASE_BYTES: u64 = 1 << 20;
 
+/// Full buffers of a large file that the disk may have before the writer waits: it always has the
+/// next one when it is done with one, and makes up for a slow one.
+const BLOCKS_AHEAD: usize = 3;
+
 /// Writes a file from its present end on, in pieces of the buffer.
 ///
-/// A large file is written past the page cache, by the disk's threads, while a second buffer fills.
+/// A large file is written past the page cache, by the disk's threads, while another buffer fills.
 #[derive(Debug)]
 pub struct SequentialWriter {
     file: Arc<ScratchFile>,
@@ -35,14 +40,14 @@ pub struct SequentialWriter {
     started: u64,
     /// Whether it writes past the page cache.
     direct: bool,
-    /// The other buffer, on its way past the page cache.
-    pending: Option<Pending>,
+    /// Full buffers on their way past the page cache, the oldest first: [`BLOCKS_AHEAD`] at most.
+    pending: VecDeque<Pending>,
 }
 
 impl SequentialWriter {
     /// Starts behind what `file` holds. Nobody else may write the file meanwhile.
     ///
-    /// Memory: `buffer_bytes`, rounded up to disk blocks; twice that for a large file.
+    /// Memory: `buffer_bytes`, rounded up to disk blocks; four times that for a large file.
     pub fn new(file: Arc<ScratchFile>, buffer_bytes: usize) -> Self {
         let mut writer = Self::cached(file, buffer_bytes);
         if writer.file.is_direct() {
@@ -63,7 +68,7 @@ impl SequentialWriter {
             written,
             started: written,
             direct: false,
-            pending: None,
+            pending: VecDeque::new(),
             file,
         }
     }
@@ -130,26 +135,35 @@ impl SequentialWriter {
     /// Hands the whole disk blocks of the buffer to the disk; the rest goes on in the other buffer.
     fn send_blocks(&mut self) -> Result<(), SpillError> {
         let whole = self.filled / BLOCK_BYTES * BLOCK_BYTES;
-        let mut other = self
-            .settle()?
-            .unwrap_or_else(|| Block::new(self.buffer_bytes));
         if whole == 0 {
             return Ok(());
         }
+        let mut other = match self.pending.len() < BLOCKS_AHEAD {
+            true => None,
+            false => self.settle_one()?,
+        }
+        .unwrap_or_else(|| Block::new(self.buffer_bytes));
         self.file.grow_to(self.written + whole as u64)?;
         let rest = whole..self.filled;
         other.bytes_mut()[..rest.len()].copy_from_slice(&self.buffer.bytes()[rest.clone()]);
         let full = std::mem::replace(&mut self.buffer, other);
-        self.pending = Some(Pending::write(&self.file, full, self.written, whole));
+        let write = Pending::write(&self.file, full, self.written, whole);
+        self.pending.push_back(write);
         self.written += whole as u64;
         self.filled = rest.len();
         Ok(())
     }
 
-    /// Waits for what is on its way; returns the buffer that it was in.
-    fn settle(&mut self) -> Result<Option<Block>, SpillError> {
-        let pending = self.pending.take().map(Pending::wait).transpose()?;
-        Ok(pending.map(|(block, _)| block))
+    /// Waits for the oldest buffer that is on its way; returns it.
+    fn settle_one(&mut self) -> Result<Option<Block>, SpillError> {
+        let oldest = self.pending.pop_front().map(Pending::wait).transpose()?;
+        Ok(oldest.map(|(block, _)| block))
+    }
+
+    /// Waits for everything that is on its way.
+    fn settle(&mut self) -> Result<(), SpillError> {
+        while self.settle_one()?.is_some() {}
+        Ok(())
     }
 
     /// Hands everything so far to the file, where it can be read from now on.
