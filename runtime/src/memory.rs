@@ -47,7 +47,10 @@ pub const BLOB_IN_MEMORY_BYTES: usize = 2 * MIB;
 #[derive(Debug, Error)]
 pub enum MemoryError {
     /// Below the floor.
-    #[error("a memory limit of {given_bytes} bytes is too small: {needed_bytes} are needed")]
+    #[error(
+        "a memory limit of {given_bytes} bytes is too small: {needed_bytes} are needed ({} MiB)",
+        needed_bytes.div_ceil(MIB)
+    )]
     TooSmall {
         /// The limit that was given.
         given_bytes: usize,

@@ -4,7 +4,7 @@
 //! names the blob or folder. Never carries secrets.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -45,7 +45,7 @@ pub enum BlobError {
     },
     /// The folder has no `.shards` file, so the places of its blobs are unknown. Kopia would guess
     /// `[3,3]`.
-    #[error("{} has no .shards file", folder.display())]
+    #[error("{}", missing_shards(folder, *has_format_blob, observed_shards))]
     MissingShards {
         /// The folder.
         folder: PathBuf,
@@ -132,6 +132,10 @@ impl BlobError {
             Self::AlreadyExists { .. } => "blob-already-exists",
             Self::Permission { .. } => "storage-permission",
             Self::Io { .. } => "storage-io",
+            Self::MissingShards {
+                has_format_blob: false,
+                ..
+            } => "no-repository",
             Self::MissingShards { .. } => "missing-shards",
             Self::CorruptShards { .. } => "corrupt-shards",
             Self::NoFolder { .. } => "no-folder",
@@ -188,4 +192,17 @@ impl BlobError {
     pub(super) fn not_found(id: &BlobId) -> Self {
         Self::NotFound { id: id.clone() }
     }
+}
+
+/// Says what a folder without `.shards` looks like: a repository that lost it, or none.
+fn missing_shards(folder: &Path, has_format_blob: bool, observed_shards: &[usize]) -> String {
+    let folder = folder.display();
+    if !has_format_blob {
+        return format!("no repository at {folder}: neither kopia.repository.f nor .shards");
+    }
+    let mut text = format!("{folder} has no .shards file");
+    if !observed_shards.is_empty() {
+        text += &format!("; the lengths of its folder names are {observed_shards:?}");
+    }
+    text
 }

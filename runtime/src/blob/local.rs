@@ -67,7 +67,8 @@ pub struct LocalStore {
 impl LocalStore {
     /// Opens the folder of a repository; writes nothing.
     ///
-    /// Errors: `NoFolder`, `NotAFolder`, `Permission`, `MissingShards`, `CorruptShards`.
+    /// Errors: `NoFolder`, `NotAFolder`, `Permission`, `MissingShards` (its code tells a repository
+    /// without the file from a folder that is none), `CorruptShards`.
     pub fn open(root: &Path, options: LocalOptions) -> Result<Self, BlobError> {
         check_folder(root)?;
         let layout = Layout::read(root)?;

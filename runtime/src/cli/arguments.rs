@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
-use crate::memory::MIB;
 
 pub(super) use demo::{BACKUPS, BackupShape, DemoArguments, IndexShape};
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
@@ -263,7 +262,7 @@ Examples:
 pub(super) enum IndexCommand {
     /// List the index blobs and what Kopia uses each for
     List(ListArguments),
-    /// Print the entries of the index, sorted by content ID
+    /// Print the entries of index blobs as they are stored, blob by blob
     Inspect(InspectArguments),
     /// Compact settled epochs, join ranges, advance the epoch, remove what is superseded
     #[command(after_help = COMPACT_HELP)]
@@ -304,10 +303,10 @@ pub(super) struct InspectArguments {
     /// Only contents whose ID starts with this
     #[arg(long, value_name = "ID")]
     pub(super) content: Option<String>,
-    /// Only this index blob, used or not
+    /// Only this index blob, whether readers use it or not
     #[arg(long, value_name = "BLOB")]
     pub(super) blob: Option<String>,
-    /// Every entry, also those that a later one replaces
+    /// Also index blobs that others replace, and those of incomplete sets
     #[arg(long)]
     pub(super) all: bool,
 }
@@ -396,11 +395,7 @@ fn parse_size(text: &str) -> Result<usize, String> {
     let size: bytesize::ByteSize = text
         .parse()
         .map_err(|_| "expected a size such as 64MiB".to_owned())?;
-    let bytes = usize::try_from(size.as_u64()).map_err(|_| "too large".to_owned())?;
-    if bytes > 0 && bytes < MIB {
-        return Err(format!("{bytes} bytes? Write 64MiB for mebibytes"));
-    }
-    Ok(bytes)
+    usize::try_from(size.as_u64()).map_err(|_| "too large".to_owned())
 }
 
 #[cfg(test)]
@@ -408,6 +403,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::memory::MIB;
 
     fn parse(words: &str) -> Result<Arguments, clap::Error> {
         Arguments::try_parse_from(words.split_whitespace())
@@ -443,10 +439,11 @@ mod tests {
             ("67108864", 64 * MIB),
             ("64 MiB", 64 * MIB),
             ("0", 0),
+            ("64", 64),
         ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for text in ["64", "", "MiB", "-1", "64MiBs", "1e9"] {
+        for text in ["", "MiB", "-1", "64MiBs", "1e9"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }

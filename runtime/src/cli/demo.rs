@@ -26,6 +26,8 @@ use super::Console;
 use super::arguments::DemoArguments;
 use super::error::{CliError, Exit};
 use super::password::PasswordSources;
+use super::surroundings::PASSWORD_VARIABLE;
+use super::wording::shell_word;
 use crate::blob::{LocalOptions, LocalStore, Storage};
 use crate::clock::SharedClock;
 use crate::kopia::sealed_blob::BlobCrypto;
@@ -93,6 +95,18 @@ impl Demo<'_> {
     /// Returns where the repository stays.
     fn kept(&self) -> Option<PathBuf> {
         self.home.kept.then(|| self.home.repository.clone())
+    }
+
+    /// Returns a command to try with the repository, ready for a shell.
+    fn next_command(&self, words: &str, more: &str) -> String {
+        let root = shell_word(&self.home.repository);
+        let (mut before, mut after) = (String::new(), String::new());
+        if let Some(file) = &self.console.global.password_file {
+            after = format!(" --password-file {}", shell_word(file));
+        } else if self.password == VELERO_PASSWORD {
+            before = format!("{PASSWORD_VARIABLE}={VELERO_PASSWORD} ");
+        }
+        format!("{before}careen {words} {root} {more}{after}")
     }
 
     /// Makes an empty repository, whose files get the time of `stamp` where there is one.

@@ -200,12 +200,12 @@ impl Progress for Telling {
 
 fn new_bar(name: &str, unit: &str, total: Option<u64>) -> ProgressBar {
     let counts = match (total, unit) {
-        (Some(_), "bytes") => "[{bar:30}] {bytes}/{total_bytes} {eta}",
-        (Some(_), _) => "[{bar:30}] {human_pos}/{human_len} {prefix} {eta}",
+        (Some(_), "bytes") => "[{bar:20}] {bytes}/{total_bytes} {eta}",
+        (Some(_), _) => "[{bar:20}] {human_pos}/{human_len} {prefix} {eta}",
         (None, "bytes") => "{bytes}",
         (None, _) => "{human_pos} {prefix}",
     };
-    let style = ProgressStyle::with_template(&format!("{{msg:24}} {counts}"))
+    let style = ProgressStyle::with_template(&format!("{{msg:20}} {counts}"))
         .expect("the templates above are valid")
         .progress_chars("=> ");
     let bar = match total {

@@ -3,6 +3,7 @@
 //! For the text form only; JSON has plain numbers with the unit in the field's name. No memory
 //! cost.
 
+use std::path::Path;
 use std::time::Duration;
 
 /// Writes a count: `2,000,000`.
@@ -53,9 +54,33 @@ pub(super) fn duration(time: Duration) -> String {
     }
 }
 
+/// Writes a path as a word of a command that people copy to a shell.
+pub(super) fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_reach_a_program_as_one_word() {
+        for (path, word) in [
+            ("/backup/a-b_c.d", "/backup/a-b_c.d"),
+            ("/é/x", "/é/x"),
+            ("/my backup", "'/my backup'"),
+            ("/it's", r"'/it'\''s'"),
+            ("/$(date)", "'/$(date)'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(Path::new(path)), word);
+        }
+    }
 
     #[test]
     fn numbers_are_readable() {

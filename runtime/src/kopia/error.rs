@@ -33,8 +33,10 @@ pub enum FormatError {
         name: String,
     },
     /// The repository was written by a newer Kopia.
-    #[error("format version {version} is newer than {supported}, the newest supported")]
+    #[error("{what} {version} is newer than {supported}, the newest supported")]
     NewerVersion {
+        /// Format version or index version.
+        what: &'static str,
         /// The repository's version.
         version: i64,
         /// The newest version that we know.

@@ -26,7 +26,7 @@ pub enum SpillError {
         quota: Option<u64>,
     },
     /// The operating system refused.
-    #[error("{operation}")]
+    #[error("{operation}: {source}")]
     Io {
         /// What was being done, and to which file.
         operation: String,

@@ -27,7 +27,7 @@ fn the_demo_ends_with_a_table() {
     for part in [
         "before",
         "after",
-        "5,001",
+        "5,000",
         "peak memory",
         "limit 64 MiB",
         "careen verify",

@@ -83,7 +83,7 @@ fn lines(output: &Output) -> Vec<Value> {
     parsed
 }
 
-/// Returns a repository that the demo made, settled, with 1,001 entries in 11 index blobs.
+/// Returns a repository that the demo made, settled, with 1,000 entries in 10 index blobs.
 fn repository() -> &'static Path {
     static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
     let directory = MADE.get_or_init(|| {
@@ -102,12 +102,12 @@ fn repository() -> &'static Path {
         assert!(made.status.success(), "{made:?}");
         let told = lines(&made);
         let report = told.iter().find(|line| line["kind"] == "report").unwrap();
-        assert_eq!(report["report"]["entries"], 1001);
+        assert_eq!(report["report"]["entries"], 1000);
         assert_eq!(
-            report["report"]["tombstones"], 90,
+            report["report"]["tombstones"], 88,
             "the oldest blob deletes nothing"
         );
-        assert_eq!(report["report"]["index"]["count"], 11);
+        assert_eq!(report["report"]["index"]["count"], 10);
         directory
     });
     Path::new(Box::leak(
@@ -214,6 +214,8 @@ fn what_cannot_be_opened_is_exit_50_with_a_hint() {
     };
     assert_fails(run, &["status", &nothing], 50, "no-folder");
     assert_fails(run, &["status", &file], 50, "not-a-folder");
+    assert_fails(run, &["status", &bare], 50, "no-repository");
+    std::fs::write(path("bare/kopia.repository.f"), "{}").unwrap();
     assert_fails(run, &["status", &bare], 50, "missing-shards");
     assert_fails(run, &["status", &empty], 50, "no-repository");
     assert_fails(
@@ -289,6 +291,15 @@ fn budgets_are_refused_with_what_is_needed() {
         text(&told.stderr).contains("33554432 are needed"),
         "{told:?}"
     );
+    // Bytes without a unit, most likely meant as mebibytes.
+    let arguments = ["status", "/r", "--memory", "64"];
+    assert_fails(with_password, &arguments, 20, "memory-too-small");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let below = file.path().join("scratch");
+    let arguments = ["status", "/r", "--scratch", below.to_str().unwrap()];
+    assert_fails(with_password, &arguments, 20, "scratch-io");
+    let told = with_password(&arguments).arg("--no-json").output().unwrap();
+    assert!(text(&told.stderr).contains("ot a directory"), "{told:?}");
     let in_memory = Path::new("/dev/shm");
     if in_memory.is_dir() {
         let name = in_memory.join(format!("careen-test-{}", std::process::id()));
@@ -392,7 +403,7 @@ fn an_index_is_compacted_once_and_by_its_owner() {
         .into_iter()
         .find(|line| line["kind"] == "plan")
         .unwrap();
-    assert_eq!(plan["plan"]["compact"][0]["blobs"], 11);
+    assert_eq!(plan["plan"]["compact"][0]["blobs"], 10);
     assert!(plan["plan"]["memory"]["limit_bytes"].is_u64());
     let owner = [
         "index",
@@ -422,7 +433,7 @@ fn an_index_is_compacted_once_and_by_its_owner() {
     );
     let report = &told[told.len() - 2]["report"];
     assert_eq!(report["owner"], "default@default");
-    assert_eq!(report["tasks"][0]["entries_read"], 1001);
+    assert_eq!(report["tasks"][0]["entries_read"], 1000);
     let after = files(Path::new(root));
     assert_eq!(after.len(), before.len() + 1, "one set more, nothing less");
 

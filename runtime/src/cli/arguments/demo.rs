@@ -41,10 +41,10 @@ pub(in crate::cli) struct DemoArguments {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Index to be compacted")]
 pub(in crate::cli) struct IndexArguments {
-    /// Entries in the index [default: 2000000]
+    /// Entries in the index, the maintenance manifest's among them [default: 2000000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub(in crate::cli) entries: Option<u64>,
-    /// Index blobs that hold them [default: 1000]
+    /// Index blobs that hold them, one for the manifest alone [default: 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(in crate::cli) index_blobs: Option<u64>,
     /// Entries that are tombstones of others, in percent [default: 0]

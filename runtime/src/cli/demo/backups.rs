@@ -29,7 +29,8 @@ pub(super) fn run(demo: &Demo<'_>, shape: &BackupShape, repository: &Path) -> Re
     let output = &demo.console.output;
     let made = make(demo, shape, repository)?;
     if demo.arguments.no_run {
-        let report = BackupsMade::new(&made, repository);
+        let next = demo.next_command("run", "--mode full --safety none --memory 64MiB");
+        let report = BackupsMade::new(&made, repository, next);
         output.both(Kind::Report, "report", &report);
         return Ok(());
     }

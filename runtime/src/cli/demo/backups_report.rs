@@ -19,14 +19,18 @@ pub(in crate::cli) struct BackupsMade {
     repository: PathBuf,
     #[serde(flatten)]
     made: GeneratedSnapshots,
+    /// What to try now.
+    #[serde(skip)]
+    next: String,
 }
 
 impl BackupsMade {
     /// Reports what the generator made.
-    pub(in crate::cli) fn new(made: &GeneratedSnapshots, repository: &Path) -> Self {
+    pub(in crate::cli) fn new(made: &GeneratedSnapshots, repository: &Path, next: String) -> Self {
         Self {
             repository: repository.to_owned(),
             made: *made,
+            next,
         }
     }
 }
@@ -43,11 +47,7 @@ impl fmt::Display for BackupsMade {
             count(written.packs),
             count(written.index_blobs),
         )?;
-        let root = self.repository.display();
-        write!(
-            f,
-            "try: careen run {root} --mode full --safety none --memory 64MiB"
-        )
+        write!(f, "try: {}", self.next)
     }
 }
 
@@ -187,9 +187,10 @@ The repository is in /tmp/kept.";
                 ..Written::default()
             },
         };
-        let made = BackupsMade::new(&made, Path::new("/r"));
+        let next = "careen run /r --mode full".to_owned();
+        let made = BackupsMade::new(&made, Path::new("/r"), next);
         let expected = "4 snapshots, 1 of them deleted; 22,000 contents in 82 packs, 42 index blobs
-try: careen run /r --mode full --safety none --memory 64MiB";
+try: careen run /r --mode full";
         assert_eq!(made.to_string(), expected);
         let json = serde_json::to_value(&made).unwrap();
         assert_eq!(json["contents"], 22_000);

@@ -21,7 +21,9 @@ pub(super) fn run(demo: &Demo<'_>, shape: &IndexShape) -> Result<(), CliError> {
     let (output, repository) = (&demo.console.output, &demo.home.repository);
     let made = make(demo, shape, repository)?;
     if demo.arguments.no_run {
-        let report = MadeReport::new(&made, repository, shape.epoch_open);
+        let unsettled = if shape.epoch_open { " --unsettled" } else { "" };
+        let next = demo.next_command("index compact", &format!("--memory 64MiB{unsettled}"));
+        let report = MadeReport::new(&made, repository, shape.epoch_open, next);
         output.both(Kind::Report, "report", &report);
         return Ok(());
     }
@@ -77,9 +79,10 @@ fn make(demo: &Demo<'_>, shape: &IndexShape, directory: &Path) -> Result<Generat
         "Making a Kopia repository whose index has {entries} entries in {blobs} blobs ..."
     ));
     let (storage, crypto) = demo.new_repository(directory, None)?;
+    let (entries, index_blobs) = beside_manifest(shape);
     let options = GeneratorOptions {
-        entries: shape.entries,
-        index_blobs: shape.index_blobs,
+        entries,
+        index_blobs,
         tombstone_percent: shape.tombstone_percent,
         seed: demo.arguments.seed,
         now: console.surroundings.clock.now(),
@@ -97,4 +100,14 @@ fn make(demo: &Demo<'_>, shape: &IndexShape, directory: &Path) -> Result<Generat
         directory.display()
     ));
     Ok(made)
+}
+
+/// Returns the entries and blobs to make up: the maintenance manifest has an entry and a blob of
+/// its own, so that all are as many as were asked for (two at least).
+fn beside_manifest(shape: &IndexShape) -> (u64, u64) {
+    let entries = shape.entries.saturating_sub(1).max(1);
+    (
+        entries,
+        shape.index_blobs.saturating_sub(1).clamp(1, entries),
+    )
 }

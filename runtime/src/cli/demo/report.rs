@@ -34,11 +34,19 @@ pub(in crate::cli) struct MadeReport {
     index: Blobs,
     /// Whether writers still write to the epoch.
     epoch_open: bool,
+    /// What to try now.
+    #[serde(skip)]
+    next: String,
 }
 
 impl MadeReport {
     /// Reports what the generator made, and the blob with the maintenance manifest.
-    pub(in crate::cli) fn new(made: &Generated, repository: &Path, epoch_open: bool) -> Self {
+    pub(in crate::cli) fn new(
+        made: &Generated,
+        repository: &Path,
+        epoch_open: bool,
+        next: String,
+    ) -> Self {
         Self {
             repository: repository.to_owned(),
             entries: made.entries + 1,
@@ -48,6 +56,7 @@ impl MadeReport {
                 bytes: made.index_bytes,
             },
             epoch_open,
+            next,
         }
     }
 }
@@ -60,12 +69,7 @@ impl fmt::Display for MadeReport {
             f,
             "{entries} entries in {blobs} index blobs, epoch 0 is {epoch}"
         )?;
-        let root = self.repository.display();
-        let unsettled = if self.epoch_open { " --unsettled" } else { "" };
-        write!(
-            f,
-            "try: careen index compact {root} --memory 64MiB{unsettled}"
-        )
+        write!(f, "try: {}", self.next)
     }
 }
 

@@ -166,9 +166,9 @@ pub(in crate::cli) const TABLE: &[Row] = &[
     row(
         "missing-shards",
         Exit::Configuration,
-        "The folder layout is unknown. Give the root of the repository, where \
-         kopia.repository.f is. If the .shards file is lost, restore it from a copy; it is \
-         never guessed.",
+        "The folder layout is unknown, and never guessed: restore the .shards file from a copy. \
+         Only a repository from before Kopia 0.9 never had one: there a newer `kopia repository \
+         connect` writes it.",
     ),
     row(
         "corrupt-shards",
@@ -256,7 +256,8 @@ pub(in crate::cli) const TABLE: &[Row] = &[
     row(
         "index-blob-vanished",
         Exit::Storage,
-        "Another maintainer deletes index blobs at the same time: stop it, then run again.",
+        "Another maintainer deletes index blobs at the same time: stop it, then run again. If \
+         there is none, the .shards file is not this repository's.",
     ),
     row("content-not-found", Exit::SafetyStop, DAMAGED),
     row("missing-pack", Exit::SafetyStop, LOST_PACK),

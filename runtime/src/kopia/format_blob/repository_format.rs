@@ -27,6 +27,9 @@ use crate::kopia::upgrade_lock::UpgradeLock;
 /// The newest format version that we read and write.
 pub const VERSION_MAX: i64 = 3;
 
+/// Newest version of index blobs that a repository may ask for.
+const INDEX_VERSION_MAX: i64 = 2;
+
 /// What a missing `maxPackSize` means, and what new repositories have, in bytes.
 pub const MAX_PACK_SIZE_DEFAULT: u64 = 20 << 20;
 
@@ -272,6 +275,7 @@ fn check_version(format: &Value) -> Result<(), FormatError> {
     let version = format.get("version").and_then(Value::as_i64).unwrap_or(0);
     if version > VERSION_MAX {
         return Err(FormatError::NewerVersion {
+            what: "format version",
             version,
             supported: VERSION_MAX,
         });
@@ -298,6 +302,11 @@ fn index_version(stored: i64) -> Result<u8, FormatError> {
     match stored {
         0 | 1 => Ok(1),
         2 => Ok(2),
+        newer if newer > INDEX_VERSION_MAX => Err(FormatError::NewerVersion {
+            what: "index version",
+            version: newer,
+            supported: INDEX_VERSION_MAX,
+        }),
         _ => {
             let reason = format!("index version {stored}");
             Err(FormatError::malformed(NAME, reason))

@@ -128,7 +128,8 @@ fn refuses_what_we_must_not_touch() {
         ),
         (json!({"version": 0}), "malformed"),
         (json!({}), "malformed"),
-        (json!({"version": 3, "indexVersion": 3}), "malformed"),
+        (json!({"version": 3, "indexVersion": 3}), "newer-format"),
+        (json!({"version": 3, "indexVersion": -1}), "malformed"),
         (json!({"version": 3, "maxPackSize": -1}), "malformed"),
         (json!({"version": 3, "masterKey": "%%"}), "malformed"),
         (
