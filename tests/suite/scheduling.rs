@@ -16,10 +16,12 @@ use careen::maintenance::cycle_task::{Cycle, CycleTask};
 use careen::maintenance::expire_snapshots::ExpireOptions;
 use careen::maintenance::lease::Lease;
 use careen::maintenance::retention::Zone;
+use careen::maintenance::run::Strategies;
+use careen::maintenance::run_plan;
 use careen::maintenance::run_report::RunReport;
 use careen::maintenance::safety::Safety;
 use careen::maintenance::scheduling::{
-    NamedTask, Scheduling, SchedulingAnswer, SchedulingQuestion,
+    Costs, NamedTask, Scheduling, SchedulingAnswer, SchedulingQuestion,
 };
 use careen::maintenance::strategy::StrategyError;
 use careen::repository::Repository;
@@ -219,6 +221,79 @@ fn a_strategy_is_told_what_the_repository_is_like() {
         KopiasOrder.schedule(question)
     });
     run(&golden, Safety::full(), says).1.unwrap();
+}
+
+/// Counts costs, hands what it is told then to a function, and runs what Kopia runs.
+fn counting(
+    then: impl Fn(&SchedulingQuestion) + Send,
+) -> Says<impl Fn(&SchedulingQuestion) -> Result<SchedulingAnswer, StrategyError>> {
+    Says(move |question: &SchedulingQuestion| {
+        if question.costs == Costs::NotCounted {
+            let costs = question.cycles.iter().flat_map(|row| &row.tasks);
+            assert!(costs.map(|row| row.cost).all(|cost| cost.is_none()));
+            return Ok(SchedulingAnswer::CountCosts);
+        }
+        then(question);
+        KopiasOrder.schedule(question)
+    })
+}
+
+/// Goal: who asks is told the costs that a plan shows, and the run does what it would have done;
+/// who does not ask has nothing read for it.
+#[test]
+fn costs_are_counted_for_who_asks_for_them() {
+    let golden = Golden::open("default-0.23.1");
+    let repository = open(golden.path(), golden.password(), golden.now()).unwrap();
+    let options = cycle(Mode::Full, Safety::none(), golden.maintenance_owner());
+    let asked_by = |scheduling: Box<dyn Scheduling>| {
+        let strategies = Strategies {
+            scheduling,
+            ..strategies(KopiasOrder, None)
+        };
+        let before = repository.storage.counters();
+        let bench = Bench::new();
+        let plan = run_plan::plan(&repository, &bench.workspace(), strategies, &options);
+        let plan = plan.unwrap();
+        (plan, repository.storage.counters().since(&before).gets)
+    };
+    let (plan, gets) = asked_by(Box::new(KopiasOrder));
+    let costs = plan.outlook.unwrap().costs;
+    assert!(costs.iter().any(|cost| cost.read_bytes > 0));
+    let expected = costs.clone();
+    let (plan, more_gets) = asked_by(Box::new(counting(move |question| {
+        assert_eq!(question.costs, Costs::Counted);
+        let rows = question.cycles[0].tasks.iter();
+        let told: Vec<_> = rows.filter_map(|row| row.cost).collect();
+        assert_eq!(told, expected);
+    })));
+    assert_eq!(plan.outlook.unwrap().costs, costs);
+    assert!(more_gets > gets, "{more_gets} and {gets}");
+    let (repository, report) = run(&golden, Safety::none(), counting(|_| ()));
+    report.unwrap();
+    let other = Golden::open("default-0.23.1");
+    let (expected, report) = run(&other, Safety::none(), KopiasOrder);
+    report.unwrap();
+    assert!(contents(&repository) == contents(&expected));
+}
+
+/// Goal: costs that cannot be counted end no run; method: a pack in use is gone, which stops those
+/// who need it, but not the compaction of the index.
+#[test]
+fn a_run_goes_on_where_costs_are_not_known() {
+    let golden = Golden::open("default-0.23.1");
+    for pack in golden.data().list_prefix("p").unwrap() {
+        golden.data().remove(&pack.id).unwrap();
+    }
+    let index = [CycleTask::CompactSingleEpoch, CycleTask::AdvanceEpoch];
+    let says = Says(move |question: &SchedulingQuestion| match &question.costs {
+        Costs::NotCounted => Ok(SchedulingAnswer::CountCosts),
+        Costs::Counted => panic!("a pack is gone"),
+        Costs::Unknown(why) => {
+            assert!(why.starts_with("pack p"), "{why}");
+            Ok(run_of(&index, Budget::default()))
+        }
+    });
+    assert_eq!(run(&golden, Safety::full(), says).1.unwrap().tasks.len(), 2);
 }
 
 #[test]
