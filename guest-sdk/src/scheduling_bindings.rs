@@ -265,8 +265,9 @@ pub mod exports {
           }
         }
         /// What a task may use. A task whose estimate is larger is left for later, with the reason; the
-        /// rewrite of contents takes as many packs as fit. The estimate is made when the task's turn
-        /// comes; it leaves out what the task's cost has besides: reading the index, which tasks share.
+        /// rewrite of contents takes as many packs as fit, the deletion of packs as many as it has
+        /// requests, each a request. The estimate is made when the task's turn comes; it leaves out what
+        /// the task's cost has besides: reading the index, which tasks share, and explaining packs.
         #[repr(C)]
         #[derive(Clone, Copy, PartialEq)]
         pub struct Budget {
@@ -307,8 +308,8 @@ pub mod exports {
           /// * cleanup-logs stands anywhere.
           ///
           /// A task that waits may be chosen: it runs if it may when its turn comes, else it is
-          /// skipped. The cycle stays due unless every task of it was chosen and none was left for
-          /// its budget; `last` tells the next run what was done.
+          /// skipped. The cycle stays due unless every task of it was chosen and none was left, or
+          /// cut, for its budget; `last` tells the next run what was done.
           pub tasks: _rt::Vec::<TaskChoice>,
           /// Why, for the plan that people read; at most 1,000 bytes.
           pub reason: _rt::String,

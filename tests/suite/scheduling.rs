@@ -11,7 +11,7 @@ use careen::clock::Timestamp;
 use careen::kopia::source_filter::SourceFilter;
 use careen::maintenance::MaintenanceError;
 use careen::maintenance::budget::Budget;
-use careen::maintenance::cycle_plan::{Mode, Verdict};
+use careen::maintenance::cycle_plan::{Mode, PlannedTask, Verdict};
 use careen::maintenance::cycle_task::{Cycle, CycleTask};
 use careen::maintenance::expire_snapshots::ExpireOptions;
 use careen::maintenance::lease::Lease;
@@ -360,7 +360,8 @@ fn a_budget_cuts_the_rewrite() {
         let tasks = [CycleTask::FullRewriteContents];
         let answer = run_of(&tasks, budget);
         let (repository, report) = run(&golden, Safety::none(), Always(Ok(answer.clone())));
-        report.unwrap();
+        let cut = report.unwrap().tasks[0].cut;
+        assert_eq!(cut, !budget.is_none() && budget.bytes != Some(u64::MAX));
         let runs = schedule(&repository);
         let run = runs.runs_of("full-rewrite-contents").first().cloned();
         let stats = run.unwrap().extra[0].data.clone().unwrap();
@@ -371,7 +372,7 @@ fn a_budget_cuts_the_rewrite() {
         requests: None,
     };
     let all = rewritten(Budget::default());
-    assert_eq!(rewritten(bytes(2 * all)), all);
+    assert_eq!(rewritten(bytes(u64::MAX)), all);
     let most = rewritten(bytes(2 * all - 1));
     assert!(0 < most && most < all, "{most} of {all}");
     let requests = Budget {
@@ -380,6 +381,59 @@ fn a_budget_cuts_the_rewrite() {
     };
     let two = rewritten(requests);
     assert!(0 < two && two <= most, "{two} of {all}");
+}
+
+/// Goal: a budget cuts the deletion of packs: so many go as there are requests, nothing is lost, the
+/// cycle stays due, and a later run takes the rest; a budget of nothing leaves it whole.
+#[test]
+fn a_budget_cuts_the_deletion_of_packs() {
+    let golden = Golden::open("default-0.23.1");
+    let requests = |requests| Budget {
+        bytes: None,
+        requests: Some(requests),
+    };
+    let delete = |budget: Budget| {
+        // Every task, so that only the cut keeps the cycle from being whole.
+        let named = |task: &CycleTask| match task {
+            CycleTask::FullDeleteBlobs => within(budget)(task),
+            _ => within(Budget::default())(task),
+        };
+        let answer = SchedulingAnswer::Run {
+            cycle: Cycle::Full,
+            tasks: Cycle::Full.tasks(true).iter().map(named).collect(),
+            reason: "a test".to_owned(),
+        };
+        run(&golden, Safety::none(), Always(Ok(answer)))
+    };
+    let known = schedule(&open(golden.path(), golden.password(), golden.now()).unwrap());
+    let deletion = |repository: &Repository| {
+        let runs = schedule(repository);
+        let run = runs.runs_of("full-delete-blobs").first().cloned();
+        let stats = run.unwrap().extra[0].data.clone().unwrap();
+        let number = |name: &str| stats[name].as_u64().unwrap();
+        (number("deletedPackCount"), number("unreferencedPackCount"))
+    };
+    let (_, report) = delete(requests(0));
+    let report = report.unwrap();
+    let row = |row: &&PlannedTask| row.task == CycleTask::FullDeleteBlobs;
+    let left = report.skipped.iter().find(row).unwrap();
+    assert!(left.because.starts_with("none of "), "{}", left.because);
+    let (repository, report) = delete(requests(2));
+    let report = report.unwrap();
+    let (deleted, found) = deletion(&repository);
+    assert!(deleted == 2 && found > 2, "{deleted} of {found}");
+    let cut: Vec<_> = report.tasks.iter().filter(|run| run.cut).collect();
+    assert_eq!(cut.len(), 1, "{report:?}");
+    assert!(cut[0].what.contains("are left: its budget is 2 requests"));
+    let text = report.to_string();
+    assert!(text.contains("1 in part; the cycle stays due"), "{text}");
+    assert_eq!(schedule(&repository).next_full, known.next_full);
+    let live = contents(&repository);
+    let (repository, report) = delete(Budget::default());
+    assert!(report.unwrap().tasks.iter().all(|run| !run.cut));
+    assert_eq!(deletion(&repository), (found - 2, found - 2));
+    assert!(schedule(&repository).next_full > golden.now());
+    assert!(contents(&repository) == live);
 }
 
 /// Goal: a full run expires snapshots before its first task, so that its GC finds what they alone
