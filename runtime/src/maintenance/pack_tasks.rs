@@ -24,7 +24,7 @@ use super::orphan_packs::Scope;
 use super::pack_choice::ByStrategy;
 use super::rewrite_contents::{RewriteOptions, RewritePlan};
 use super::safety::Safety;
-use super::snapshot_gc::{GcOptions, GcPlan};
+use super::snapshot_gc::{GcOptions, GcPlan, live_metadata_bytes};
 use super::strategy::Splitting;
 use super::task_stats;
 
@@ -278,14 +278,7 @@ impl<'a> PackTasks<'a> {
 /// Returns about what reading all directories costs: contents with a prefix lie in packs of their
 /// own, each of which is read about once, window by window.
 fn mark_cost(contents: &ContentTable, window_bytes: u64) -> Result<Cost, MaintenanceError> {
-    let mut bytes: u64 = 0;
-    let mut records = contents.stream_range(&[1], None)?;
-    while let Some(record) = records.next()? {
-        let fields = contents.fields(record);
-        if !fields.deleted {
-            bytes = bytes.saturating_add(fields.packed_length.into());
-        }
-    }
+    let bytes = live_metadata_bytes(contents)?;
     let mut packs = 0;
     contents.packs.for_each_canonical(|_, slot| {
         packs += u64::from(name_of(slot).first() == Some(&METADATA_KIND));
