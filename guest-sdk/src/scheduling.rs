@@ -1,11 +1,12 @@
 //! The scheduling strategy: trait and macro.
 //!
 //! One question a run: which due tasks, in what order, how much each may use; or nothing before a
-//! moment. Natively a test calls the trait. Memory: one question and one answer.
+//! moment. A strategy that wants to know what tasks cost says so, and is asked once more. Natively
+//! a test calls the trait. Memory: one question and one answer.
 
 pub use crate::scheduling_bindings::exports::careen::strategy::schedule::{
-    Budget, Cycle, CycleRow, Decision, PastRun, Pause, Question, RunPlan, TaskChoice, TaskRow,
-    Verdict, ZoneChange,
+    Budget, CostKnowledge, Cycle, CycleRow, Decision, PastRun, Pause, Question, RunPlan,
+    TaskChoice, TaskCost, TaskRow, Verdict, ZoneChange,
 };
 
 /// Decides which due tasks of maintenance run now, and in what order.
@@ -16,7 +17,9 @@ pub trait Scheduling {
     /// people.
     ///
     /// What the answer may hold is written at [`RunPlan`] and [`Pause`]; the host refuses
-    /// everything else, and asks each task's safety gate again just before the task.
+    /// everything else, and asks each task's safety gate again just before the task. Costs are
+    /// counted only for a strategy that answers [`Decision::CountCosts`] while
+    /// [`Question::costs`] is [`CostKnowledge::NotCounted`]: that reads the whole index.
     fn schedule(question: &Question) -> Result<Decision, String>;
 }
 
@@ -94,6 +97,36 @@ impl Question {
 ///
 /// register_scheduling!(AtNight);
 /// ```
+///
+/// What a task costs is told on demand:
+///
+/// ```
+/// use careen_guest_sdk::register_scheduling;
+/// use careen_guest_sdk::scheduling::{
+///     CostKnowledge, Decision, Question, RunPlan, Scheduling, TaskRow,
+/// };
+///
+/// /// Nothing that reads more than a gigabyte, unless nobody knows what it reads.
+/// struct Thrifty;
+///
+/// impl Scheduling for Thrifty {
+///     fn schedule(question: &Question) -> Result<Decision, String> {
+///         if question.costs == CostKnowledge::NotCounted {
+///             return Ok(Decision::CountCosts);
+///         }
+///         let cycle = question.cycles.first().ok_or("nothing to choose from")?;
+///         let dear = |row: &TaskRow| row.cost.is_some_and(|cost| cost.read_bytes > 1 << 30);
+///         let cheap = cycle.tasks.iter().filter(|row| !dear(row));
+///         Ok(Decision::Run(RunPlan {
+///             cycle: cycle.cycle,
+///             tasks: cheap.map(TaskRow::choose).collect(),
+///             reason: "what reads little".into(),
+///         }))
+///     }
+/// }
+///
+/// register_scheduling!(Thrifty);
+/// ```
 #[macro_export]
 macro_rules! register_scheduling {
     ($strategy:ty) => {
@@ -148,6 +181,7 @@ mod tests {
             index_bytes: 0,
             memory_bytes: 0,
             scratch_bytes: 0,
+            costs: CostKnowledge::NotCounted,
         }
     }
 

@@ -130,6 +130,27 @@ pub mod exports {
             f.debug_struct("PastRun").field("start-seconds", &self.start_seconds).field("end-seconds", &self.end_seconds).field("success", &self.success).finish()
           }
         }
+        /// What a task would cost if all of it were done now: about, and rather too much than too
+        /// little. What a mark would find to be garbage is not known.
+        #[repr(C)]
+        #[derive(Clone, Copy, PartialEq)]
+        pub struct TaskCost {
+          /// Bytes that it reads from the storage.
+          pub read_bytes: u64,
+          /// Bytes that it writes to the storage.
+          pub written_bytes: u64,
+          /// Requests to the storage, listings among them.
+          pub requests: u64,
+          /// Most scratch at one time, in bytes.
+          pub scratch_bytes: u64,
+          /// Most memory, the process included, in bytes; never more than the limit of the run.
+          pub memory_bytes: u64,
+        }
+        impl ::core::fmt::Debug for TaskCost {
+          fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+            f.debug_struct("TaskCost").field("read-bytes", &self.read_bytes).field("written-bytes", &self.written_bytes).field("requests", &self.requests).field("scratch-bytes", &self.scratch_bytes).field("memory-bytes", &self.memory_bytes).finish()
+          }
+        }
         /// A task of a cycle.
         #[derive(Clone, PartialEq)]
         pub struct TaskRow {
@@ -145,10 +166,38 @@ pub mod exports {
           pub last: ::core::option::Option<PastRun>,
           /// Whether it can keep a budget.
           pub keeps_budget: bool,
+          /// What it would cost; there where costs are counted and the task is not off.
+          pub cost: ::core::option::Option<TaskCost>,
         }
         impl ::core::fmt::Debug for TaskRow {
           fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-            f.debug_struct("TaskRow").field("name", &self.name).field("verdict", &self.verdict).field("because", &self.because).field("until-seconds", &self.until_seconds).field("last", &self.last).field("keeps-budget", &self.keeps_budget).finish()
+            f.debug_struct("TaskRow").field("name", &self.name).field("verdict", &self.verdict).field("because", &self.because).field("until-seconds", &self.until_seconds).field("last", &self.last).field("keeps-budget", &self.keeps_budget).field("cost", &self.cost).finish()
+          }
+        }
+        /// What the host knows of the costs of tasks.
+        #[derive(Clone, PartialEq)]
+        pub enum CostKnowledge {
+          /// Nothing yet: it would have to read the whole index and list all packs. The decision
+          /// `count-costs` makes it do that.
+          NotCounted,
+          /// Each task says its own.
+          Counted,
+          /// They cannot be counted; why, at most 1,000 bytes. Whatever it is, the run goes on.
+          Unknown(_rt::String),
+        }
+        impl ::core::fmt::Debug for CostKnowledge {
+          fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+            match self {
+              CostKnowledge::NotCounted => {
+                f.debug_tuple("CostKnowledge::NotCounted").finish()
+              }
+              CostKnowledge::Counted => {
+                f.debug_tuple("CostKnowledge::Counted").finish()
+              }
+              CostKnowledge::Unknown(e) => {
+                f.debug_tuple("CostKnowledge::Unknown").field(e).finish()
+              }
+            }
           }
         }
         /// A cycle that is due, or that the user asks for.
@@ -180,7 +229,8 @@ pub mod exports {
             f.debug_struct("ZoneChange").field("at-seconds", &self.at_seconds).field("offset-seconds", &self.offset_seconds).finish()
           }
         }
-        /// What the host tells. It asks only when a cycle is due or asked for.
+        /// What the host tells. It asks only when a cycle is due or asked for: once, and once more
+        /// where the first answer is `count-costs`.
         #[derive(Clone, PartialEq)]
         pub struct Question {
           /// Now, in seconds since 1970 in UTC.
@@ -206,14 +256,18 @@ pub mod exports {
           pub memory_bytes: u64,
           /// Scratch that is free for this run, in bytes.
           pub scratch_bytes: u64,
+          /// What is known of the costs of tasks.
+          pub costs: CostKnowledge,
         }
         impl ::core::fmt::Debug for Question {
           fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-            f.debug_struct("Question").field("now-seconds", &self.now_seconds).field("offset-seconds", &self.offset_seconds).field("zone", &self.zone).field("asked-for", &self.asked_for).field("cycles", &self.cycles).field("writers", &self.writers).field("newest-writer-seconds", &self.newest_writer_seconds).field("index-blobs", &self.index_blobs).field("index-bytes", &self.index_bytes).field("memory-bytes", &self.memory_bytes).field("scratch-bytes", &self.scratch_bytes).finish()
+            f.debug_struct("Question").field("now-seconds", &self.now_seconds).field("offset-seconds", &self.offset_seconds).field("zone", &self.zone).field("asked-for", &self.asked_for).field("cycles", &self.cycles).field("writers", &self.writers).field("newest-writer-seconds", &self.newest_writer_seconds).field("index-blobs", &self.index_blobs).field("index-bytes", &self.index_bytes).field("memory-bytes", &self.memory_bytes).field("scratch-bytes", &self.scratch_bytes).field("costs", &self.costs).finish()
           }
         }
         /// What a task may use. A task whose estimate is larger is left for later, with the reason; the
-        /// rewrite of contents takes as many packs as fit.
+        /// rewrite of contents takes as many packs as fit, the deletion of packs as many as it has
+        /// requests, each a request. The estimate is made when the task's turn comes; it leaves out what
+        /// the task's cost has besides: reading the index, which tasks share, and explaining packs.
         #[repr(C)]
         #[derive(Clone, Copy, PartialEq)]
         pub struct Budget {
@@ -254,8 +308,8 @@ pub mod exports {
           /// * cleanup-logs stands anywhere.
           ///
           /// A task that waits may be chosen: it runs if it may when its turn comes, else it is
-          /// skipped. The cycle stays due unless every task of it was chosen and none was left for
-          /// its budget; `last` tells the next run what was done.
+          /// skipped. The cycle stays due unless every task of it was chosen and none was left, or
+          /// cut, for its budget; `last` tells the next run what was done.
           pub tasks: _rt::Vec::<TaskChoice>,
           /// Why, for the plan that people read; at most 1,000 bytes.
           pub reason: _rt::String,
@@ -286,6 +340,8 @@ pub mod exports {
           Run(RunPlan),
           /// Run nothing yet.
           Wait(Pause),
+          /// Count the costs and ask again; an answer to a question whose costs are not counted.
+          CountCosts,
         }
         impl ::core::fmt::Debug for Decision {
           fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -296,142 +352,208 @@ pub mod exports {
               Decision::Wait(e) => {
                 f.debug_tuple("Decision::Wait").field(e).finish()
               }
+              Decision::CountCosts => {
+                f.debug_tuple("Decision::CountCosts").finish()
+              }
             }
           }
         }
         #[doc(hidden)]
         #[allow(non_snake_case, unused_unsafe)]
-        pub unsafe fn _export_schedule_cabi<T_: Guest>(arg0: i64,arg1: i32,arg2: *mut u8,arg3: usize,arg4: i32,arg5: *mut u8,arg6: usize,arg7: i32,arg8: i32,arg9: i64,arg10: i64,arg11: i64,arg12: i64,arg13: i64,) -> *mut u8 { unsafe {#[cfg(target_arch="wasm32")]
-        _rt::run_ctors_once();let result23 = {
-          let len0 = arg3;
-          let base22 = arg5;
-          let len22 = arg6;
-          let mut result22 = _rt::Vec::with_capacity(len22);
-          for i in 0..len22 {
-            let base = base22.add(i * (5*::core::mem::size_of::<*const u8>()));
-            let e22 = {
-              let l1 = i32::from(*base.add(0).cast::<u8>());
-              let l2 = *base.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
-              let l3 = *base.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>();
-              let len4 = l3;
-              let bytes4 = _rt::Vec::from_raw_parts(l2.cast(), len4, len4);
-              let l5 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
-              let l6 = *base.add(4*::core::mem::size_of::<*const u8>()).cast::<usize>();
-              let base21 = l5;
-              let len21 = l6;
-              let mut result21 = _rt::Vec::with_capacity(len21);
-              for i in 0..len21 {
-                let base = base21.add(i * (64+4*::core::mem::size_of::<*const u8>()));
-                let e21 = {
-                  let l7 = *base.add(0).cast::<*mut u8>();
-                  let l8 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
-                  let len9 = l8;
-                  let bytes9 = _rt::Vec::from_raw_parts(l7.cast(), len9, len9);
-                  let l10 = i32::from(*base.add(2*::core::mem::size_of::<*const u8>()).cast::<u8>());
-                  let l11 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
-                  let l12 = *base.add(4*::core::mem::size_of::<*const u8>()).cast::<usize>();
-                  let len13 = l12;
-                  let bytes13 = _rt::Vec::from_raw_parts(l11.cast(), len13, len13);
-                  let l14 = i32::from(*base.add(8+4*::core::mem::size_of::<*const u8>()).cast::<u8>());
-                  let l16 = i32::from(*base.add(24+4*::core::mem::size_of::<*const u8>()).cast::<u8>());
-                  let l20 = i32::from(*base.add(56+4*::core::mem::size_of::<*const u8>()).cast::<u8>());
+        pub unsafe fn _export_schedule_cabi<T_: Guest>(arg0: *mut u8,) -> *mut u8 { unsafe {#[cfg(target_arch="wasm32")]
+        _rt::run_ctors_once();let result48 = {
+          let l0 = *arg0.add(0).cast::<i64>();
+          let l1 = *arg0.add(8).cast::<i32>();
+          let l2 = *arg0.add(8+1*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+          let l3 = *arg0.add(8+2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+          let len4 = l3;
+          let l5 = i32::from(*arg0.add(8+3*::core::mem::size_of::<*const u8>()).cast::<u8>());
+          let l6 = *arg0.add(8+4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+          let l7 = *arg0.add(8+5*::core::mem::size_of::<*const u8>()).cast::<usize>();
+          let base35 = l6;
+          let len35 = l7;
+          let mut result35 = _rt::Vec::with_capacity(len35);
+          for i in 0..len35 {
+            let base = base35.add(i * (5*::core::mem::size_of::<*const u8>()));
+            let e35 = {
+              let l8 = i32::from(*base.add(0).cast::<u8>());
+              let l9 = *base.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+              let l10 = *base.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+              let len11 = l10;
+              let bytes11 = _rt::Vec::from_raw_parts(l9.cast(), len11, len11);
+              let l12 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+              let l13 = *base.add(4*::core::mem::size_of::<*const u8>()).cast::<usize>();
+              let base34 = l12;
+              let len34 = l13;
+              let mut result34 = _rt::Vec::with_capacity(len34);
+              for i in 0..len34 {
+                let base = base34.add(i * (112+4*::core::mem::size_of::<*const u8>()));
+                let e34 = {
+                  let l14 = *base.add(0).cast::<*mut u8>();
+                  let l15 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+                  let len16 = l15;
+                  let bytes16 = _rt::Vec::from_raw_parts(l14.cast(), len16, len16);
+                  let l17 = i32::from(*base.add(2*::core::mem::size_of::<*const u8>()).cast::<u8>());
+                  let l18 = *base.add(3*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                  let l19 = *base.add(4*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                  let len20 = l19;
+                  let bytes20 = _rt::Vec::from_raw_parts(l18.cast(), len20, len20);
+                  let l21 = i32::from(*base.add(8+4*::core::mem::size_of::<*const u8>()).cast::<u8>());
+                  let l23 = i32::from(*base.add(24+4*::core::mem::size_of::<*const u8>()).cast::<u8>());
+                  let l27 = i32::from(*base.add(56+4*::core::mem::size_of::<*const u8>()).cast::<u8>());
+                  let l28 = i32::from(*base.add(64+4*::core::mem::size_of::<*const u8>()).cast::<u8>());
 
                   TaskRow{
-                    name: _rt::string_lift(bytes9),
-                    verdict: Verdict::_lift(l10 as u8),
-                    because: _rt::string_lift(bytes13),
-                    until_seconds: match l14 {
+                    name: _rt::string_lift(bytes16),
+                    verdict: Verdict::_lift(l17 as u8),
+                    because: _rt::string_lift(bytes20),
+                    until_seconds: match l21 {
                       0 => None,
                       1 => {
                         let e = {
-                          let l15 = *base.add(16+4*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                          let l22 = *base.add(16+4*::core::mem::size_of::<*const u8>()).cast::<i64>();
 
-                          l15
+                          l22
                         };
                         Some(e)
                       }
                       _ => _rt::invalid_enum_discriminant(),
                     },
-                    last: match l16 {
+                    last: match l23 {
                       0 => None,
                       1 => {
                         let e = {
-                          let l17 = *base.add(32+4*::core::mem::size_of::<*const u8>()).cast::<i64>();
-                          let l18 = *base.add(40+4*::core::mem::size_of::<*const u8>()).cast::<i64>();
-                          let l19 = i32::from(*base.add(48+4*::core::mem::size_of::<*const u8>()).cast::<u8>());
+                          let l24 = *base.add(32+4*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                          let l25 = *base.add(40+4*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                          let l26 = i32::from(*base.add(48+4*::core::mem::size_of::<*const u8>()).cast::<u8>());
 
                           PastRun{
-                            start_seconds: l17,
-                            end_seconds: l18,
-                            success: _rt::bool_lift(l19 as u8),
+                            start_seconds: l24,
+                            end_seconds: l25,
+                            success: _rt::bool_lift(l26 as u8),
                           }
                         };
                         Some(e)
                       }
                       _ => _rt::invalid_enum_discriminant(),
                     },
-                    keeps_budget: _rt::bool_lift(l20 as u8),
+                    keeps_budget: _rt::bool_lift(l27 as u8),
+                    cost: match l28 {
+                      0 => None,
+                      1 => {
+                        let e = {
+                          let l29 = *base.add(72+4*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                          let l30 = *base.add(80+4*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                          let l31 = *base.add(88+4*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                          let l32 = *base.add(96+4*::core::mem::size_of::<*const u8>()).cast::<i64>();
+                          let l33 = *base.add(104+4*::core::mem::size_of::<*const u8>()).cast::<i64>();
+
+                          TaskCost{
+                            read_bytes: l29 as u64,
+                            written_bytes: l30 as u64,
+                            requests: l31 as u64,
+                            scratch_bytes: l32 as u64,
+                            memory_bytes: l33 as u64,
+                          }
+                        };
+                        Some(e)
+                      }
+                      _ => _rt::invalid_enum_discriminant(),
+                    },
                   }
                 };
-                result21.push(e21);
+                result34.push(e34);
               }
-              _rt::cabi_dealloc(base21, len21 * (64+4*::core::mem::size_of::<*const u8>()), 8);
+              _rt::cabi_dealloc(base34, len34 * (112+4*::core::mem::size_of::<*const u8>()), 8);
 
               CycleRow{
-                cycle: Cycle::_lift(l1 as u8),
-                because: _rt::string_lift(bytes4),
-                tasks: result21,
+                cycle: Cycle::_lift(l8 as u8),
+                because: _rt::string_lift(bytes11),
+                tasks: result34,
               }
             };
-            result22.push(e22);
+            result35.push(e35);
           }
-          _rt::cabi_dealloc(base22, len22 * (5*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
+          _rt::cabi_dealloc(base35, len35 * (5*::core::mem::size_of::<*const u8>()), ::core::mem::size_of::<*const u8>());
+          let l36 = *arg0.add(8+6*::core::mem::size_of::<*const u8>()).cast::<i32>();
+          let l37 = i32::from(*arg0.add(16+6*::core::mem::size_of::<*const u8>()).cast::<u8>());
+          let l39 = *arg0.add(32+6*::core::mem::size_of::<*const u8>()).cast::<i64>();
+          let l40 = *arg0.add(40+6*::core::mem::size_of::<*const u8>()).cast::<i64>();
+          let l41 = *arg0.add(48+6*::core::mem::size_of::<*const u8>()).cast::<i64>();
+          let l42 = *arg0.add(56+6*::core::mem::size_of::<*const u8>()).cast::<i64>();
+          let l43 = i32::from(*arg0.add(64+6*::core::mem::size_of::<*const u8>()).cast::<u8>());
+          let v47 = match l43 {
+            0 => {
+              CostKnowledge::NotCounted
+            }
+            1 => {
+              CostKnowledge::Counted
+            }
+            n => {
+              debug_assert_eq!(n, 2, "invalid enum discriminant");
+              let e47 = {
+                let l44 = *arg0.add(64+7*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                let l45 = *arg0.add(64+8*::core::mem::size_of::<*const u8>()).cast::<usize>();
+                let len46 = l45;
+                let bytes46 = _rt::Vec::from_raw_parts(l44.cast(), len46, len46);
+
+                _rt::string_lift(bytes46)
+              };
+              CostKnowledge::Unknown(e47)
+            }
+          };
           T_::schedule(Question{
-            now_seconds: arg0,
-            offset_seconds: arg1,
-            zone: <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(arg2.cast(), len0, len0)),
-            asked_for: _rt::bool_lift(arg4 as u8),
-            cycles: result22,
-            writers: arg7 as u32,
-            newest_writer_seconds: match arg8 {
+            now_seconds: l0,
+            offset_seconds: l1,
+            zone: <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(l2.cast(), len4, len4)),
+            asked_for: _rt::bool_lift(l5 as u8),
+            cycles: result35,
+            writers: l36 as u32,
+            newest_writer_seconds: match l37 {
               0 => None,
               1 => {
-                let e = arg9;
+                let e = {
+                  let l38 = *arg0.add(24+6*::core::mem::size_of::<*const u8>()).cast::<i64>();
+
+                  l38
+                };
                 Some(e)
               }
               _ => _rt::invalid_enum_discriminant(),
             },
-            index_blobs: arg10 as u64,
-            index_bytes: arg11 as u64,
-            memory_bytes: arg12 as u64,
-            scratch_bytes: arg13 as u64,
+            index_blobs: l39 as u64,
+            index_bytes: l40 as u64,
+            memory_bytes: l41 as u64,
+            scratch_bytes: l42 as u64,
+            costs: v47,
           })
         };
-        let ptr24 = (&raw mut _RET_AREA.0).cast::<u8>();
-        match result23 {
+        _rt::cabi_dealloc(arg0, 72+8*::core::mem::size_of::<*const u8>(), 8);
+        let ptr49 = (&raw mut _RET_AREA.0).cast::<u8>();
+        match result48 {
           Ok(e) => { {
-            *ptr24.add(0).cast::<u8>() = (0i32) as u8;
+            *ptr49.add(0).cast::<u8>() = (0i32) as u8;
             match e {
               Decision::Run(e) => {
-                *ptr24.add(8).cast::<u8>() = (0i32) as u8;
-                let RunPlan{ cycle:cycle25, tasks:tasks25, reason:reason25, } = e;
-                *ptr24.add(16).cast::<u8>() = (cycle25.clone() as i32) as u8;
-                let vec29 = tasks25;
-                let len29 = vec29.len();
-                let layout29 = _rt::alloc::Layout::from_size_align(vec29.len() * (32+2*::core::mem::size_of::<*const u8>()), 8).unwrap();
-                let (result29, _cleanup29) = wit_bindgen::rt::Cleanup::new(layout29);if let Some(cleanup) = _cleanup29 { cleanup.forget(); }
-                for (i, e) in vec29.into_iter().enumerate() {
-                  let base = result29.add(i * (32+2*::core::mem::size_of::<*const u8>()));
+                *ptr49.add(8).cast::<u8>() = (0i32) as u8;
+                let RunPlan{ cycle:cycle50, tasks:tasks50, reason:reason50, } = e;
+                *ptr49.add(16).cast::<u8>() = (cycle50.clone() as i32) as u8;
+                let vec54 = tasks50;
+                let len54 = vec54.len();
+                let layout54 = _rt::alloc::Layout::from_size_align(vec54.len() * (32+2*::core::mem::size_of::<*const u8>()), 8).unwrap();
+                let (result54, _cleanup54) = wit_bindgen::rt::Cleanup::new(layout54);if let Some(cleanup) = _cleanup54 { cleanup.forget(); }
+                for (i, e) in vec54.into_iter().enumerate() {
+                  let base = result54.add(i * (32+2*::core::mem::size_of::<*const u8>()));
                   {
-                    let TaskChoice{ name:name26, budget:budget26, } = e;
-                    let vec27 = (name26.into_bytes()).into_boxed_slice();
-                    let ptr27 = vec27.as_ptr().cast::<u8>();
-                    let len27 = vec27.len();
-                    ::core::mem::forget(vec27);
-                    *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len27;
-                    *base.add(0).cast::<*mut u8>() = ptr27.cast_mut();
-                    let Budget{ bytes:bytes28, requests:requests28, } = budget26;
-                    match bytes28 {
+                    let TaskChoice{ name:name51, budget:budget51, } = e;
+                    let vec52 = (name51.into_bytes()).into_boxed_slice();
+                    let ptr52 = vec52.as_ptr().cast::<u8>();
+                    let len52 = vec52.len();
+                    ::core::mem::forget(vec52);
+                    *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len52;
+                    *base.add(0).cast::<*mut u8>() = ptr52.cast_mut();
+                    let Budget{ bytes:bytes53, requests:requests53, } = budget51;
+                    match bytes53 {
                       Some(e) => {
                         *base.add(2*::core::mem::size_of::<*const u8>()).cast::<u8>() = (1i32) as u8;
                         *base.add(8+2*::core::mem::size_of::<*const u8>()).cast::<i64>() = _rt::as_i64(e);
@@ -441,7 +563,7 @@ pub mod exports {
                           *base.add(2*::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32) as u8;
                         }
                       },
-                    };match requests28 {
+                    };match requests53 {
                       Some(e) => {
                         *base.add(16+2*::core::mem::size_of::<*const u8>()).cast::<u8>() = (1i32) as u8;
                         *base.add(24+2*::core::mem::size_of::<*const u8>()).cast::<i64>() = _rt::as_i64(e);
@@ -453,38 +575,43 @@ pub mod exports {
                       },
                     };}
                   }
-                  *ptr24.add(16+2*::core::mem::size_of::<*const u8>()).cast::<usize>() = len29;
-                  *ptr24.add(16+1*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result29;
-                  let vec30 = (reason25.into_bytes()).into_boxed_slice();
-                  let ptr30 = vec30.as_ptr().cast::<u8>();
-                  let len30 = vec30.len();
-                  ::core::mem::forget(vec30);
-                  *ptr24.add(16+4*::core::mem::size_of::<*const u8>()).cast::<usize>() = len30;
-                  *ptr24.add(16+3*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr30.cast_mut();
+                  *ptr49.add(16+2*::core::mem::size_of::<*const u8>()).cast::<usize>() = len54;
+                  *ptr49.add(16+1*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result54;
+                  let vec55 = (reason50.into_bytes()).into_boxed_slice();
+                  let ptr55 = vec55.as_ptr().cast::<u8>();
+                  let len55 = vec55.len();
+                  ::core::mem::forget(vec55);
+                  *ptr49.add(16+4*::core::mem::size_of::<*const u8>()).cast::<usize>() = len55;
+                  *ptr49.add(16+3*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr55.cast_mut();
                 },
                 Decision::Wait(e) => {
-                  *ptr24.add(8).cast::<u8>() = (1i32) as u8;
-                  let Pause{ not_before_seconds:not_before_seconds31, reason:reason31, } = e;
-                  *ptr24.add(16).cast::<i64>() = _rt::as_i64(not_before_seconds31);
-                  let vec32 = (reason31.into_bytes()).into_boxed_slice();
-                  let ptr32 = vec32.as_ptr().cast::<u8>();
-                  let len32 = vec32.len();
-                  ::core::mem::forget(vec32);
-                  *ptr24.add(24+1*::core::mem::size_of::<*const u8>()).cast::<usize>() = len32;
-                  *ptr24.add(24).cast::<*mut u8>() = ptr32.cast_mut();
+                  *ptr49.add(8).cast::<u8>() = (1i32) as u8;
+                  let Pause{ not_before_seconds:not_before_seconds56, reason:reason56, } = e;
+                  *ptr49.add(16).cast::<i64>() = _rt::as_i64(not_before_seconds56);
+                  let vec57 = (reason56.into_bytes()).into_boxed_slice();
+                  let ptr57 = vec57.as_ptr().cast::<u8>();
+                  let len57 = vec57.len();
+                  ::core::mem::forget(vec57);
+                  *ptr49.add(24+1*::core::mem::size_of::<*const u8>()).cast::<usize>() = len57;
+                  *ptr49.add(24).cast::<*mut u8>() = ptr57.cast_mut();
                 },
+                Decision::CountCosts=> {
+                  {
+                    *ptr49.add(8).cast::<u8>() = (2i32) as u8;
+                  }
+                }
               }
             } },
             Err(e) => { {
-              *ptr24.add(0).cast::<u8>() = (1i32) as u8;
-              let vec33 = (e.into_bytes()).into_boxed_slice();
-              let ptr33 = vec33.as_ptr().cast::<u8>();
-              let len33 = vec33.len();
-              ::core::mem::forget(vec33);
-              *ptr24.add(8+1*::core::mem::size_of::<*const u8>()).cast::<usize>() = len33;
-              *ptr24.add(8).cast::<*mut u8>() = ptr33.cast_mut();
+              *ptr49.add(0).cast::<u8>() = (1i32) as u8;
+              let vec58 = (e.into_bytes()).into_boxed_slice();
+              let ptr58 = vec58.as_ptr().cast::<u8>();
+              let len58 = vec58.len();
+              ::core::mem::forget(vec58);
+              *ptr49.add(8+1*::core::mem::size_of::<*const u8>()).cast::<usize>() = len58;
+              *ptr49.add(8).cast::<*mut u8>() = ptr58.cast_mut();
             } },
-          };ptr24
+          };ptr49
         } }
         #[doc(hidden)]
         #[allow(non_snake_case)]
@@ -512,11 +639,12 @@ pub mod exports {
                   let l8 = *arg0.add(16+4*::core::mem::size_of::<*const u8>()).cast::<usize>();
                   _rt::cabi_dealloc(l7, l8, 1);
                 },
-                _ => {
+                1 => {
                   let l9 = *arg0.add(24).cast::<*mut u8>();
                   let l10 = *arg0.add(24+1*::core::mem::size_of::<*const u8>()).cast::<usize>();
                   _rt::cabi_dealloc(l9, l10, 1);
                 },
+                _ => (),
               }
             },
             _ => {
@@ -540,8 +668,8 @@ pub mod exports {
           ($ty:ident with_types_in $($path_to_types:tt)*) => (const _: () = {
 
             #[unsafe(export_name = "careen:strategy/schedule@0.1.0#schedule")]
-            unsafe extern "C" fn export_schedule(arg0: i64,arg1: i32,arg2: *mut u8,arg3: usize,arg4: i32,arg5: *mut u8,arg6: usize,arg7: i32,arg8: i32,arg9: i64,arg10: i64,arg11: i64,arg12: i64,arg13: i64,) -> *mut u8 {
-              unsafe { $($path_to_types)*::_export_schedule_cabi::<$ty>(arg0, arg1, arg2, arg3, arg4, arg5, arg6, arg7, arg8, arg9, arg10, arg11, arg12, arg13) }
+            unsafe extern "C" fn export_schedule(arg0: *mut u8,) -> *mut u8 {
+              unsafe { $($path_to_types)*::_export_schedule_cabi::<$ty>(arg0) }
             }
             #[unsafe(export_name = "cabi_post_careen:strategy/schedule@0.1.0#schedule")]
             unsafe extern "C" fn _post_return_schedule(arg0: *mut u8,) {
@@ -665,28 +793,31 @@ macro_rules! __export_scheduling_impl {
     #[unsafe(link_section = "component-type:wit-bindgen:0.61.1:careen:strategy@0.1.0:scheduling:imports and exports")]
     #[doc(hidden)]
     #[allow(clippy::octal_escapes)]
-    pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 980] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xd3\x06\x01A\x02\x01\
+    pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1152] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xff\x07\x01A\x02\x01\
 A\x04\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x1ecareen:st\
-rategy/host-log@0.1.0\x05\0\x01B\"\x01m\x02\x05quick\x04full\x04\0\x05cycle\x03\0\
+rategy/host-log@0.1.0\x05\0\x01B'\x01m\x02\x05quick\x04full\x04\0\x05cycle\x03\0\
 \0\x01m\x03\x04runs\x05waits\x03off\x04\0\x07verdict\x03\0\x02\x01r\x03\x0dstart\
--secondsx\x0bend-secondsx\x07success\x7f\x04\0\x08past-run\x03\0\x04\x01kx\x01k\x05\
-\x01r\x06\x04names\x07verdict\x03\x07becauses\x0duntil-seconds\x06\x04last\x07\x0c\
-keeps-budget\x7f\x04\0\x08task-row\x03\0\x08\x01p\x09\x01r\x03\x05cycle\x01\x07b\
-ecauses\x05tasks\x0a\x04\0\x09cycle-row\x03\0\x0b\x01r\x02\x0aat-secondsx\x0eoff\
-set-secondsz\x04\0\x0bzone-change\x03\0\x0d\x01p\x0e\x01p\x0c\x01r\x0b\x0bnow-se\
-condsx\x0eoffset-secondsz\x04zone\x0f\x09asked-for\x7f\x06cycles\x10\x07writersy\
-\x15newest-writer-seconds\x06\x0bindex-blobsw\x0bindex-bytesw\x0cmemory-bytesw\x0d\
-scratch-bytesw\x04\0\x08question\x03\0\x11\x01kw\x01r\x02\x05bytes\x13\x08reques\
-ts\x13\x04\0\x06budget\x03\0\x14\x01r\x02\x04names\x06budget\x15\x04\0\x0btask-c\
-hoice\x03\0\x16\x01p\x17\x01r\x03\x05cycle\x01\x05tasks\x18\x06reasons\x04\0\x08\
-run-plan\x03\0\x19\x01r\x02\x12not-before-secondsx\x06reasons\x04\0\x05pause\x03\
-\0\x1b\x01q\x02\x03run\x01\x1a\0\x04wait\x01\x1c\0\x04\0\x08decision\x03\0\x1d\x01\
-j\x01\x1e\x01s\x01@\x01\x08question\x12\0\x1f\x04\0\x08schedule\x01\x20\x04\0\x1e\
-careen:strategy/schedule@0.1.0\x05\x01\x04\0\x20careen:strategy/scheduling@0.1.0\
-\x04\0\x0b\x10\x01\0\x0ascheduling\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\
-\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+-secondsx\x0bend-secondsx\x07success\x7f\x04\0\x08past-run\x03\0\x04\x01r\x05\x0a\
+read-bytesw\x0dwritten-bytesw\x08requestsw\x0dscratch-bytesw\x0cmemory-bytesw\x04\
+\0\x09task-cost\x03\0\x06\x01kx\x01k\x05\x01k\x07\x01r\x07\x04names\x07verdict\x03\
+\x07becauses\x0duntil-seconds\x08\x04last\x09\x0ckeeps-budget\x7f\x04cost\x0a\x04\
+\0\x08task-row\x03\0\x0b\x01q\x03\x0bnot-counted\0\0\x07counted\0\0\x07unknown\x01\
+s\0\x04\0\x0ecost-knowledge\x03\0\x0d\x01p\x0c\x01r\x03\x05cycle\x01\x07becauses\
+\x05tasks\x0f\x04\0\x09cycle-row\x03\0\x10\x01r\x02\x0aat-secondsx\x0eoffset-sec\
+ondsz\x04\0\x0bzone-change\x03\0\x12\x01p\x13\x01p\x11\x01r\x0c\x0bnow-secondsx\x0e\
+offset-secondsz\x04zone\x14\x09asked-for\x7f\x06cycles\x15\x07writersy\x15newest\
+-writer-seconds\x08\x0bindex-blobsw\x0bindex-bytesw\x0cmemory-bytesw\x0dscratch-\
+bytesw\x05costs\x0e\x04\0\x08question\x03\0\x16\x01kw\x01r\x02\x05bytes\x18\x08r\
+equests\x18\x04\0\x06budget\x03\0\x19\x01r\x02\x04names\x06budget\x1a\x04\0\x0bt\
+ask-choice\x03\0\x1b\x01p\x1c\x01r\x03\x05cycle\x01\x05tasks\x1d\x06reasons\x04\0\
+\x08run-plan\x03\0\x1e\x01r\x02\x12not-before-secondsx\x06reasons\x04\0\x05pause\
+\x03\0\x20\x01q\x03\x03run\x01\x1f\0\x04wait\x01!\0\x0bcount-costs\0\0\x04\0\x08\
+decision\x03\0\"\x01j\x01#\x01s\x01@\x01\x08question\x17\0$\x04\0\x08schedule\x01\
+%\x04\0\x1ecareen:strategy/schedule@0.1.0\x05\x01\x04\0\x20careen:strategy/sched\
+uling@0.1.0\x04\0\x0b\x10\x01\0\x0ascheduling\x03\0\0\0G\x09producers\x01\x0cpro\
+cessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
   };
   )
 }

@@ -32,6 +32,8 @@ pub struct Bench {
     dir: TempDir,
     /// The memory that every run gets.
     pub memory: MemoryPlan,
+    /// Most scratch of a run, in bytes.
+    quota_bytes: Option<u64>,
 }
 
 impl Bench {
@@ -49,7 +51,15 @@ impl Bench {
         Self {
             dir: dir.expect("a suite needs a directory for temporary files"),
             memory,
+            quota_bytes: None,
         }
+    }
+
+    /// Limits the scratch of every run.
+    #[must_use]
+    pub fn scratch_below(mut self, bytes: u64) -> Self {
+        self.quota_bytes = Some(bytes);
+        self
     }
 
     /// Shrinks every buffer so that a few hundred records spill and merges cascade.
@@ -83,7 +93,7 @@ impl Bench {
     pub fn workspace(&self) -> Workspace {
         let options = ScratchOptions {
             parent: self.dir.path().to_owned(),
-            quota_bytes: None,
+            quota_bytes: self.quota_bytes,
             tmpfs_allowed: true,
             direct: true,
         };

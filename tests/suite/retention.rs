@@ -18,7 +18,7 @@ use careen::repository::snapshot_history::HistoryRow;
 use careen::repository::{Repository, RepositoryError};
 use careen_guest_sdk::retention as sdk;
 use kit::cycle::Expires;
-use kit::golden::{Golden, NAMES};
+use kit::golden::{DAMAGED, Golden, NAMES};
 use kit::index_work::{Bench, open};
 use kit::kopia::{self, Client, CreateOptions};
 use retention_kopia::Kopia;
@@ -111,6 +111,29 @@ fn rows(plan: &ExpirePlan) -> Vec<ExpireRow> {
     })
     .unwrap();
     rows
+}
+
+/// Goal: an index that hides something stops the expiry, as it stops snapshot GC: a pin or a policy
+/// may be among it. Nothing is written.
+#[test]
+fn an_index_that_hides_something_stops_the_expiry() {
+    let golden = Golden::open(DAMAGED);
+    for (name, code) in [
+        ("intact", None),
+        ("half-written-compaction", None),
+        ("v0-intact", None),
+        ("two-xs-sets-unequal", Some("unequal-index-sets")),
+        ("xs-shard-missing-xn-gone", Some("incomplete-index")),
+        ("xn-shard-missing", Some("incomplete-index")),
+        ("v0-output-and-inputs-missing", Some("lost-compaction")),
+    ] {
+        let variant = golden.variant(name);
+        let before = variant.data().fingerprint().unwrap();
+        let repository = open(variant.path(), golden.password(), variant.now()).unwrap();
+        let plan = plan(&repository, &Bench::new(), &mut Native(None), 100);
+        assert_eq!(plan.err().map(|error| error.code()), code, "{name}");
+        assert_eq!(variant.data().fingerprint().unwrap(), before, "{name}");
+    }
 }
 
 #[test]

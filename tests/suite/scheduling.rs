@@ -11,15 +11,17 @@ use careen::clock::Timestamp;
 use careen::kopia::source_filter::SourceFilter;
 use careen::maintenance::MaintenanceError;
 use careen::maintenance::budget::Budget;
-use careen::maintenance::cycle_plan::{Mode, Verdict};
+use careen::maintenance::cycle_plan::{Mode, PlannedTask, Verdict};
 use careen::maintenance::cycle_task::{Cycle, CycleTask};
 use careen::maintenance::expire_snapshots::ExpireOptions;
 use careen::maintenance::lease::Lease;
 use careen::maintenance::retention::Zone;
+use careen::maintenance::run::Strategies;
+use careen::maintenance::run_plan;
 use careen::maintenance::run_report::RunReport;
 use careen::maintenance::safety::Safety;
 use careen::maintenance::scheduling::{
-    NamedTask, Scheduling, SchedulingAnswer, SchedulingQuestion,
+    Costs, NamedTask, Scheduling, SchedulingAnswer, SchedulingQuestion,
 };
 use careen::maintenance::strategy::StrategyError;
 use careen::repository::Repository;
@@ -221,6 +223,79 @@ fn a_strategy_is_told_what_the_repository_is_like() {
     run(&golden, Safety::full(), says).1.unwrap();
 }
 
+/// Counts costs, hands what it is told then to a function, and runs what Kopia runs.
+fn counting(
+    then: impl Fn(&SchedulingQuestion) + Send,
+) -> Says<impl Fn(&SchedulingQuestion) -> Result<SchedulingAnswer, StrategyError>> {
+    Says(move |question: &SchedulingQuestion| {
+        if question.costs == Costs::NotCounted {
+            let costs = question.cycles.iter().flat_map(|row| &row.tasks);
+            assert!(costs.map(|row| row.cost).all(|cost| cost.is_none()));
+            return Ok(SchedulingAnswer::CountCosts);
+        }
+        then(question);
+        KopiasOrder.schedule(question)
+    })
+}
+
+/// Goal: who asks is told the costs that a plan shows, and the run does what it would have done;
+/// who does not ask has nothing read for it.
+#[test]
+fn costs_are_counted_for_who_asks_for_them() {
+    let golden = Golden::open("default-0.23.1");
+    let repository = open(golden.path(), golden.password(), golden.now()).unwrap();
+    let options = cycle(Mode::Full, Safety::none(), golden.maintenance_owner());
+    let asked_by = |scheduling: Box<dyn Scheduling>| {
+        let strategies = Strategies {
+            scheduling,
+            ..strategies(KopiasOrder, None)
+        };
+        let before = repository.storage.counters();
+        let bench = Bench::new();
+        let plan = run_plan::plan(&repository, &bench.workspace(), strategies, &options);
+        let plan = plan.unwrap();
+        (plan, repository.storage.counters().since(&before).gets)
+    };
+    let (plan, gets) = asked_by(Box::new(KopiasOrder));
+    let costs = plan.outlook.unwrap().costs;
+    assert!(costs.iter().any(|cost| cost.read_bytes > 0));
+    let expected = costs.clone();
+    let (plan, more_gets) = asked_by(Box::new(counting(move |question| {
+        assert_eq!(question.costs, Costs::Counted);
+        let rows = question.cycles[0].tasks.iter();
+        let told: Vec<_> = rows.filter_map(|row| row.cost).collect();
+        assert_eq!(told, expected);
+    })));
+    assert_eq!(plan.outlook.unwrap().costs, costs);
+    assert!(more_gets > gets, "{more_gets} and {gets}");
+    let (repository, report) = run(&golden, Safety::none(), counting(|_| ()));
+    report.unwrap();
+    let other = Golden::open("default-0.23.1");
+    let (expected, report) = run(&other, Safety::none(), KopiasOrder);
+    report.unwrap();
+    assert!(contents(&repository) == contents(&expected));
+}
+
+/// Goal: costs that cannot be counted end no run; method: a pack in use is gone, which stops those
+/// who need it, but not the compaction of the index.
+#[test]
+fn a_run_goes_on_where_costs_are_not_known() {
+    let golden = Golden::open("default-0.23.1");
+    for pack in golden.data().list_prefix("p").unwrap() {
+        golden.data().remove(&pack.id).unwrap();
+    }
+    let index = [CycleTask::CompactSingleEpoch, CycleTask::AdvanceEpoch];
+    let says = Says(move |question: &SchedulingQuestion| match &question.costs {
+        Costs::NotCounted => Ok(SchedulingAnswer::CountCosts),
+        Costs::Counted => panic!("a pack is gone"),
+        Costs::Unknown(why) => {
+            assert!(why.starts_with("pack p"), "{why}");
+            Ok(run_of(&index, Budget::default()))
+        }
+    });
+    assert_eq!(run(&golden, Safety::full(), says).1.unwrap().tasks.len(), 2);
+}
+
 #[test]
 fn what_is_left_out_stays_due() {
     let golden = Golden::open("default-0.23.1");
@@ -285,7 +360,8 @@ fn a_budget_cuts_the_rewrite() {
         let tasks = [CycleTask::FullRewriteContents];
         let answer = run_of(&tasks, budget);
         let (repository, report) = run(&golden, Safety::none(), Always(Ok(answer.clone())));
-        report.unwrap();
+        let cut = report.unwrap().tasks[0].cut;
+        assert_eq!(cut, !budget.is_none() && budget.bytes != Some(u64::MAX));
         let runs = schedule(&repository);
         let run = runs.runs_of("full-rewrite-contents").first().cloned();
         let stats = run.unwrap().extra[0].data.clone().unwrap();
@@ -296,7 +372,7 @@ fn a_budget_cuts_the_rewrite() {
         requests: None,
     };
     let all = rewritten(Budget::default());
-    assert_eq!(rewritten(bytes(2 * all)), all);
+    assert_eq!(rewritten(bytes(u64::MAX)), all);
     let most = rewritten(bytes(2 * all - 1));
     assert!(0 < most && most < all, "{most} of {all}");
     let requests = Budget {
@@ -305,6 +381,59 @@ fn a_budget_cuts_the_rewrite() {
     };
     let two = rewritten(requests);
     assert!(0 < two && two <= most, "{two} of {all}");
+}
+
+/// Goal: a budget cuts the deletion of packs: so many go as there are requests, nothing is lost, the
+/// cycle stays due, and a later run takes the rest; a budget of nothing leaves it whole.
+#[test]
+fn a_budget_cuts_the_deletion_of_packs() {
+    let golden = Golden::open("default-0.23.1");
+    let requests = |requests| Budget {
+        bytes: None,
+        requests: Some(requests),
+    };
+    let delete = |budget: Budget| {
+        // Every task, so that only the cut keeps the cycle from being whole.
+        let named = |task: &CycleTask| match task {
+            CycleTask::FullDeleteBlobs => within(budget)(task),
+            _ => within(Budget::default())(task),
+        };
+        let answer = SchedulingAnswer::Run {
+            cycle: Cycle::Full,
+            tasks: Cycle::Full.tasks(true).iter().map(named).collect(),
+            reason: "a test".to_owned(),
+        };
+        run(&golden, Safety::none(), Always(Ok(answer)))
+    };
+    let known = schedule(&open(golden.path(), golden.password(), golden.now()).unwrap());
+    let deletion = |repository: &Repository| {
+        let runs = schedule(repository);
+        let run = runs.runs_of("full-delete-blobs").first().cloned();
+        let stats = run.unwrap().extra[0].data.clone().unwrap();
+        let number = |name: &str| stats[name].as_u64().unwrap();
+        (number("deletedPackCount"), number("unreferencedPackCount"))
+    };
+    let (_, report) = delete(requests(0));
+    let report = report.unwrap();
+    let row = |row: &&PlannedTask| row.task == CycleTask::FullDeleteBlobs;
+    let left = report.skipped.iter().find(row).unwrap();
+    assert!(left.because.starts_with("none of "), "{}", left.because);
+    let (repository, report) = delete(requests(2));
+    let report = report.unwrap();
+    let (deleted, found) = deletion(&repository);
+    assert!(deleted == 2 && found > 2, "{deleted} of {found}");
+    let cut: Vec<_> = report.tasks.iter().filter(|run| run.cut).collect();
+    assert_eq!(cut.len(), 1, "{report:?}");
+    assert!(cut[0].what.contains("are left: its budget is 2 requests"));
+    let text = report.to_string();
+    assert!(text.contains("1 in part; the cycle stays due"), "{text}");
+    assert_eq!(schedule(&repository).next_full, known.next_full);
+    let live = contents(&repository);
+    let (repository, report) = delete(Budget::default());
+    assert!(report.unwrap().tasks.iter().all(|run| !run.cut));
+    assert_eq!(deletion(&repository), (found - 2, found - 2));
+    assert!(schedule(&repository).next_full > golden.now());
+    assert!(contents(&repository) == live);
 }
 
 /// Goal: a full run expires snapshots before its first task, so that its GC finds what they alone

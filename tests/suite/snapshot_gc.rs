@@ -16,6 +16,7 @@ use careen::repository::contents::each_content;
 use careen::repository::snapshots::Snapshots;
 use careen::repository::used_contents::{UsedContents, mark};
 use careen::repository::{Repository, RepositoryError, Workspace};
+use careen::spill::SpillError;
 use kit::golden::{DAMAGED, Golden, NAMES};
 use kit::index_work::{Bench, open};
 use serde_json::Value;
@@ -105,6 +106,45 @@ fn collect(
     let report = plan.execute(repository, &workspace, &options)?;
     assert_eq!(report.tombstones, tombstones);
     Ok(report)
+}
+
+/// Goal: a quota that will not do is refused before anything is written, with the number that is
+/// needed; and with that number the task ends. Method: all quotas from the table's own bytes on.
+#[test]
+fn too_little_scratch_is_refused_before_anything_is_written() {
+    let golden = Golden::open("default-0.23.1");
+    let repository = open(golden.path(), golden.password(), golden.now()).unwrap();
+    let needed_with = |quota_bytes: u64| {
+        let bench = Bench::new().scratch_below(quota_bytes);
+        match collect(&repository, &bench, &Safety::none()) {
+            Err(MaintenanceError::Repository(RepositoryError::Spill(SpillError::Full {
+                operation,
+                needed,
+                free,
+                ..
+            }))) => Some((operation, needed, free)),
+            outcome => {
+                outcome.unwrap();
+                None
+            }
+        }
+    };
+    let before = golden.data().fingerprint().unwrap();
+    let (mut quota_bytes, mut refused) = (16 << 10, 0);
+    while let Some((operation, needed, free)) = needed_with(quota_bytes) {
+        assert_eq!(golden.data().fingerprint().unwrap(), before, "{operation}");
+        if operation == "this task" {
+            refused += 1;
+            assert!(needed > free, "{needed} of {free}");
+            quota_bytes += needed - free;
+        } else {
+            assert_eq!(refused, 0, "{operation} after it was let pass");
+            quota_bytes += 4 << 10;
+        }
+        assert!(quota_bytes < 1 << 30);
+    }
+    assert!((1..=2).contains(&refused), "{refused}: mark, then write");
+    assert_ne!(golden.data().fingerprint().unwrap(), before);
 }
 
 /// What a reader sees of a content: whether it is deleted, its time, its pack.

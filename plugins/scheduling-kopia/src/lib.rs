@@ -2,7 +2,8 @@
 //!
 //! Whatever is due is done at once: the full cycle when it is due, else the quick one. Every task
 //! of it is chosen, in Kopia's order and without a budget. Those that wait are chosen too: like
-//! Kopia's, their safety gates are asked when their turn comes.
+//! Kopia's, their safety gates are asked when their turn comes. What tasks cost changes nothing, so
+//! nobody has to count it.
 //!
 //! Memory: one answer. Mirrors `shouldRun`, `runFullMaintenance` and `runQuickMaintenance` of
 //! Kopia's `repo/maintenance/maintenance_run.go`.
@@ -31,7 +32,9 @@ register_scheduling!(Kopia);
 
 #[cfg(test)]
 mod tests {
-    use careen_guest_sdk::scheduling::{Budget, CycleRow, TaskChoice, Verdict};
+    use careen_guest_sdk::scheduling::{
+        Budget, CostKnowledge, CycleRow, TaskChoice, TaskCost, Verdict,
+    };
 
     use super::*;
 
@@ -43,6 +46,13 @@ mod tests {
             until_seconds: None,
             last: None,
             keeps_budget: true,
+            cost: Some(TaskCost {
+                read_bytes: u64::MAX,
+                written_bytes: u64::MAX,
+                requests: u64::MAX,
+                scratch_bytes: u64::MAX,
+                memory_bytes: u64::MAX,
+            }),
         };
         CycleRow {
             cycle,
@@ -51,7 +61,20 @@ mod tests {
         }
     }
 
+    /// What is answered, which does not depend on what is known of costs.
     fn schedule(cycles: Vec<CycleRow>) -> Result<Decision, String> {
+        let answers = [
+            CostKnowledge::NotCounted,
+            CostKnowledge::Counted,
+            CostKnowledge::Unknown("a pack is gone".into()),
+        ]
+        .map(|costs| schedule_knowing(cycles.clone(), costs));
+        assert!(answers.iter().all(|answer| *answer == answers[0]));
+        let [answer, ..] = answers;
+        answer
+    }
+
+    fn schedule_knowing(cycles: Vec<CycleRow>, costs: CostKnowledge) -> Result<Decision, String> {
         Kopia::schedule(&Question {
             now_seconds: 0,
             offset_seconds: 0,
@@ -64,6 +87,7 @@ mod tests {
             index_bytes: 0,
             memory_bytes: 0,
             scratch_bytes: 0,
+            costs,
         })
     }
 

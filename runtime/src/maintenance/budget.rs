@@ -1,7 +1,8 @@
 //! What a task may use of the storage, and what it is expected to use.
 //!
 //! A strategy gives budgets; a task compares its estimate with its own before it writes anything,
-//! and is left for later where it is larger. The rewrite of contents takes as many packs as fit.
+//! and is left for later where it is larger. The rewrite of contents and the deletion of packs take
+//! as many packs as fit.
 //! Estimates are about right, not promises. Plain values, no memory.
 
 use std::fmt;

@@ -3,16 +3,22 @@
 //!
 //! The host decides which cycles are due and which tasks they have; the strategy chooses among
 //! them. What it answers is checked ([`super::scheduling`]); the plan that follows is judged by
-//! Kopia's safety gates in the order that was chosen, and the run asks each gate again. Writes
-//! nothing. Memory: the question, two cycles of at most 14 rows.
+//! Kopia's safety gates in the order that was chosen, and the run asks each gate again. What tasks
+//! cost is counted only for a strategy that asks for it. Writes nothing. Memory: the question, two
+//! cycles of at most 14 rows; and while costs are counted, that of
+//! [`Holdings::find`](super::holdings::Holdings::find).
 
-use super::cycle_plan::{Circumstances, CyclePlan, PlannedTask, Scheduled, Wanted, cycles};
+use super::MaintenanceError;
+use super::cycle_plan::{
+    Circumstances, CyclePlan, PlannedTask, Scheduled, Verdict, Wanted, cycles,
+};
 use super::cycle_task::{Cycle, CycleTask};
 use super::retention::Zone;
 use super::scheduling::{
-    Choice, CycleRow, LastRun, Scheduling, SchedulingQuestion, TaskChoice, TaskRow,
+    Choice, Costs, CycleRow, LastRun, Scheduling, SchedulingQuestion, TaskChoice, TaskRow,
 };
 use super::strategy::StrategyError;
+use super::task_costs::TaskCost;
 use crate::kopia::schedule::Schedule;
 use crate::repository::sessions::Writers;
 
@@ -27,22 +33,33 @@ pub(super) struct Surroundings {
     pub(super) scratch_bytes: u64,
 }
 
+/// Tells what a task costs.
+pub(super) type CostOf<'a> = Box<dyn Fn(CycleTask) -> TaskCost + 'a>;
+
+/// Counts what the repository holds, for costs.
+pub(super) type CountCosts<'a> = dyn FnMut() -> Result<CostOf<'a>, MaintenanceError> + 'a;
+
 /// Asks, where any cycle is due, and makes the plan.
 ///
 /// # Errors
-/// A strategy that fails, and an answer that the host refuses.
-pub(super) fn choose(
+/// A strategy that fails, and an answer that the host refuses; that the run is to end.
+pub(super) fn choose<'c>(
     scheduling: &mut dyn Scheduling,
     wanted: &Wanted,
     facts: &Circumstances<'_>,
     surroundings: Surroundings,
-) -> Result<CyclePlan, StrategyError> {
+    count: &mut CountCosts<'c>,
+) -> Result<CyclePlan, MaintenanceError> {
     let due = cycles(wanted, facts);
     if due.is_empty() {
         return Ok(CyclePlan::make(wanted, facts));
     }
-    let question = question(&due, wanted, facts, surroundings);
-    let answer = scheduling.schedule(&question)?;
+    let mut question = question(&due, wanted, facts, surroundings);
+    let mut answer = scheduling.schedule(&question)?;
+    if answer.asks_for_costs(&question) {
+        tell_costs(&mut question, count())?;
+        answer = scheduling.schedule(&question)?;
+    }
     let strategy = scheduling.describe();
     let choice = answer
         .check(&question)
@@ -88,6 +105,29 @@ fn plan_of(
     plan
 }
 
+/// Puts costs into a question. That they cannot be counted is no reason to end the run: what must
+/// end it, the tasks find themselves.
+fn tell_costs(
+    question: &mut SchedulingQuestion,
+    counted: Result<CostOf<'_>, MaintenanceError>,
+) -> Result<(), MaintenanceError> {
+    let cost_of = match counted {
+        Err(error) if error.is_halt() => return Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "costs are not known");
+            question.costs = Costs::Unknown(error.to_string());
+            return Ok(());
+        }
+        Ok(cost_of) => cost_of,
+    };
+    question.costs = Costs::Counted;
+    let rows = question.cycles.iter_mut().flat_map(|row| &mut row.tasks);
+    for row in rows.filter(|row| row.verdict != Verdict::Off) {
+        row.cost = Some(cost_of(row.task));
+    }
+    Ok(())
+}
+
 fn question(
     due: &[(Cycle, String)],
     wanted: &Wanted,
@@ -123,6 +163,7 @@ fn question(
         index_bytes,
         memory_bytes,
         scratch_bytes,
+        costs: Costs::NotCounted,
     }
 }
 
@@ -138,6 +179,7 @@ fn task_row(row: PlannedTask, schedule: &Schedule) -> TaskRow {
             end: run.end,
             success: run.success,
         }),
+        cost: None,
     }
 }
 
@@ -146,7 +188,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::blob::BlobError;
     use crate::clock::Timestamp;
+    use crate::kopia::blob_id::BlobId;
     use crate::kopia::maintenance_params::MaintenanceParams;
     use crate::kopia::schedule::RunInfo;
     use crate::maintenance::budget::Budget;
@@ -156,9 +200,9 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_788_220_800);
 
-    /// A strategy that answers what it is told, and keeps the question.
+    /// A strategy that answers what it is told, the last for ever, and keeps the last question.
     struct Told {
-        answer: SchedulingAnswer,
+        answers: Vec<SchedulingAnswer>,
         asked: Option<SchedulingQuestion>,
     }
 
@@ -168,7 +212,10 @@ mod tests {
             question: &SchedulingQuestion,
         ) -> Result<SchedulingAnswer, StrategyError> {
             self.asked = Some(question.clone());
-            Ok(self.answer.clone())
+            Ok(match self.answers.len() {
+                1 => self.answers[0].clone(),
+                _ => self.answers.remove(0),
+            })
         }
 
         fn describe(&self) -> String {
@@ -196,7 +243,24 @@ mod tests {
         mode: Mode,
         schedule: &Schedule,
         tasks: &[CycleTask],
-    ) -> (Result<CyclePlan, StrategyError>, Option<SchedulingQuestion>) {
+    ) -> (
+        Result<CyclePlan, MaintenanceError>,
+        Option<SchedulingQuestion>,
+    ) {
+        let wanted = (mode, tasks);
+        let count = &mut || panic!("nobody has asked for costs");
+        asked_counting(vec![answer], wanted, schedule, count)
+    }
+
+    fn asked_counting<'c>(
+        answers: Vec<SchedulingAnswer>,
+        (mode, tasks): (Mode, &[CycleTask]),
+        schedule: &Schedule,
+        count: &mut CountCosts<'c>,
+    ) -> (
+        Result<CyclePlan, MaintenanceError>,
+        Option<SchedulingQuestion>,
+    ) {
         let wanted = Wanted {
             mode,
             tasks: tasks.to_vec(),
@@ -209,10 +273,11 @@ mod tests {
             now: NOW,
         };
         let mut told = Told {
-            answer,
+            answers,
             asked: None,
         };
-        let plan = choose(&mut told, &wanted, &facts, Surroundings::default());
+        let surroundings = Surroundings::default();
+        let plan = choose(&mut told, &wanted, &facts, surroundings, count);
         (plan, told.asked)
     }
 
@@ -310,5 +375,75 @@ mod tests {
         let (plan, question) = asked(wait(60), Mode::Auto, &later, &[]);
         assert!(question.is_none());
         assert!(plan.unwrap().because.starts_with("nothing is due"));
+    }
+
+    fn cost(task: CycleTask) -> TaskCost {
+        TaskCost {
+            task,
+            read_bytes: task.name().len() as u64,
+            written_bytes: 2,
+            requests: 3,
+            scratch_bytes: 4,
+            memory_bytes: 5,
+        }
+    }
+
+    /// Goal: costs are counted once, for who asks, and every task that is not off has its own.
+    #[test]
+    fn costs_are_counted_for_who_asks() {
+        let choice = run(Cycle::Full, &[("snapshot-gc", None)]);
+        let answers = vec![SchedulingAnswer::CountCosts, choice];
+        let mut counted = 0;
+        let mut count = || {
+            counted += 1;
+            Ok(Box::new(cost) as CostOf<'_>)
+        };
+        let wanted = (Mode::Full, &[][..]);
+        let (plan, question) = asked_counting(answers, wanted, &both_due(), &mut count);
+        assert_eq!(plan.unwrap().cycle, Some(Cycle::Full));
+        assert_eq!(counted, 1);
+        let question = question.unwrap();
+        assert_eq!(question.costs, Costs::Counted);
+        for row in &question.cycles[0].tasks {
+            let expected = (row.verdict != Verdict::Off).then(|| cost(row.task));
+            assert_eq!(row.cost, expected, "{row:?}");
+        }
+        assert!(
+            question.cycles[0]
+                .tasks
+                .iter()
+                .any(|row| row.cost.is_none())
+        );
+        let answers = vec![SchedulingAnswer::CountCosts];
+        let mut count = || Ok(Box::new(cost) as CostOf<'_>);
+        let (plan, _) = asked_counting(answers, wanted, &both_due(), &mut count);
+        assert_eq!(plan.unwrap_err().code(), "plugin-answer-refused");
+    }
+
+    /// Goal: costs that cannot be counted end nothing, unless it is the run that is to end.
+    #[test]
+    fn a_strategy_is_told_that_costs_are_not_known() {
+        let failing = |failure: fn() -> BlobError| {
+            let choice = run(Cycle::Full, &[("snapshot-gc", None)]);
+            let answers = vec![SchedulingAnswer::CountCosts, choice];
+            let mut count = || Err(failure().into());
+            asked_counting(answers, (Mode::Full, &[]), &both_due(), &mut count)
+        };
+        let (plan, question) = failing(|| BlobError::NotFound {
+            id: BlobId::new("p1"),
+        });
+        assert!(plan.is_ok());
+        let question = question.unwrap();
+        assert!(matches!(&question.costs, Costs::Unknown(why) if why.contains("p1")));
+        assert!(
+            question.cycles[0]
+                .tasks
+                .iter()
+                .all(|row| row.cost.is_none())
+        );
+        assert_eq!(
+            failing(|| BlobError::Halted).0.unwrap_err().code(),
+            "halted"
+        );
     }
 }

@@ -4,11 +4,13 @@
 //! What is old enough by Kopia's rules ([`super::orphan_packs`]) must also be explained
 //! ([`super::explain_packs`]). Unexplained packs are kept and named; more of them than a set share
 //! stop the task before anything is deleted, since then an index blob is likely lost. The table of
-//! contents must have been read after everything that this run has written.
+//! contents must have been read after everything that this run has written. A budget may cut the
+//! deletion: the first blobs go, all others stay what they are, as after an end half way.
 //!
 //! Memory: that of the two, then a thousand names. Mirrors Kopia's `repo/maintenance/pack_gc.go`.
 
 use crate::clock::Timestamp;
+use crate::kopia::blob_id::session_of;
 use crate::repository::active_index::{ActiveIndex, IndexSource};
 use crate::repository::content_table::ContentTable;
 use crate::repository::index_gaps::check_nothing_vanished;
@@ -70,6 +72,8 @@ pub struct DeletePacksPlan {
     orphans: Orphans,
     explanation: Explanation,
     has_epochs: bool,
+    /// Blobs that may be deleted now.
+    deletions_max: u64,
 }
 
 /// What the task did.
@@ -81,6 +85,8 @@ pub struct DeletePacksReport {
     pub unexplained: u64,
     /// The first of them.
     pub named: Vec<UnexplainedPack>,
+    /// Blobs that may go and are left for later: more than the plan was limited to.
+    pub left: u64,
 }
 
 impl DeletePacksPlan {
@@ -105,7 +111,15 @@ impl DeletePacksPlan {
             orphans,
             explanation,
             has_epochs: repository.format.epochs.enabled,
+            deletions_max: u64::MAX,
         })
+    }
+
+    /// Limits how many blobs are deleted; all are explained in any case.
+    #[must_use]
+    pub fn with_at_most(mut self, deletions: u64) -> Self {
+        self.deletions_max = deletions;
+        self
     }
 
     /// Returns what the task would record if it ended here.
@@ -153,7 +167,7 @@ impl DeletePacksPlan {
     /// # Errors
     /// As [`DeletePacksPlan::check`], before anything is deleted.
     pub fn execute(
-        self,
+        mut self,
         repository: &Repository,
         workspace: &Workspace,
         options: &DeletePacksOptions<'_>,
@@ -164,11 +178,8 @@ impl DeletePacksPlan {
             ..DeletePacksReport::default()
         };
         let progress = &workspace.progress;
-        progress.begin(
-            "delete packs",
-            "blobs",
-            Some(self.orphans.unreferenced.count),
-        );
+        let count = self.orphans.unreferenced.count.min(self.deletions_max);
+        progress.begin("delete packs", "blobs", Some(count));
         for markers in [false, true] {
             self.delete(repository, workspace, options, markers, &mut report)?;
         }
@@ -179,9 +190,9 @@ impl DeletePacksPlan {
         Ok(report)
     }
 
-    /// Deletes all packs, or all markers, that may go.
+    /// Deletes all packs, or all markers, that may go, up to the maximum.
     fn delete(
-        &self,
+        &mut self,
         repository: &Repository,
         workspace: &Workspace,
         options: &DeletePacksOptions<'_>,
@@ -196,8 +207,10 @@ impl DeletePacksPlan {
             let is_last = orphan.is_none();
             if let Some(orphan) = orphan.filter(|orphan| orphan.is_marker() == markers) {
                 let length = orphan.length;
-                match self.may_go(number, orphan, options) {
+                match self.may_go(number, &orphan, options) {
+                    Some(_) if self.deletions_max == 0 => self.leave(&orphan, report),
                     Some(deletion) => {
+                        self.deletions_max -= 1;
                         going.add(length);
                         deletions.push(deletion);
                     }
@@ -220,18 +233,28 @@ impl DeletePacksPlan {
         }
     }
 
+    /// Leaves a blob for later: what explains it must stay as long.
+    fn leave(&mut self, orphan: &Orphan, report: &mut DeletePacksReport) {
+        report.left += 1;
+        if orphan.session_expired && !orphan.is_marker() {
+            // At most one for each session with a marker.
+            let session = session_of(orphan.blob.as_str()).map(str::to_owned);
+            self.orphans.kept_sessions.extend(session);
+        }
+    }
+
     /// Returns the deletion of an orphan, if nothing speaks against it.
     fn may_go(
         &self,
         number: u64,
-        orphan: Orphan,
+        orphan: &Orphan,
         options: &DeletePacksOptions<'_>,
     ) -> Option<Deletable> {
         if orphan.is_marker() {
-            let session = crate::kopia::blob_id::session_of(orphan.blob.as_str());
+            let session = session_of(orphan.blob.as_str());
             let kept = session.is_some_and(|id| self.orphans.kept_sessions.contains(id));
             let because = "its session is dead, and its packs are gone";
-            return (!kept).then(|| Deletable::checked(orphan.blob, because));
+            return (!kept).then(|| Deletable::checked(orphan.blob.clone(), because));
         }
         let because = match self.explanation.verdict(number) {
             Verdict::Explained if orphan.session_expired => "its session died without an index",
@@ -240,7 +263,7 @@ impl DeletePacksPlan {
             _ if options.accept_unexplained => "the user accepts that it is not explained",
             _ => return None,
         };
-        Some(Deletable::checked(orphan.blob, because))
+        Some(Deletable::checked(orphan.blob.clone(), because))
     }
 }
 

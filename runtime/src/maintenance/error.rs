@@ -134,6 +134,18 @@ pub enum MaintenanceError {
 }
 
 impl MaintenanceError {
+    /// Returns whether somebody told the work to end, rather than that it could not go on.
+    pub(super) fn is_halt(&self) -> bool {
+        matches!(
+            self,
+            Self::Stopped
+                | Self::Repository(
+                    RepositoryError::Blob(BlobError::Halted)
+                        | RepositoryError::Spill(SpillError::Halted)
+                )
+        )
+    }
+
     /// Returns the stable code of this error.
     pub fn code(&self) -> &'static str {
         match self {

@@ -26,6 +26,7 @@ use crate::repository::{Repository, RepositoryError, Workspace};
 use crate::spill::{ScratchFile, SequentialReader, SequentialWriter};
 
 use super::MaintenanceError;
+use super::delete_unreferenced_packs::check_index;
 use super::retention::{
     BATCH_BYTES_MAX, BATCH_ROWS_MAX, Retention, RetentionGuard, RetentionQuestion, Zone,
 };
@@ -186,7 +187,8 @@ impl ExpirePlan {
     /// Asks the strategy about every source. Writes nothing.
     ///
     /// # Errors
-    /// Manifests that cannot be read, a strategy that fails or answers out of form. What the host
+    /// An index with gaps or with sets that differ, as for snapshot GC: a pin or a policy may be
+    /// hidden. Manifests that cannot be read, a strategy that fails or answers out of form. What the host
     /// refuses is told by [`refused`](Self::refused), so that the rest can be shown.
     pub fn make(
         repository: &Repository,
@@ -195,7 +197,9 @@ impl ExpirePlan {
         options: &ExpireOptions,
     ) -> Result<Self, MaintenanceError> {
         let format = FormatWatch::start(repository)?;
-        let history = SnapshotHistory::load(repository, workspace)?;
+        let history = SnapshotHistory::load(repository, workspace, |active| {
+            check_index(repository, workspace, active)
+        })?;
         let decided = Arc::new(workspace.scratch.create_file("retention")?);
         let mut deciding = Deciding {
             now: repository.clock.now(),

@@ -29,6 +29,8 @@ pub(super) struct Done {
     pub(super) what: String,
     /// Why the task was left for later: its budget. Then nothing was written.
     pub(super) left: Option<String>,
+    /// Whether its budget left a part of it for later.
+    pub(super) cut: bool,
 }
 
 impl Done {
@@ -37,7 +39,13 @@ impl Done {
             extra: Some(extra),
             what: what.into(),
             left: None,
+            cut: false,
         }
+    }
+
+    /// A task of which its budget allowed a part, where `cut` says so.
+    pub(super) fn cut_if(self, cut: bool) -> Self {
+        Self { cut, ..self }
     }
 
     /// A task that its budget does not allow now.
@@ -46,6 +54,7 @@ impl Done {
             extra: None,
             what: String::new(),
             left: Some(why),
+            cut: false,
         }
     }
 }

@@ -24,7 +24,7 @@ use super::orphan_packs::Scope;
 use super::pack_choice::ByStrategy;
 use super::rewrite_contents::{RewriteOptions, RewritePlan};
 use super::safety::Safety;
-use super::snapshot_gc::{GcOptions, GcPlan};
+use super::snapshot_gc::{GcOptions, GcPlan, live_metadata_bytes};
 use super::strategy::Splitting;
 use super::task_stats;
 
@@ -177,6 +177,7 @@ impl<'a> PackTasks<'a> {
             let why = format!("none of {left} packs fits into its budget, {budget}");
             return Ok(Done::left(why));
         }
+        let cut = plan.packs_left > 0;
         let left = match plan.packs_left {
             0 => String::new(),
             left => format!(", {left} packs are left: its budget is {budget}"),
@@ -197,9 +198,11 @@ impl<'a> PackTasks<'a> {
             "{} contents copied into {} packs: {reason}{left}",
             stats.rewritten_content_count, written.packs
         );
-        Ok(Done::new(task_stats::rewrite_contents(&stats), what))
+        Ok(Done::new(task_stats::rewrite_contents(&stats), what).cut_if(cut))
     }
 
+    /// Deletes as many blobs as the budget allows requests; nothing but names moves. Explaining
+    /// them, which comes first, is not counted.
     fn delete(&mut self, scope: Scope, budget: &Budget) -> Result<Done, MaintenanceError> {
         let table = self.take_table()?;
         let options = DeletePacksOptions {
@@ -212,14 +215,13 @@ impl<'a> PackTasks<'a> {
         let (repository, workspace) = (self.repository, self.workspace);
         let (active, contents) = (&table.active, &table.contents);
         let plan = DeletePacksPlan::make(repository, workspace, active, contents, &options)?;
-        let cost = Cost {
-            bytes: 0,
-            requests: plan.stats().unreferenced_pack_count,
-        };
-        if let Some(why) = budget.refuses(cost) {
+        let (found, most) = (plan.stats().unreferenced_pack_count, budget.requests);
+        if most == Some(0) && found > 0 {
             self.table = Some(table);
+            let why = format!("none of {found} unused blobs fits into its budget, {budget}");
             return Ok(Done::left(why));
         }
+        let plan = plan.with_at_most(most.unwrap_or(u64::MAX));
         let report = plan.execute(repository, workspace, &options)?;
         self.table = Some(table);
         let (stats, kept) = (report.stats, report.unexplained);
@@ -227,13 +229,15 @@ impl<'a> PackTasks<'a> {
         if kept > 0 {
             what.push_str(&format!(", {kept} kept that are not explained"));
         }
+        if report.left > 0 {
+            let left = report.left;
+            what.push_str(&format!(", {left} are left: its budget is {budget}"));
+        }
         for named in &report.named {
             what.push_str(&format!("; {}: {}", named.pack, named.reason));
         }
-        Ok(Done::new(
-            task_stats::delete_unreferenced_packs(&stats),
-            what,
-        ))
+        let stats = task_stats::delete_unreferenced_packs(&stats);
+        Ok(Done::new(stats, what).cut_if(report.left > 0))
     }
 
     fn extend(&self) -> Result<Done, MaintenanceError> {
@@ -274,14 +278,7 @@ impl<'a> PackTasks<'a> {
 /// Returns about what reading all directories costs: contents with a prefix lie in packs of their
 /// own, each of which is read about once, window by window.
 fn mark_cost(contents: &ContentTable, window_bytes: u64) -> Result<Cost, MaintenanceError> {
-    let mut bytes: u64 = 0;
-    let mut records = contents.stream_range(&[1], None)?;
-    while let Some(record) = records.next()? {
-        let fields = contents.fields(record);
-        if !fields.deleted {
-            bytes = bytes.saturating_add(fields.packed_length.into());
-        }
-    }
+    let bytes = live_metadata_bytes(contents)?;
     let mut packs = 0;
     contents.packs.for_each_canonical(|_, slot| {
         packs += u64::from(name_of(slot).first() == Some(&METADATA_KIND));

@@ -1,6 +1,7 @@
 //! Rewriting contents and deleting packs on small repositories in memory, judged by a model: a map
 //! of all contents that must stay readable.
 
+mod cut;
 mod groups;
 mod model;
 

@@ -2,8 +2,8 @@
 //! the index tasks will do.
 //!
 //! Makes decisions only; writes nothing. Where the schedule alone says that nothing is due, nothing
-//! else is read. Else the whole index is read once, for the parameters. Memory: a load of the
-//! index. Mirrors `RunExclusive` of Kopia's `repo/maintenance/maintenance_run.go` up to its lock.
+//! else is read. Else the whole index is read once, for the parameters, and once more for costs,
+//! where the scheduling strategy asks for them. Memory: a load of the index, or [`Holdings`]. Mirrors `RunExclusive` of Kopia's `repo/maintenance/maintenance_run.go` up to its lock.
 
 use std::fmt;
 
@@ -22,10 +22,11 @@ use crate::repository::{Repository, Workspace};
 
 use super::MaintenanceError;
 use super::compact_manifests::is_due;
-use super::cycle_choice::{Surroundings, choose};
+use super::cycle_choice::{CostOf, Surroundings, choose};
 use super::cycle_plan::{Circumstances, CyclePlan, Mode};
 use super::cycle_task::{Cycle, CycleTask};
 use super::expire_snapshots::ExpireForecast;
+use super::holdings::Holdings;
 use super::index_plan;
 use super::index_tasks::IndexTasks;
 use super::lease::Lease;
@@ -34,6 +35,7 @@ use super::outlook::Outlook;
 use super::run::{RunOptions, Strategies};
 use super::safety::Safety;
 use super::scheduling::Scheduling;
+use super::task_costs::TaskCost;
 
 /// The plan of a run.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -147,7 +149,8 @@ impl Prepared {
         }
     }
 
-    /// Asks the scheduling strategy, where a cycle may run. Writes nothing.
+    /// Asks the scheduling strategy, where a cycle may run. Writes nothing. A strategy that wants to
+    /// know costs has the index read once more.
     pub(super) fn ask(
         &mut self,
         repository: &Repository,
@@ -174,7 +177,20 @@ impl Prepared {
             memory_bytes: workspace.memory.limit_bytes as u64,
             scratch_bytes: workspace.scratch.free_bytes(),
         };
-        let cycle = choose(scheduling, &options.wanted, &facts, surroundings)?;
+        let mut count = || {
+            let safety = &options.wanted.safety;
+            let found = Holdings::find(repository, workspace, safety)?;
+            let (memory, pack_bytes_max) = (&workspace.memory, repository.format.max_pack_size);
+            let cost_of = move |task| TaskCost::of(task, &found, memory, pack_bytes_max);
+            Ok(Box::new(cost_of) as CostOf<'_>)
+        };
+        let cycle = choose(
+            scheduling,
+            &options.wanted,
+            &facts,
+            surroundings,
+            &mut count,
+        )?;
         if cycle.cycle.is_none() {
             self.plan.compact_manifests = None;
         }

@@ -33,6 +33,9 @@ pub struct TaskRun {
     pub stats: Option<Extra>,
     /// What it asked of the storage, its record in the schedule included.
     pub requests: Counters,
+    /// Whether its budget left a part of it for a later run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
 }
 
 impl TaskRun {
@@ -55,6 +58,7 @@ impl TaskRun {
             end,
             stats,
             requests,
+            cut: outcome.as_ref().is_ok_and(|done| done.cut),
         }
     }
 }
@@ -123,9 +127,11 @@ impl RunReport {
         }
     }
 
-    /// Returns whether anything was left for a later run, so that the cycle stays due.
+    /// Returns whether a task, or a part of one, was left for a later run, so that the cycle stays
+    /// due.
     pub(super) fn has_left(&self) -> bool {
-        self.skipped.iter().any(|row| row.verdict == Verdict::Left)
+        let left = |row: &PlannedTask| row.verdict == Verdict::Left;
+        self.skipped.iter().any(left) || self.tasks.iter().any(|run| run.cut)
     }
 
     /// Adds what is known at the end.
@@ -175,9 +181,16 @@ impl fmt::Display for RunReport {
         let plural = if count == 1 { "" } else { "s" };
         write!(f, "{cycle} maintenance is done: {count} task{plural}")?;
         let left = |row: &&PlannedTask| row.verdict == Verdict::Left;
-        match self.skipped.iter().filter(left).count() {
-            0 => {}
-            left => write!(f, ", {left} left for a later run; the cycle stays due")?,
+        let left = self.skipped.iter().filter(left).count();
+        let cut = self.tasks.iter().filter(|run| run.cut).count();
+        match (left, cut) {
+            (0, 0) => {}
+            (left, 0) => write!(f, ", {left} left for a later run; the cycle stays due")?,
+            (0, cut) => write!(f, ", {cut} in part; the cycle stays due")?,
+            (left, cut) => write!(
+                f,
+                ", {cut} in part, {left} left for a later run; the cycle stays due"
+            )?,
         }
         for (name, next) in [("quick", self.next_quick), ("full", self.next_full)] {
             if let Some(next) = next {

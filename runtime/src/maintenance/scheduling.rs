@@ -15,6 +15,7 @@ use super::cycle_plan::Verdict;
 use super::cycle_task::{Cycle, CycleTask};
 use super::retention::Zone;
 use super::strategy::{REASON_BYTES_MAX, StrategyError};
+use super::task_costs::TaskCost;
 
 /// Tasks of one cycle, and of one answer: as many as there are.
 pub const TASKS_MAX: usize = CycleTask::ALL.len();
@@ -46,6 +47,20 @@ pub struct TaskRow {
     pub until: Option<Timestamp>,
     /// Its last run, by whatever client.
     pub last: Option<LastRun>,
+    /// What it would cost; where costs are counted and it is not off.
+    pub cost: Option<TaskCost>,
+}
+
+/// What is known of the costs of tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Costs {
+    /// Nothing yet: they take a read of the whole index, so only who asks for them gets them.
+    #[default]
+    NotCounted,
+    /// Each task says its own.
+    Counted,
+    /// They cannot be counted; why.
+    Unknown(String),
 }
 
 /// A cycle that is due, or that the user asks for.
@@ -82,6 +97,8 @@ pub struct SchedulingQuestion {
     pub memory_bytes: u64,
     /// Scratch that is free, in bytes.
     pub scratch_bytes: u64,
+    /// What is known of costs.
+    pub costs: Costs,
 }
 
 /// A task that is to run, as a strategy names it.
@@ -112,6 +129,8 @@ pub enum SchedulingAnswer {
         /// Why; at most [`REASON_BYTES_MAX`] bytes.
         reason: String,
     },
+    /// Count the costs and ask again.
+    CountCosts,
 }
 
 /// A task that is to run.
@@ -147,11 +166,19 @@ pub trait Scheduling: Send {
 impl SchedulingAnswer {
     /// Returns the strategy's reason.
     pub fn reason(&self) -> &str {
-        let (Self::Run { reason, .. } | Self::Wait { reason, .. }) = self;
-        reason
+        match self {
+            Self::Run { reason, .. } | Self::Wait { reason, .. } => reason,
+            Self::CountCosts => "",
+        }
     }
 
-    /// Checks the answer against `question`; the error says which rule it breaks.
+    /// Returns whether costs are to be counted for another question.
+    pub fn asks_for_costs(&self, question: &SchedulingQuestion) -> bool {
+        *self == Self::CountCosts && question.costs == Costs::NotCounted
+    }
+
+    /// Checks the answer against `question`; the error says which rule it breaks. Who asks has
+    /// counted the costs where [`asks_for_costs`](Self::asks_for_costs) says so.
     pub fn check(&self, question: &SchedulingQuestion) -> Result<Choice, String> {
         if self.reason().len() > REASON_BYTES_MAX {
             return Err(format!("a reason of more than {REASON_BYTES_MAX} bytes"));
@@ -173,6 +200,7 @@ impl SchedulingAnswer {
                 check_order(&choices)?;
                 Ok(Choice::Run(*cycle, choices))
             }
+            Self::CountCosts => Err("costs were counted already, as far as they can be".to_owned()),
         }
     }
 }
@@ -283,6 +311,7 @@ mod tests {
                 because: String::new(),
                 until: None,
                 last: None,
+                cost: None,
             };
             CycleRow {
                 cycle,
@@ -301,6 +330,7 @@ mod tests {
             index_bytes: 0,
             memory_bytes: 0,
             scratch_bytes: 0,
+            costs: Costs::NotCounted,
         }
     }
 
@@ -454,5 +484,18 @@ mod tests {
             assert!(wait(seconds, "x").unwrap_err().contains("nothing before"));
         }
         assert!(wait(1, &"x".repeat(1_001)).unwrap_err().contains("reason"));
+    }
+
+    #[test]
+    fn costs_are_asked_for_once() {
+        let mut asked = question(true);
+        let answer = SchedulingAnswer::CountCosts;
+        assert!(answer.asks_for_costs(&asked));
+        for costs in [Costs::Counted, Costs::Unknown("a pack is gone".to_owned())] {
+            asked.costs = costs;
+            assert!(!answer.asks_for_costs(&asked));
+            let refused = answer.check(&asked).unwrap_err();
+            assert!(refused.contains("counted already"), "{refused}");
+        }
     }
 }

@@ -5,7 +5,8 @@
 //! them with the table of contents, which is sorted alike, in one pass. Nothing is written before
 //! both have ended without an error: a key in use that the table does not have ends the task. What
 //! is deleted gets a tombstone in place, what comes back is copied into new packs. System contents
-//! (`m`) are never touched.
+//! (`m`) are never touched. Where scratch will not do, the task is refused before the mark, with the
+//! number that is needed, and once more before it writes, when all is known.
 //!
 //! Memory: the phases of the mark and of a merge, one after the other. Invariant: only contents
 //! that are old enough by the storage's clock are marked deleted. Mirrors Kopia's
@@ -31,6 +32,10 @@ use super::safety::Safety;
 
 /// Contents between two reports of progress.
 const PROGRESS_CONTENTS: u64 = 4_096;
+
+/// Scratch that each content takes, in bytes: its key where it is in use, else its entry that
+/// becomes deleted.
+const CONTENT_BYTES: u64 = 64;
 
 /// How the task is to go.
 pub struct GcOptions<'a> {
@@ -104,17 +109,43 @@ pub struct GcReport {
     pub ended_early: bool,
 }
 
+/// Returns about the scratch that mark and sweep need besides the table: something of each content,
+/// and the live metadata, most of which may have to wait until its level comes.
+pub(super) fn mark_scratch_bytes(contents: u64, metadata_bytes: u64) -> u64 {
+    contents
+        .saturating_mul(CONTENT_BYTES)
+        .saturating_add(metadata_bytes)
+}
+
+/// Returns the bytes of live contents with a prefix, as stored: directories, index objects,
+/// manifests.
+pub(super) fn live_metadata_bytes(table: &ContentTable) -> Result<u64, RepositoryError> {
+    let mut bytes: u64 = 0;
+    let mut records = table.stream_range(&[1], None)?;
+    while let Some(record) = records.next()? {
+        let fields = table.fields(record);
+        if !fields.deleted {
+            bytes = bytes.saturating_add(fields.packed_length.into());
+        }
+    }
+    Ok(bytes)
+}
+
 impl<'a> GcPlan<'a> {
     /// Reads the snapshots, marks and sweeps. Writes nothing.
     ///
     /// # Errors
-    /// Whatever cannot be read below any snapshot, and a content in use that is not in the index.
+    /// Too little scratch, before anything is marked. Whatever cannot be read below any snapshot,
+    /// and a content in use that is not in the index.
     pub fn make(
         repository: &Repository,
         workspace: &Workspace,
         table: &'a ContentTable,
         options: &GcOptions<'_>,
     ) -> Result<Self, MaintenanceError> {
+        let metadata_bytes = live_metadata_bytes(table)?;
+        let needed_bytes = mark_scratch_bytes(table.contents(), metadata_bytes);
+        workspace.scratch.require(needed_bytes)?;
         let snapshots = Snapshots::load(repository, workspace, table)?;
         let used = mark(repository, workspace, table, &snapshots)?;
         drop(snapshots);
@@ -180,16 +211,29 @@ impl<'a> GcPlan<'a> {
         self.tombstones.len()
     }
 
+    /// Returns the scratch that writing needs besides what is there: the index of what becomes
+    /// deleted, and what is copied to be brought back.
+    pub fn needed_bytes(&self, repository: &Repository) -> u64 {
+        let entry = 2 * self.table.layout.record_bytes() as u64;
+        let index = self.tombstones.len() * entry;
+        match self.undelete.is_empty() {
+            true => index,
+            false => index + self.undelete.needed_bytes(repository),
+        }
+    }
+
     /// Brings back what is in use, then deletes what is not.
     ///
     /// # Errors
-    /// A content that cannot be copied: then nothing is deleted.
+    /// Too little scratch, before anything is written. A content that cannot be copied: then
+    /// nothing is deleted.
     pub fn execute(
         self,
         repository: &Repository,
         workspace: &Workspace,
         options: &GcOptions<'_>,
     ) -> Result<GcReport, MaintenanceError> {
+        workspace.scratch.require(self.needed_bytes(repository))?;
         let rewrite = RewriteOptions {
             kind: None,
             packs: None,

@@ -13,6 +13,7 @@ use crate::memory::{MIB, MemoryPlan};
 use super::cycle_task::CycleTask;
 use super::holdings::Holdings;
 use super::index_survey::SCRATCH_FACTOR;
+use super::snapshot_gc::mark_scratch_bytes;
 
 /// Requests of a task that reads and writes some small blobs; its record in the schedule is two.
 const FEW_REQUESTS: u64 = 20;
@@ -26,7 +27,7 @@ const INDEX_READ_BYTES: u64 = MIB as u64;
 /// Blobs of a page of a listing.
 const PAGE_BLOBS: u64 = 1_000;
 
-/// Entry of a new content in an index blob, in a pack's local index, and in scratch, in bytes.
+/// Entry of a new content in an index blob and in a pack's local index, in bytes.
 const NEW_ENTRY_BYTES: u64 = 64;
 
 /// Local index of a pack, in bytes: some thousand entries.
@@ -119,12 +120,11 @@ impl Estimate<'_> {
         let table = self.table(task, "mark");
         let metadata = self.found.metadata;
         let reads = metadata.bytes / self.memory.read_window_bytes as u64;
+        let contents = self.found.live.count + self.found.deleted.count;
         TaskCost {
             read_bytes: table.read_bytes + metadata.bytes,
             requests: table.requests + self.found.metadata_packs + reads,
-            scratch_bytes: table.scratch_bytes
-                + metadata.bytes
-                + self.found.live.count * NEW_ENTRY_BYTES,
+            scratch_bytes: table.scratch_bytes + mark_scratch_bytes(contents, metadata.bytes),
             ..table
         }
     }

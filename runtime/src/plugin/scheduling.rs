@@ -1,4 +1,4 @@
-//! The scheduling strategy as a plugin: asked once a run, in a fresh instance.
+//! The scheduling strategy as a plugin: asked once a run, or twice, each time in a fresh instance.
 //!
 //! Whoever asks checks the answer with `SchedulingAnswer::check`; here it is only turned into plain
 //! values, and its texts are made harmless. Memory: see the floor's head; the question has at most
@@ -14,9 +14,10 @@ use crate::maintenance::cycle_plan::Verdict;
 use crate::maintenance::cycle_task::Cycle;
 use crate::maintenance::retention::ZONE_CHANGES_MAX;
 use crate::maintenance::scheduling::{
-    CycleRow, LastRun, NamedTask, Scheduling, SchedulingAnswer, SchedulingQuestion, TaskRow,
+    Costs, CycleRow, LastRun, NamedTask, Scheduling, SchedulingAnswer, SchedulingQuestion, TaskRow,
 };
 use crate::maintenance::strategy::StrategyError;
+use crate::maintenance::task_costs::TaskCost;
 
 use super::error::{Failure, PluginError, harmless, without_controls};
 use super::session::Guest;
@@ -129,6 +130,11 @@ fn question_of(question: &SchedulingQuestion) -> wit::Question {
         index_bytes: question.index_bytes,
         memory_bytes: question.memory_bytes,
         scratch_bytes: question.scratch_bytes,
+        costs: match &question.costs {
+            Costs::NotCounted => wit::CostKnowledge::NotCounted,
+            Costs::Counted => wit::CostKnowledge::Counted,
+            Costs::Unknown(why) => wit::CostKnowledge::Unknown(shortened(why)),
+        },
     }
 }
 
@@ -161,6 +167,17 @@ fn task_row(row: &TaskRow) -> wit::TaskRow {
         until_seconds: row.until.map(|until| until.plus(ALMOST_A_SECOND).seconds()),
         last: row.last.map(past),
         keeps_budget: row.task.keeps_budget(),
+        cost: row.cost.as_ref().map(task_cost),
+    }
+}
+
+fn task_cost(cost: &TaskCost) -> wit::TaskCost {
+    wit::TaskCost {
+        read_bytes: cost.read_bytes,
+        written_bytes: cost.written_bytes,
+        requests: cost.requests,
+        scratch_bytes: cost.scratch_bytes,
+        memory_bytes: cost.memory_bytes as u64,
     }
 }
 
@@ -190,5 +207,6 @@ fn answer_of(decision: wit::Decision) -> SchedulingAnswer {
             not_before: Timestamp::from_seconds(pause.not_before_seconds),
             reason: without_controls(&pause.reason),
         },
+        wit::Decision::CountCosts => SchedulingAnswer::CountCosts,
     }
 }

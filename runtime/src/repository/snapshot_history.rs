@@ -1,8 +1,8 @@
 //! The snapshots of a repository by source, the newest first, and the policies: what retention is
 //! decided on.
 //!
-//! Anything that cannot be read is an error, and so is an index with gaps: what is not seen cannot
-//! be kept. Memory: that of [`super::snapshot_order`]; one snapshot of at most [`ROW_BYTES_MAX`];
+//! Anything that cannot be read is an error, and so is an index that hides something, as far as its
+//! caller can tell: what is not seen cannot be kept. Memory: that of [`super::snapshot_order`]; one snapshot of at most [`ROW_BYTES_MAX`];
 //! the policies. Mirrors `ListSnapshots` of Kopia's `snapshot/manager.go`.
 
 use std::collections::BTreeMap;
@@ -14,8 +14,8 @@ use crate::kopia::snapshot_manifest::{
     MANIFEST_TYPE as SNAPSHOT, SnapshotManifest, SnapshotSource,
 };
 
-use super::active_index::load_active;
-use super::index_load::Strictness;
+use super::active_index::{ActiveIndex, load_active};
+use super::index_load::{Loaded, Strictness};
 use super::snapshot_order::{First, SnapshotSorter, SortedSnapshots};
 use super::system_contents::{Manifests, SystemContents, read_manifests};
 use super::{Repository, RepositoryError, Workspace};
@@ -87,15 +87,28 @@ pub struct SnapshotHistory {
 }
 
 impl SnapshotHistory {
-    /// Reads all manifests of snapshots and policies.
+    /// Reads all manifests of snapshots and policies, from an index that `check` lets pass.
     ///
     /// # Errors
-    /// An index with gaps; any manifest that cannot be read; snapshots above [`ROW_BYTES_MAX`],
+    /// What `check` says; any manifest that cannot be read; snapshots above [`ROW_BYTES_MAX`],
     /// policies above [`POLICY_BYTES_MAX`].
-    pub fn load(repository: &Repository, workspace: &Workspace) -> Result<Self, RepositoryError> {
+    pub fn load<E: From<RepositoryError>>(
+        repository: &Repository,
+        workspace: &Workspace,
+        check: impl FnOnce(&ActiveIndex) -> Result<(), E>,
+    ) -> Result<Self, E> {
         let (active, loaded) = load_active(repository, workspace, None, Strictness::ForReading)?;
-        active.check_nothing_vanished()?;
-        let system = SystemContents::of_loaded(&loaded)?;
+        check(&active)?;
+        drop(active);
+        Ok(Self::of_loaded(repository, workspace, &loaded)?)
+    }
+
+    fn of_loaded(
+        repository: &Repository,
+        workspace: &Workspace,
+        loaded: &Loaded,
+    ) -> Result<Self, RepositoryError> {
+        let system = SystemContents::of_loaded(loaded)?;
         let manifests = read_manifests(repository, workspace, system, &[SNAPSHOT, POLICY])?;
         let mut sorter = SnapshotSorter::new(workspace, First::Newest);
         let mut policies = PolicyTree::default();

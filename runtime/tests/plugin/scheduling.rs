@@ -6,9 +6,10 @@ use careen::maintenance::cycle_plan::Verdict;
 use careen::maintenance::cycle_task::{Cycle, CycleTask};
 use careen::maintenance::retention::Zone;
 use careen::maintenance::scheduling::{
-    Choice, CycleRow, LastRun, Scheduling, SchedulingAnswer, SchedulingQuestion, TaskRow,
+    Choice, Costs, CycleRow, LastRun, Scheduling, SchedulingAnswer, SchedulingQuestion, TaskRow,
 };
 use careen::maintenance::strategy::StrategyError;
+use careen::maintenance::task_costs::TaskCost;
 use careen::plugin::{PluginError, PluginOptions, PluginSource, SchedulingPlugin, load_scheduling};
 use careen_guest_sdk::scheduling as sdk;
 
@@ -29,6 +30,7 @@ fn question(cycles: &[Cycle], has_epochs: bool) -> SchedulingQuestion {
             end: Timestamp::from_seconds(NOW - 89_000),
             success: number % 4 == 0,
         }),
+        cost: None,
     };
     let row = |cycle: &Cycle| CycleRow {
         cycle: *cycle,
@@ -54,7 +56,27 @@ fn question(cycles: &[Cycle], has_epochs: bool) -> SchedulingQuestion {
         index_bytes: 1 << 40,
         memory_bytes: 64 << 20,
         scratch_bytes: 1 << 36,
+        costs: Costs::NotCounted,
     }
+}
+
+/// The same question with costs: those of task `n` are `n * 10` and the four numbers after it.
+fn with_costs(mut question: SchedulingQuestion) -> SchedulingQuestion {
+    question.costs = Costs::Counted;
+    for row in &mut question.cycles {
+        for (number, row) in row.tasks.iter_mut().enumerate() {
+            let first = number as u64 * 10;
+            row.cost = Some(TaskCost {
+                task: row.task,
+                read_bytes: first,
+                written_bytes: first + 1,
+                requests: first + 2,
+                scratch_bytes: first + 3,
+                memory_bytes: first as usize + 4,
+            });
+        }
+    }
+    question
 }
 
 fn builtin(change: impl FnOnce(&mut PluginOptions)) -> SchedulingPlugin {
@@ -84,6 +106,7 @@ fn native(question: &SchedulingQuestion) -> (Vec<String>, String) {
         until_seconds: None,
         last: None,
         keeps_budget: row.task.keeps_budget(),
+        cost: None,
     };
     let row = |row: &CycleRow| sdk::CycleRow {
         cycle: match row.cycle {
@@ -105,6 +128,7 @@ fn native(question: &SchedulingQuestion) -> (Vec<String>, String) {
         index_bytes: 0,
         memory_bytes: 0,
         scratch_bytes: 0,
+        costs: sdk::CostKnowledge::NotCounted,
     });
     let Ok(sdk::Decision::Run(plan)) = decision else {
         panic!("{decision:?}")
@@ -129,6 +153,8 @@ fn the_built_in_strategy_runs_what_kopia_runs() {
         ] {
             let question = question(cycles, has_epochs);
             let answer = plugin.schedule(&question).unwrap();
+            let costs = with_costs(question.clone());
+            assert_eq!(plugin.schedule(&costs).unwrap(), answer);
             let Ok(Choice::Run(cycle, choices)) = answer.check(&question) else {
                 panic!("{answer:?}")
             };
@@ -212,6 +238,64 @@ fn honest_guests_are_answered() {
     assert_eq!(answer.check(&question), Ok(Choice::Wait(until)));
 }
 
+/// Where a question has what is known of costs, and its cycles; where a cycle has its tasks; how
+/// far tasks are apart, and where a task has its costs: by the canonical ABI.
+const COSTS: u32 = 88;
+const CYCLES: u32 = 24;
+const TASKS_OF_CYCLE: u32 = 12;
+const TASK_BYTES: u32 = 128;
+const COST: u32 = 80;
+
+/// Goal: a guest gets the costs when it asks for them, each in its place; method: one that answers
+/// "not before" a moment which is one of the numbers that it was told.
+#[test]
+fn costs_are_told_on_demand() {
+    let count = stores(&[(AT, 0), (AT + 8, 2)]);
+    let guest = |task: u32, field: u32| {
+        let at = task * TASK_BYTES + COST + 8 + 8 * field;
+        let number = format!(
+            "(i64.load offset={at} (i32.load offset={TASKS_OF_CYCLE}
+               (i32.load offset={CYCLES} (local.get 0))))"
+        );
+        let zero = "(i64.const 0)";
+        let moment = format!("(i64.add (i64.const {NOW}) {number})");
+        let wait = waits(0, (3_072, 8)).replace(zero, &moment);
+        let body = format!(
+            "(if (i32.eqz (i32.load8_u offset={COSTS} (local.get 0)))
+               (then {count} (return (i32.const {AT})))) {wait}"
+        );
+        load(&scheduling(TASKS, &body), |_| ()).unwrap()
+    };
+    let question = question(&[Cycle::Full], true);
+    let counted = with_costs(question.clone());
+    for (task, field, number) in [
+        (0, 1, 1),
+        (1, 0, 10),
+        (3, 2, 32),
+        (10, 3, 103),
+        (10, 4, 104),
+    ] {
+        let mut plugin = guest(task, field);
+        let first = plugin.schedule(&question).unwrap();
+        assert!(first.asks_for_costs(&question), "{first:?}");
+        let second = plugin.schedule(&counted).unwrap();
+        let moment = Timestamp::from_seconds(NOW + number);
+        assert_eq!(second.check(&counted), Ok(Choice::Wait(moment)));
+    }
+    // Why they are not known comes back as the reason.
+    let copy = |to: u32, from: u32| {
+        format!("(i32.store (i32.const {to}) (i32.load offset={from} (local.get 0)))")
+    };
+    let wait = waits(NOW + 60, (0, 0));
+    let (text, length) = (copy(AT + 24, COSTS + 4), copy(AT + 28, COSTS + 8));
+    let body = format!("(drop (block (result i32) {wait})) {text} {length} (i32.const {AT})");
+    let mut plugin = load(&scheduling(TASKS, &body), |_| ()).unwrap();
+    let mut unknown = question;
+    unknown.costs = Costs::Unknown("x".repeat(5_000));
+    let answer = plugin.schedule(&unknown).unwrap();
+    assert_eq!(answer.reason(), "x".repeat(1_000));
+}
+
 /// Asks a guest twice; both askings must end the same way.
 fn attack(wasm: &[u8]) -> StrategyError {
     let mut plugin = load(wasm, |options| options.fuel = 20_000_000).unwrap();
@@ -289,7 +373,7 @@ fn strings_that_share_their_bytes_count_each_time() {
 /// Goal: nonsense that has the right form ends at the host's check.
 #[test]
 fn nonsense_is_refused_by_the_check() {
-    let question = question(&[Cycle::Full], true);
+    let question = with_costs(question(&[Cycle::Full], true));
     let wait = |seconds| waits(seconds, (3_072, 8));
     for (body, words) in [
         (runs((2_048, 0), (0, 0)), "no task at all"),
@@ -300,6 +384,10 @@ fn nonsense_is_refused_by_the_check() {
         (
             runs((2_048, 1), (0, 0)).replace("1040) (i32.const 1)", "1040) (i32.const 0)"),
             "quick maintenance is not due",
+        ),
+        (
+            stores(&[(AT, 0), (AT + 8, 2)]) + " (i32.const 1024)",
+            "counted already",
         ),
         (wait(NOW), "nothing before"),
         (wait(i64::MIN), "nothing before"),

@@ -25,10 +25,20 @@ const SCHEDULE: Interface = Interface {
                        (field "success" bool))"#,
         ),
         (
+            "task-cost",
+            r#"(record (field "read-bytes" u64) (field "written-bytes" u64)
+                       (field "requests" u64) (field "scratch-bytes" u64)
+                       (field "memory-bytes" u64))"#,
+        ),
+        (
             "task-row",
             r#"(record (field "name" string) (field "verdict" {verdict}) (field "because" string)
                        (field "until-seconds" (option s64)) (field "last" (option {past-run}))
-                       (field "keeps-budget" bool))"#,
+                       (field "keeps-budget" bool) (field "cost" (option {task-cost})))"#,
+        ),
+        (
+            "cost-knowledge",
+            r#"(variant (case "not-counted") (case "counted") (case "unknown" string))"#,
         ),
         (
             "cycle-row",
@@ -46,7 +56,7 @@ const SCHEDULE: Interface = Interface {
                        (field "cycles" (list {cycle-row})) (field "writers" u32)
                        (field "newest-writer-seconds" (option s64)) (field "index-blobs" u64)
                        (field "index-bytes" u64) (field "memory-bytes" u64)
-                       (field "scratch-bytes" u64))"#,
+                       (field "scratch-bytes" u64) (field "costs" {cost-knowledge}))"#,
         ),
         (
             "budget",
@@ -67,13 +77,13 @@ const SCHEDULE: Interface = Interface {
         ),
         (
             "decision",
-            r#"(variant (case "run" {run-plan}) (case "wait" {pause}))"#,
+            r#"(variant (case "run" {run-plan}) (case "wait" {pause}) (case "count-costs"))"#,
         ),
     ],
     functions: &[(
         "schedule",
         r#"(param "question" {question}) (result (result {decision} (error string)))"#,
-        "(param i64 i32 i32 i32 i32 i32 i32 i32 i32 i64 i64 i64 i64 i64) (result i32)",
+        "(param i32) (result i32)",
     )],
 };
 

@@ -1,9 +1,10 @@
 //! Strategies that are loaded when they are asked for the first time.
 //!
 //! A run asks its scheduling strategy once, and its retention strategy before the first task:
-//! neither is to hold memory while the index is read before, or while tasks run after. That a
-//! file is the pinned one is checked at the start, and again when it is loaded. Memory: a loaded
-//! plugin, until the value is dropped.
+//! neither is to hold memory while the index is read before, or while tasks run after. A scheduling
+//! strategy that wants costs counted is loaded again for its second answer. That a file is the
+//! pinned one is checked at the start, and again whenever it is loaded. Memory: a loaded plugin,
+//! until the value is dropped.
 
 use crate::maintenance::retention::{Decision, Retention, RetentionQuestion};
 use crate::maintenance::scheduling::{Scheduling, SchedulingAnswer, SchedulingQuestion};
@@ -40,7 +41,11 @@ impl Scheduling for SchedulingOnDemand {
             Some(loaded) => loaded,
             None => load_scheduling(self.options.clone())?,
         };
-        self.loaded.insert(loaded).schedule(question)
+        let answer = self.loaded.insert(loaded).schedule(question)?;
+        if answer.asks_for_costs(question) {
+            self.loaded = None;
+        }
+        Ok(answer)
     }
 
     fn describe(&self) -> String {
