@@ -2,8 +2,7 @@
 //!
 //! In the order of packs, in large ranged reads, two threads at work: the tag of each content is
 //! verified, it is decompressed, and the keyed hash of what comes out is compared with the content
-//! ID. Of a content whose compression we cannot undo (lz4, s2) only the tag is verified, which
-//! already proves that it is as it was written.
+//! ID.
 //!
 //! A sample is the same in every run: contents whose ID, a hash, is among the lowest of that share,
 //! so a larger sample contains a smaller one. Memory: the plan's phases "load and sort", "merge and
@@ -16,7 +15,6 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use crate::kopia::FormatError;
-use crate::kopia::compression;
 use crate::kopia::content_id::ContentId;
 use crate::kopia::hashing::HashFunction;
 use crate::memory::WORKERS;
@@ -52,8 +50,6 @@ pub struct ContentsReport {
     pub chosen_bytes: u64,
     /// Those whose hash is their ID.
     pub hashed: u64,
-    /// Those of which only the tag was verified, since we cannot decompress them.
-    pub tag_only: u64,
     /// What is wrong.
     #[serde(flatten)]
     pub found: Findings,
@@ -79,11 +75,8 @@ pub fn verify_contents(
     };
     let requests = choose(workspace, &table, options, &mut report)?;
     let hash = &repository.crypto.hash;
-    let mut workers: [ContentHasher<'_>; WORKERS] = std::array::from_fn(|_| ContentHasher {
-        hash,
-        hashed: 0,
-        tag_only: 0,
-    });
+    let mut workers: [ContentHasher<'_>; WORKERS] =
+        std::array::from_fn(|_| ContentHasher { hash, hashed: 0 });
     let faults = Faults::default();
     let source = ContentSource {
         packs: &table.packs,
@@ -95,7 +88,6 @@ pub fn verify_contents(
     })?;
     for worker in &workers {
         report.hashed += worker.hashed;
-        report.tag_only += worker.tag_only;
     }
     let noted = faults.into_noted();
     report.found = noted.damaged;
@@ -141,27 +133,15 @@ fn is_chosen(key: &[u8], percent: f64) -> bool {
 struct ContentHasher<'a> {
     hash: &'a HashFunction,
     hashed: u64,
-    tag_only: u64,
 }
 
 impl TakeContents for ContentHasher<'_> {
     fn take(&mut self, content: &Requested<'_>, body: Body<'_, '_>) -> Result<(), RepositoryError> {
         let mut hasher = self.hash.hasher();
-        let opened = body.pieces(false, &mut |piece| {
+        body.pieces(false, &mut |piece| {
             hasher.update(piece);
             Ok(())
-        });
-        match opened {
-            // The tag was verified before anybody looked at the compression.
-            Err(RepositoryError::Format(FormatError::Algorithm {
-                kind: "compression",
-                name,
-            })) if compression::is_name(&name) => {
-                self.tag_only += 1;
-                return Ok(());
-            }
-            opened => opened?,
-        }
+        })?;
         let digest = hasher.finish();
         if digest[..] != *ContentId::from_key(content.key)?.hash() {
             let digest = digest.to_hex();
@@ -186,14 +166,6 @@ impl fmt::Display for ContentsReport {
             writeln!(
                 f,
                 "note: a sample of {percent} %, by content ID: the same contents in every run"
-            )?;
-        }
-        if self.tag_only > 0 {
-            let count = self.tag_only;
-            writeln!(
-                f,
-                "note: of {count} contents only the tag was verified: their compression (lz4, s2) \
-                 is not supported"
             )?;
         }
         self.found.fmt(f)
