@@ -15,6 +15,7 @@ mod error;
 mod faults;
 pub mod format_watch;
 mod index_blob_reader;
+mod index_bytes;
 mod index_feed;
 pub mod index_gaps;
 pub mod index_generator;

@@ -27,6 +27,7 @@ pub mod scratch;
 mod scratch_file;
 mod sequential;
 mod shape;
+pub mod shelf;
 mod sort_buffer;
 #[cfg(test)]
 mod sort_tests;
@@ -38,4 +39,5 @@ pub use error::SpillError;
 pub use mapped::MappedU32;
 pub use merge::{Merge, MergeOptions};
 pub use scratch::{Scratch, ScratchFile, ScratchOptions, SequentialReader, SequentialWriter};
+pub use shelf::{SHELF_TABLE_BYTES, ShelfPlace};
 pub use sorter::{Group, RunWriter, Runs, SortBuffer, SortMemory, SortShape, Sorter};

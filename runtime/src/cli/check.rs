@@ -59,6 +59,8 @@ pub(super) fn status(console: &Console, arguments: &StatusArguments) -> Result<E
     let target = console.target("status", &arguments.repository)?;
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
+    // The index is read for the parameters, and again for what it holds.
+    workspace.scratch.open_shelf();
     let (status, params) = status_and_params(&repository, &workspace)?;
     let maintenance = maintenance_status(&repository, params.as_ref());
     let replaced = status.replaced_index();

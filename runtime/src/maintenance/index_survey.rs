@@ -12,6 +12,7 @@ use crate::repository::index_gaps::check_nothing_vanished;
 use crate::repository::index_listing::IndexListing;
 use crate::repository::index_names::UncompactedNames;
 use crate::repository::{Repository, RepositoryError, Workspace};
+use crate::spill::Scratch;
 
 use super::MaintenanceError;
 use super::index_due::{IndexDue, open_epochs};
@@ -68,7 +69,13 @@ impl Survey {
         if options.wants(Task::GenerateEpochRangeIndex) {
             plan.join = answer.joins;
         }
-        estimate(repository, &state, &uncompacted, &mut plan)?;
+        estimate(
+            repository,
+            &workspace.scratch,
+            &state,
+            &uncompacted,
+            &mut plan,
+        )?;
         Ok(Self {
             state,
             uncompacted,
@@ -205,6 +212,7 @@ fn work(uncompacted: &UncompactedNames, epochs: &[u64]) -> Vec<EpochWork> {
 /// need.
 fn estimate(
     repository: &Repository,
+    scratch: &Scratch,
     state: &EpochState,
     uncompacted: &UncompactedNames,
     plan: &mut Plan,
@@ -219,7 +227,7 @@ fn estimate(
         .chain(&mut plan.superseded)
         .chain(rescued)
     {
-        work.bytes = estimate_epoch(repository, uncompacted, work.epoch)?;
+        work.bytes = estimate_epoch(repository, scratch, uncompacted, work.epoch)?;
     }
     let sum = |work: &[EpochWork]| work.iter().map(|work| work.bytes).sum::<u64>();
     let round = sum(&plan.compact)
@@ -251,6 +259,7 @@ fn estimate(
 
 fn estimate_epoch(
     repository: &Repository,
+    scratch: &Scratch,
     uncompacted: &UncompactedNames,
     epoch: u64,
 ) -> Result<u64, RepositoryError> {
@@ -259,8 +268,16 @@ fn estimate_epoch(
     while looked < SAMPLED_BLOBS
         && let Some(blob) = names.next_name()?
     {
-        if let Ok(metadata) = repository.storage.metadata(&blob) {
-            bytes += metadata.length;
+        let length = match scratch.kept_bytes(blob.as_str()) {
+            Some(bytes) => Some(bytes),
+            None => repository
+                .storage
+                .metadata(&blob)
+                .ok()
+                .map(|blob| blob.length),
+        };
+        if let Some(length) = length {
+            bytes += length;
             looked += 1;
         }
     }

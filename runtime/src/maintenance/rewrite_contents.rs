@@ -225,7 +225,12 @@ impl Copying<'_, '_> {
                 }
             })
             .collect();
-        let reader = PackReader::new(merge, layout, &self.table.packs);
+        let mut reader = PackReader::new(merge, layout, &self.table.packs);
+        let delay = self.options.safety.min_rewrite_to_orphan_deletion_delay;
+        if delay.is_zero() {
+            // This run deletes the packs, and wants their local indexes.
+            reader = reader.keeping_tails(&self.workspace.scratch);
+        }
         let shared = if crypto.ecc.is_some() { 2 } else { 1 };
         let buffer_bytes = self.workspace.memory.pack_read_bytes / shared;
         let storage = &self.repository.storage;

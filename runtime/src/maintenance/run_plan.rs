@@ -229,6 +229,8 @@ pub fn plan(
     strategies: Strategies<'_>,
     options: &RunOptions,
 ) -> Result<RunPlan, MaintenanceError> {
+    // The index is read for the parameters, and again for what it holds.
+    workspace.scratch.open_shelf();
     let mut prepared = Prepared::make(repository, workspace, options)?;
     let Strategies {
         mut scheduling,

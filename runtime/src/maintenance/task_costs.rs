@@ -1,14 +1,16 @@
 //! What a task would cost: bytes, requests, scratch and memory, estimated before anything is done.
 //!
 //! Estimates follow from [`Holdings`] and are rather too high than too low: a task that finds the
-//! table of contents of the one before it reads no index, and what a mark will find to be garbage
-//! is not known. Plain arithmetic, no memory. Kopia has nothing like it.
+//! table of contents of the one before it, or the index blobs that it has read, asks for no index,
+//! and what a mark will find to be garbage is not known. Plain arithmetic, no memory. Kopia has
+//! nothing like it.
 
 use std::fmt;
 
 use bytesize::ByteSize;
 
 use crate::memory::{MIB, MemoryPlan};
+use crate::spill::SHELF_TABLE_BYTES;
 
 use super::cycle_task::CycleTask;
 use super::holdings::Holdings;
@@ -102,14 +104,14 @@ impl Estimate<'_> {
         }
     }
 
-    /// A task that reads the whole index.
+    /// A task that reads the whole index, and keeps its blobs for those that come after it.
     fn table(&self, task: CycleTask, phase: &str) -> TaskCost {
         let index = self.found.index;
         let phases = ["load and sort", "merge and encode", phase];
         TaskCost {
             read_bytes: index.bytes,
             requests: FEW_REQUESTS + INDEX_LISTS + index.count + index.bytes / INDEX_READ_BYTES,
-            scratch_bytes: self.found.table_bytes,
+            scratch_bytes: self.found.table_bytes + index.bytes + SHELF_TABLE_BYTES,
             memory_bytes: self.memory.largest_of(&phases),
             ..self.little(task)
         }
@@ -129,35 +131,37 @@ impl Estimate<'_> {
         }
     }
 
-    /// Contents of short packs are read, and written with their entries.
+    /// Contents of short packs are read, with the packs' own indexes, and written with their entries.
     fn rewrite(&self, task: CycleTask) -> TaskCost {
         let table = self.table(task, "copy contents");
         let short = self.found.short;
         let reads = short.bytes / self.memory.pack_read_bytes as u64 + self.found.short_packs;
         let packs = short.bytes / self.pack_bytes_max.max(1) + 2;
         let entries_bytes = short.count * NEW_ENTRY_BYTES;
+        let local_bytes = self.found.short_packs * LOCAL_INDEX_BYTES;
         if short.count == 0 {
             return table;
         }
         TaskCost {
-            read_bytes: table.read_bytes + short.bytes,
+            read_bytes: table.read_bytes + short.bytes + local_bytes,
             written_bytes: short.bytes + 2 * entries_bytes,
             requests: table.requests + reads + packs,
             scratch_bytes: table.scratch_bytes
                 + PACKS_IN_SCRATCH * self.pack_bytes_max
+                + local_bytes
                 + SCRATCH_FACTOR * entries_bytes,
             ..table
         }
     }
 
     /// Packs are listed; those that go are explained by their own index. A rewrite leaves more of
-    /// them.
+    /// them, whose indexes it has read along.
     fn delete(&self, task: CycleTask) -> TaskCost {
         let table = self.table(task, "load and sort");
         let packs = self.found.packs.count;
         let unused = self.found.unused.count + self.found.short_packs;
         TaskCost {
-            read_bytes: table.read_bytes + unused * LOCAL_INDEX_BYTES,
+            read_bytes: table.read_bytes + self.found.unused.count * LOCAL_INDEX_BYTES,
             requests: table.requests + packs / PAGE_BLOBS + 2 * unused,
             ..table
         }

@@ -13,6 +13,7 @@ use crate::progress::Part;
 use crate::spill::{RunWriter, SortBuffer};
 
 use super::RepositoryError;
+use super::index_bytes::read_index_blob;
 use super::index_feed::{FEED_BATCH, Task};
 use super::index_load::{FORMATS_MAX, LoadStats, Shared, Strictness};
 use super::pack_names::PackNameWriter;
@@ -90,7 +91,10 @@ impl<'s, 'i> Worker<'s, 'i> {
                 break;
             }
             self.time.skip(); // the feed was the other worker's, perhaps
-            let soon: Vec<&BlobId> = tasks.iter().map(|task| &task.blob).collect();
+            let scratch = &self.shared.workspace.scratch;
+            let soon = tasks.iter().map(|task| &task.blob);
+            let soon = soon.filter(|blob| scratch.kept_bytes(blob.as_str()).is_none());
+            let soon: Vec<&BlobId> = soon.collect();
             self.shared.repository.storage.will_need(&soon);
             for task in tasks.drain(..) {
                 self.blob(&task, &mut stored, &mut ecc)?;
@@ -111,9 +115,7 @@ impl<'s, 'i> Worker<'s, 'i> {
         ecc: &mut [Vec<u8>; 2],
     ) -> Result<(), RepositoryError> {
         let repository = self.shared.repository;
-        let length = repository
-            .storage
-            .get(&task.blob, 0, stored)
+        let length = read_index_blob(repository, self.shared.workspace, &task.blob, stored)
             .map_err(|error| {
                 let vanished = error.is_not_found();
                 let blob = task.blob.to_string();

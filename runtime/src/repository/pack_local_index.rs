@@ -1,7 +1,7 @@
 //! Reads the local index of a pack: what was in it when it was written, without any other index.
 //!
-//! The end of a pack tells where its local index lies; one or two small GETs find and read it. The
-//! postamble's checksum proves nothing, only the tag of the local index does. A pack without one
+//! The end of a pack tells where its local index lies; one or two small GETs find and read it, or
+//! none where a rewrite in this run has read that end along ([`keep_tail`]). The postamble's checksum proves nothing, only the tag of the local index does. A pack without one
 //! that can be read is not an error here: who wants to delete it has to know that it is not
 //! explained.
 //!
@@ -9,20 +9,40 @@
 //! through scratch. Mirrors `readPackFileLocalIndex` of Kopia's
 //! `repo/content/committed_read_manager.go`.
 
+use std::ops::Range;
+
+use crate::blob::BlobError;
 use crate::kopia::FormatError;
 use crate::kopia::blob_id::BlobId;
 use crate::kopia::pack::{Postamble, TAIL_BYTES};
+use crate::spill::Scratch;
 
 use super::index_blob_reader::IndexBlobReader;
 use super::sealed_pieces::SealedItem;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Share of a pack that is read first: the local index of a pack full of 500-byte contents is a
-/// seventeenth of it, and one long GET costs less than two.
-const TAIL_SHARE: u64 = 16;
+/// sixteenth of it, and one long GET costs less than two.
+const TAIL_SHARE: u64 = 12;
 
-/// Most that is read first, in bytes.
-const TAIL_BYTES_MAX: u64 = 512 * 1024;
+/// Most that is read first, in bytes. Several readers work at once: what the largest packs have
+/// more goes through scratch.
+const TAIL_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Returns how much is read of the end of a pack that has `pack_bytes`, or about so many.
+pub(super) fn tail_bytes(pack_bytes: u64) -> u64 {
+    (pack_bytes / TAIL_SHARE).clamp(TAIL_BYTES, TAIL_BYTES_MAX)
+}
+
+/// Keeps the last bytes of a pack in scratch, for the [`LocalIndexReader`] of this run.
+pub(super) fn keep_tail(scratch: &Scratch, pack: &BlobId, tail: &[u8]) {
+    scratch.keep(&tail_name(pack), tail);
+}
+
+/// Returns the name that the end of a pack is kept under; no blob has a space in its name.
+fn tail_name(pack: &BlobId) -> String {
+    format!("tail of {pack}")
+}
 
 /// What reading a local index came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +58,7 @@ pub enum LocalIndexFound {
 /// Reads local indexes one after the other.
 pub struct LocalIndexReader<'a> {
     repository: &'a Repository,
+    workspace: &'a Workspace,
     blobs: IndexBlobReader<'a>,
     tail: Vec<u8>,
 }
@@ -47,6 +68,7 @@ impl<'a> LocalIndexReader<'a> {
     pub fn new(repository: &'a Repository, workspace: &'a Workspace) -> Self {
         Self {
             repository,
+            workspace,
             blobs: IndexBlobReader::new(repository, workspace),
             tail: Vec::new(),
         }
@@ -63,43 +85,26 @@ impl<'a> LocalIndexReader<'a> {
         pack_bytes: u64,
         visit: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
     ) -> Result<LocalIndexFound, RepositoryError> {
-        let tail_bytes = (pack_bytes / TAIL_SHARE).clamp(TAIL_BYTES, TAIL_BYTES_MAX);
-        let tail_bytes = tail_bytes.min(pack_bytes);
-        self.tail.resize(tail_bytes as usize, 0);
-        let tail = self.tail.as_mut_slice();
-        let got = match self
-            .repository
-            .storage
-            .get(pack, pack_bytes - tail_bytes, tail)
-        {
-            Ok(got) => got,
+        match self.read_tail(pack, pack_bytes) {
+            Ok(()) => {}
             Err(error) if error.is_not_found() => return Ok(LocalIndexFound::Gone),
             Err(error) => return Err(error.into()),
-        };
-        let postamble = (got == tail.len()).then(|| Postamble::find(tail)).flatten();
-        let place = postamble.and_then(|postamble| {
-            let range = postamble.local_index(pack_bytes)?;
-            Some((postamble.local_index_iv, range))
-        });
-        let Some((iv, range)) = place else {
+        }
+        let Some((iv, range)) = self.place(pack_bytes) else {
             return Ok(LocalIndexFound::Unreadable(
                 "it has no postamble".to_owned(),
             ));
         };
         // A small one lies in the tail.
-        let known = range
-            .start
-            .checked_sub(pack_bytes - tail_bytes)
-            .and_then(|start| {
-                let start = usize::try_from(start).ok()?;
-                tail.get(start..start + usize::try_from(range.end - range.start).ok()?)
-            });
+        let known = self.in_tail(&range, pack_bytes);
+        let known = known.and_then(|known| self.tail.get(known));
         let name = format!("local index of pack {pack}");
         let item = SealedItem {
             name: &name,
             blob: pack,
             content: None,
             range,
+            kept: false,
         };
         let mut stopped = None;
         let read = self
@@ -119,6 +124,44 @@ impl<'a> LocalIndexReader<'a> {
             }
             (None, Err(error)) => Err(error),
         }
+    }
+
+    /// Brings the last bytes of a pack into the tail: those that were kept, if the local index is
+    /// in them, else from the store. What is cut short is as if it had none.
+    fn read_tail(&mut self, pack: &BlobId, pack_bytes: u64) -> Result<(), BlobError> {
+        let (scratch, name) = (&self.workspace.scratch, tail_name(pack));
+        let kept = scratch.kept_bytes(&name);
+        if let Some(kept) = kept.filter(|kept| *kept <= TAIL_BYTES_MAX.min(pack_bytes)) {
+            self.tail.resize(kept as usize, 0);
+            let read = scratch.read_kept(&name, 0, &mut self.tail);
+            let place = read.and_then(|_| self.place(pack_bytes));
+            if place.is_some_and(|(_, range)| self.in_tail(&range, pack_bytes).is_some()) {
+                return Ok(());
+            }
+        }
+        let bytes = tail_bytes(pack_bytes).min(pack_bytes);
+        self.tail.resize(bytes as usize, 0);
+        let storage = &self.repository.storage;
+        let got = storage.get(pack, pack_bytes - bytes, &mut self.tail)?;
+        if got < self.tail.len() {
+            self.tail.clear();
+        }
+        Ok(())
+    }
+
+    /// Returns IV and place of the local index, as the tail tells them.
+    fn place(&self, pack_bytes: u64) -> Option<(Vec<u8>, Range<u64>)> {
+        let postamble = Postamble::find(&self.tail)?;
+        let range = postamble.local_index(pack_bytes)?;
+        Some((postamble.local_index_iv, range))
+    }
+
+    /// Returns where a part of the pack lies in the tail, if it does.
+    fn in_tail(&self, range: &Range<u64>, pack_bytes: u64) -> Option<Range<usize>> {
+        let tail_start = pack_bytes.checked_sub(self.tail.len() as u64)?;
+        let start = usize::try_from(range.start.checked_sub(tail_start)?).ok()?;
+        let end = usize::try_from(range.end.checked_sub(tail_start)?).ok()?;
+        (end <= self.tail.len()).then_some(start..end)
     }
 }
 

@@ -16,20 +16,24 @@
 //! own.
 
 mod lane;
+mod stretch;
 #[cfg(test)]
 mod tests;
 
 use crate::blob::Storage;
 use crate::kopia::blob_id::BlobId;
 use crate::kopia::content_id::ContentId;
+use crate::spill::Scratch;
 
 use super::RepositoryError;
+use super::pack_local_index::{keep_tail, tail_bytes};
 use super::pack_names::PackTable;
 use super::pack_order::{PackOrder, Place};
-use super::read_ahead::{KeptRange, ReadAhead};
+use super::read_ahead::ReadAhead;
 use super::winners::Records;
 
 use lane::Lane;
+use stretch::{Cut, Stretch, place_end};
 
 /// Bytes that are read although nobody wants them, rather than to make a GET more.
 pub const GAP_BYTES_MAX: u64 = 32 * 1024;
@@ -39,33 +43,6 @@ pub const BATCH_CONTENTS_MAX: usize = 16 * 1024;
 
 /// Batches of one worker: one that it works on, one that waits on either side of it.
 pub const BATCHES_A_WORKER: usize = 2;
-
-/// One stretch of a pack.
-#[derive(Debug)]
-struct Stretch {
-    pack: BlobId,
-    number: u32,
-    /// Where it begins and ends in the pack.
-    offset: u64,
-    end: u64,
-    /// Where it begins in the buffer.
-    start: usize,
-    /// Bytes of it that nobody asked for.
-    gap_bytes: u64,
-    /// Where it comes from, if not from the store.
-    kept: Option<KeptRange>,
-    /// What of it is not there.
-    cut: Option<Cut>,
-}
-
-/// What a pack does not hold.
-#[derive(Clone, Copy, Debug)]
-enum Cut {
-    /// Anything.
-    Gone,
-    /// What lies from here on.
-    At(u64),
-}
 
 /// Contents that were read together.
 #[derive(Debug)]
@@ -211,6 +188,7 @@ impl PackBatch {
             number: place.pack,
             offset,
             end,
+            tail_bytes: 0,
             start,
             gap_bytes: 0,
             kept: ahead.and_then(|ahead| ahead.begin(place)),
@@ -228,6 +206,7 @@ impl PackBatch {
             number: place.pack,
             offset: u64::from(place.offset),
             end: place_end(place),
+            tail_bytes: 0,
             start: 0,
             gap_bytes: 0,
             kept: None,
@@ -236,7 +215,21 @@ impl PackBatch {
         self.push(record, self.bytes.len()); // no bytes
     }
 
-    /// Reads the bytes: one GET a stretch, but for those that were read ahead.
+    /// Lets what follows the last stretch be read along, as far as there is room: no other content
+    /// of its pack comes.
+    fn add_tail(&mut self) {
+        if let Some(last) = self.stretches.last_mut()
+            && last.tail_bytes == 0
+            && !self.large
+        {
+            let room = self.bytes.len() - self.used;
+            last.tail_bytes = room.min(tail_bytes(last.end) as usize);
+            self.used += last.tail_bytes;
+        }
+    }
+
+    /// Reads the bytes: one GET a stretch, but for those that were read ahead. Ends of packs that
+    /// were asked for are kept in `tails`.
     ///
     /// # Errors
     /// A pack that is gone or too short, with the first content that is missing for it.
@@ -244,6 +237,7 @@ impl PackBatch {
         &mut self,
         storage: &Storage,
         ahead: Option<&ReadAhead>,
+        tails: Option<&Scratch>,
     ) -> Result<(), RepositoryError> {
         if self.large {
             return Ok(());
@@ -251,14 +245,21 @@ impl PackBatch {
         for number in 0..self.stretches.len() {
             let stretch = &self.stretches[number];
             let length = (stretch.end - stretch.offset) as usize;
-            let into = &mut self.bytes[stretch.start..stretch.start + length];
+            let end = stretch.start + length + stretch.tail_bytes;
+            let into = &mut self.bytes[stretch.start..end];
             if let (Some(ahead), Some(kept)) = (ahead, &stretch.kept) {
                 let asked = (length as u64).saturating_sub(stretch.gap_bytes);
                 ahead.read(kept, stretch.offset, into, asked)?;
                 continue;
             }
             let cut = match storage.get(&stretch.pack, stretch.offset, into) {
-                Ok(got) if got == length => None,
+                Ok(got) if got >= length => {
+                    // Less than was asked for: this is the end of the pack.
+                    if let (Some(scratch), true) = (tails, got > length && got < into.len()) {
+                        keep_tail(scratch, &stretch.pack, &into[length..got]);
+                    }
+                    None
+                }
                 Ok(got) => Some(Cut::At(stretch.offset + got as u64)),
                 Err(error) if error.is_not_found() => Some(Cut::Gone),
                 Err(error) => return Err(error.into()),
@@ -301,40 +302,6 @@ impl PackBatch {
     }
 }
 
-impl Cut {
-    /// Returns whether a content is not whole for it.
-    fn takes(self, place: &Place) -> bool {
-        match self {
-            Self::Gone => true,
-            Self::At(end) => place_end(place) > end,
-        }
-    }
-
-    fn error(self, pack: &BlobId, key: &[u8]) -> RepositoryError {
-        match self {
-            Self::Gone => missing(pack, key, None),
-            Self::At(end) => missing(pack, key, Some(end)),
-        }
-    }
-}
-
-impl Stretch {
-    /// Returns whether a content of the same pack, which does not begin before it, is read with it.
-    fn reaches(&self, place: &Place, ahead: Option<&ReadAhead>, extra: &[u8]) -> bool {
-        let gap = u64::from(place.offset).saturating_sub(self.end);
-        let Some(ahead) = ahead else {
-            return gap <= GAP_BYTES_MAX;
-        };
-        match &self.kept {
-            Some(kept) => place_end(place) <= kept.end,
-            None => {
-                let reach = extra.last().copied().unwrap_or(0);
-                ahead.bridges(gap, reach) && ahead.find(place).is_none()
-            }
-        }
-    }
-}
-
 /// Makes the error of a content whose pack is gone, or ends at `pack_bytes`.
 pub(super) fn missing(pack: &BlobId, key: &[u8], pack_bytes: Option<u64>) -> RepositoryError {
     let content = ContentId::from_key(key).map_or_else(|_| hex::encode(key), |id| id.to_string());
@@ -349,10 +316,6 @@ pub(super) fn missing(pack: &BlobId, key: &[u8], pack_bytes: Option<u64>) -> Rep
     }
 }
 
-fn place_end(place: &Place) -> u64 {
-    u64::from(place.offset) + u64::from(place.length)
-}
-
 /// Cuts a stream of sorted records into batches.
 pub struct PackReader<'a, R> {
     records: R,
@@ -362,6 +325,7 @@ pub struct PackReader<'a, R> {
     waiting: Vec<u8>,
     pack: Option<(u32, BlobId)>,
     ahead: Option<&'a ReadAhead>,
+    tails: Option<&'a Scratch>,
     going_on: bool,
 }
 
@@ -375,8 +339,16 @@ impl<'a, R: Records> PackReader<'a, R> {
             waiting: Vec::with_capacity(layout.record_bytes()),
             pack: None,
             ahead: None,
+            tails: None,
             going_on: false,
         }
+    }
+
+    /// Keeps the ends of packs with their local indexes in `scratch`, where they can be read along:
+    /// for a run that deletes the packs afterwards.
+    pub fn keeping_tails(self, scratch: &'a Scratch) -> Self {
+        let tails = Some(scratch);
+        Self { tails, ..self }
     }
 
     /// Goes on behind packs that are gone or too short: workers ask [`PackBatch::unread`].
@@ -403,18 +375,23 @@ impl<'a, R: Records> PackReader<'a, R> {
             if self.waiting.is_empty() {
                 match self.records.next()? {
                     Some(record) => self.waiting.extend_from_slice(record),
-                    None => break,
+                    None => {
+                        self.end_pack(batch);
+                        break;
+                    }
                 }
             }
             let place = self.layout.place(&self.waiting);
-            if self
-                .pack
-                .as_ref()
-                .is_none_or(|(number, _)| *number != place.pack)
-            {
+            let last = self.pack.as_ref().map(|(number, _)| *number);
+            if last != Some(place.pack) {
+                self.end_pack(batch);
                 let name = self.packs.name(place.pack)?;
                 let name = String::from_utf8_lossy(&name).into_owned();
                 self.pack = Some((place.pack, BlobId::new(name)));
+                // A pack that begins in what little is left over is one GET more than it needs.
+                if batch.used > batch.bytes.len() / 2 {
+                    break;
+                }
             }
             let Some((_, pack)) = &self.pack else { break };
             if place.length as usize > batch.bytes.len() {
@@ -432,6 +409,13 @@ impl<'a, R: Records> PackReader<'a, R> {
             self.waiting.clear();
         }
         Ok(!batch.is_empty())
+    }
+
+    /// Notes that the last pack of `batch` has no more contents to read.
+    fn end_pack(&self, batch: &mut PackBatch) {
+        if self.tails.is_some() {
+            batch.add_tail();
+        }
     }
 
     /// Reads everything: `workers` (one thread each) work on batches whose bytes are there, `take`
@@ -455,7 +439,7 @@ impl<'a, R: Records> PackReader<'a, R> {
         std::thread::scope(|scope| {
             let lanes: Vec<Lane> = workers
                 .into_iter()
-                .map(|worker| Lane::start(scope, storage, self.ahead, worker))
+                .map(|worker| Lane::start(scope, storage, (self.ahead, self.tails), worker))
                 .collect();
             let batches = lanes.len() * BATCHES_A_WORKER;
             let mut spare: Vec<PackBatch> = (0..batches)

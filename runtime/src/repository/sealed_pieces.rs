@@ -17,7 +17,7 @@ use crate::kopia::ecc::BlockDecoder;
 use crate::kopia::encryption::{NONCE_BYTES, OVERHEAD_BYTES, Opener, TAG_BYTES};
 use crate::kopia::sealed_blob::{iv_of_name, renamed};
 use crate::progress::Part;
-use crate::spill::ScratchFile;
+use crate::spill::{ScratchFile, ShelfPlace};
 
 use super::pack_reader::missing;
 use super::working_time::WorkingTime;
@@ -29,12 +29,16 @@ pub(super) fn open_into_scratch(
     workspace: &Workspace,
     blob: &BlobId,
 ) -> Result<(Arc<ScratchFile>, u64), RepositoryError> {
-    let stored_bytes = repository.storage.metadata(blob)?.length;
+    let stored_bytes = match workspace.scratch.kept_bytes(blob.as_str()) {
+        Some(bytes) => bytes,
+        None => repository.storage.metadata(blob)?.length,
+    };
     let item = SealedItem {
         name: blob.as_str(),
         blob,
         content: None,
         range: 0..stored_bytes,
+        kept: true,
     };
     let iv = iv_of_name(blob.as_str())?;
     let plain = open_item(repository, workspace, &item, &iv)?;
@@ -58,6 +62,7 @@ pub fn open_content_into_scratch(
         blob: pack,
         content: Some(content),
         range,
+        kept: false,
     };
     let opened = open_item(repository, workspace, &item, content.iv());
     opened.map_err(|error| named(error, content, pack))
@@ -81,6 +86,7 @@ pub(super) fn copy_sealed_into_scratch(
         blob: pack,
         content: Some(content),
         range,
+        kept: false,
     };
     let copy = Arc::new(workspace.scratch.create_file("large-content")?);
     let iv = content.iv();
@@ -136,6 +142,11 @@ pub(super) struct SealedItem<'a> {
     pub(super) content: Option<&'a ContentId>,
     /// Its place in the blob, in bytes.
     pub(super) range: Range<u64>,
+    /// Whether it is kept in scratch for the next who reads it ([`Scratch::keep`]): a whole blob
+    /// that never changes.
+    ///
+    /// [`Scratch::keep`]: crate::spill::Scratch::keep
+    pub(super) kept: bool,
 }
 
 /// What is wanted of an item.
@@ -158,7 +169,7 @@ fn each_piece(
     take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
 ) -> Result<bool, RepositoryError> {
     let time = WorkingTime::start(&*workspace.progress);
-    let mut pieces = SealedPieces::new(repository, item)?;
+    let mut pieces = SealedPieces::new(repository, workspace, item)?;
     let sealed_bytes = pieces.sealed_bytes;
     if sealed_bytes < OVERHEAD_BYTES as u64 {
         return Err(FormatError::malformed(item.name, "too short to be decrypted").into());
@@ -195,6 +206,9 @@ fn each_piece(
     opener.finish(&tag).map_err(|_| FormatError::Tag {
         what: item.name.to_owned(),
     })?;
+    if let Some(place) = pieces.place {
+        place.finish();
+    }
     Ok(pieces.damaged)
 }
 
@@ -202,6 +216,7 @@ fn each_piece(
 /// block.
 struct SealedPieces<'a> {
     repository: &'a Repository,
+    workspace: &'a Workspace,
     item: &'a SealedItem<'a>,
     decoder: Option<BlockDecoder>,
     sealed_bytes: u64,
@@ -210,10 +225,16 @@ struct SealedPieces<'a> {
     left_over: Vec<u8>,
     /// Whether any block so far had a damaged shard.
     damaged: bool,
+    /// Where it is kept, if it comes from the store.
+    place: Option<ShelfPlace<'a>>,
 }
 
 impl<'a> SealedPieces<'a> {
-    fn new(repository: &'a Repository, item: &'a SealedItem<'a>) -> Result<Self, RepositoryError> {
+    fn new(
+        repository: &'a Repository,
+        workspace: &'a Workspace,
+        item: &'a SealedItem<'a>,
+    ) -> Result<Self, RepositoryError> {
         let stored_bytes = item.range.end - item.range.start;
         let decoder = match &repository.crypto.ecc {
             None => None,
@@ -222,8 +243,13 @@ impl<'a> SealedPieces<'a> {
                 Some(decoder.map_err(|error| renamed(error, item.name))?)
             }
         };
+        let place = match item.kept {
+            true => workspace.scratch.begin_keeping(item.name, stored_bytes),
+            false => None,
+        };
         let mut pieces = Self {
             repository,
+            workspace,
             item,
             decoder,
             sealed_bytes: stored_bytes,
@@ -231,6 +257,7 @@ impl<'a> SealedPieces<'a> {
             block: 0,
             left_over: Vec::new(),
             damaged: false,
+            place,
         };
         if pieces.decoder.is_some() {
             pieces.decode_block()?;
@@ -290,9 +317,16 @@ impl<'a> SealedPieces<'a> {
 
     /// Fills `into` from `offset` of the item.
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), RepositoryError> {
+        let (scratch, all) = (&self.workspace.scratch, into.len());
+        if self.item.kept && scratch.read_kept(self.item.name, offset, into) == Some(all) {
+            return Ok(());
+        }
         let offset = self.item.range.start + offset;
         let got = self.repository.storage.get(self.item.blob, offset, into)?;
-        if got == into.len() {
+        if got == all {
+            if let Some(place) = &self.place {
+                place.write(offset, into);
+            }
             return Ok(());
         }
         let pack = self.item.blob;

@@ -6,8 +6,8 @@
 //! full disk is found before the work.
 //!
 //! Invariant: `used_bytes` is the sum of the lengths of the living scratch files, less what was
-//! punched out of them, and never above the quota. Memory: one small allocation, and one for each
-//! open file.
+//! punched out of them, and never above the quota; what is kept on the shelf (see `shelf.rs`) gives
+//! way to it. Memory: one small allocation, and one for each open file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use super::disk::Disk;
 use super::run_directory::{self, RunDirectory};
 pub use super::scratch_file::ScratchFile;
 pub use super::sequential::{SequentialReader, SequentialWriter};
+use super::shelf::Shelf;
 
 /// `f_type` of tmpfs in `statfs(2)`.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -57,6 +58,7 @@ struct Inner {
     files_created: AtomicU64,
     halt: OnceLock<HaltCheck>,
     disk: Disk,
+    shelf: OnceLock<Shelf>,
 }
 
 /// Asked before scratch is read or written.
@@ -89,6 +91,7 @@ impl Scratch {
                 files_created: AtomicU64::new(0),
                 halt: OnceLock::new(),
                 disk: Disk::default(),
+                shelf: OnceLock::new(),
             }),
         })
     }
@@ -108,6 +111,19 @@ impl Scratch {
         }
     }
 
+    /// Lets bytes be kept by name from now on ([`Scratch::keep`]): worth it where the same is read
+    /// by several tasks. Without it nothing is.
+    pub fn open_shelf(&self) {
+        let number = self.inner.files_created.fetch_add(1, Ordering::Relaxed);
+        match self.inner.directory.create_unlinked(number, false) {
+            Ok((file, _)) => {
+                let shelf = Shelf::new(file, self.inner.direct);
+                let _ = self.inner.shelf.set(shelf);
+            }
+            Err(error) => tracing::debug!(%error, "nothing is kept in scratch"),
+        }
+    }
+
     /// Refuses a task that needs `needed_bytes` when the disk or the quota has less left.
     pub fn require(&self, needed_bytes: u64) -> Result<(), SpillError> {
         let directory = &self.inner.directory;
@@ -117,29 +133,51 @@ impl Scratch {
                 error,
             )
         })?;
-        let free = disk.min(self.quota_left());
+        let (kept, quota) = (self.shelf_bytes(), self.quota_left());
+        let free = disk.saturating_add(kept).min(quota);
         if needed_bytes > free {
             return Err(self.full("this task", needed_bytes, free));
+        }
+        if needed_bytes > disk.min(quota.saturating_sub(kept)) {
+            self.shelf_gives_way();
         }
         Ok(())
     }
 
-    /// Returns the bytes that scratch files hold now.
+    /// Returns the shelf, where one was opened.
+    pub(super) fn shelf(&self) -> Option<&Shelf> {
+        self.inner.shelf.get()
+    }
+
+    /// Empties the shelf for good, and returns whether that made room: whoever needs it does so.
+    pub fn shelf_gives_way(&self) -> bool {
+        self.shelf().is_some_and(Shelf::give_way)
+    }
+
+    fn shelf_bytes(&self) -> u64 {
+        self.shelf().map_or(0, Shelf::bytes)
+    }
+
+    /// Notes what is there now, the shelf included.
+    pub(super) fn note_peak(&self) {
+        let bytes = self.used_bytes() + self.shelf_bytes();
+        self.inner.peak_bytes.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns the bytes that scratch files hold now, without the shelf, which gives way.
     pub fn used_bytes(&self) -> u64 {
         self.inner.used_bytes.load(Ordering::Relaxed)
     }
 
-    /// Returns the most bytes that scratch files held at one time.
+    /// Returns the most bytes that scratch files and the shelf held at one time.
     pub fn peak_bytes(&self) -> u64 {
         self.inner.peak_bytes.load(Ordering::Relaxed)
     }
 
     /// Returns the bytes that the disk and the quota still have; 0 when the disk does not tell.
     pub fn free_bytes(&self) -> u64 {
-        self.inner
-            .directory
-            .free_bytes()
-            .unwrap_or(0)
+        let disk = self.inner.directory.free_bytes().unwrap_or(0);
+        disk.saturating_add(self.shelf_bytes())
             .min(self.quota_left())
     }
 
@@ -178,9 +216,10 @@ impl Scratch {
         let used = &self.inner.used_bytes;
         match used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
             Ok(before) => {
-                self.inner
-                    .peak_bytes
-                    .fetch_max(before + bytes, Ordering::Relaxed);
+                if (before + bytes).saturating_add(self.shelf_bytes()) > limit {
+                    self.shelf_gives_way();
+                }
+                self.note_peak();
                 Ok(())
             }
             Err(before) => Err(self.full(purpose, bytes, limit.saturating_sub(before))),

@@ -93,7 +93,8 @@ impl ScratchFile {
     pub(super) fn write_blocks(&self, blocks: &[u8], offset: u64) -> Result<(), SpillError> {
         self.scratch.check_halt()?;
         let direct = self.direct.as_ref();
-        match direct.map(|direct| direct.write_all_at(blocks, offset)) {
+        let write = |direct: &File| self.making_room(|| direct.write_all_at(blocks, offset));
+        match direct.map(write) {
             Some(Err(error)) if error.kind() != io::ErrorKind::InvalidInput => {
                 let bytes = blocks.len() as u64;
                 let purpose = &self.purpose;
@@ -169,14 +170,13 @@ impl ScratchFile {
     /// full.
     pub(super) fn allocate(&self, len: u64) -> Result<(), SpillError> {
         self.grow_to(len)?;
-        match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+        let flags = FallocateFlags::empty();
+        match self.making_room(|| Ok(fallocate(&self.file, flags, 0, len)?)) {
             Ok(()) => Ok(()),
-            Err(rustix::io::Errno::OPNOTSUPP) => self.write_zeros(len),
-            Err(error) => {
-                Err(self
-                    .scratch
-                    .disk_error("allocate", &self.purpose, len, error.into()))
-            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.write_zeros(len),
+            Err(error) => Err(self
+                .scratch
+                .disk_error("allocate", &self.purpose, len, error)),
         }
     }
 
@@ -232,10 +232,25 @@ impl ScratchFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), SpillError> {
         self.scratch.check_halt()?;
-        self.file.write_all_at(bytes, offset).map_err(|error| {
+        let written = self.making_room(|| self.file.write_all_at(bytes, offset));
+        written.map_err(|error| {
             self.scratch
                 .disk_error("write", &self.purpose, bytes.len() as u64, error)
         })
+    }
+
+    /// Does `work`, once more where the disk was full and the shelf has given way.
+    fn making_room(&self, work: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        match work() {
+            Err(error) if matches!(error.kind(), StorageFull | QuotaExceeded) => {
+                match self.scratch.shelf_gives_way() {
+                    true => work(),
+                    false => Err(error),
+                }
+            }
+            done => done,
+        }
     }
 
     /// Accounts the growth to `end`; the length never shrinks here.

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use crate::blob::Storage;
 use crate::repository::RepositoryError;
 use crate::repository::read_ahead::ReadAhead;
+use crate::spill::Scratch;
 
 use super::{BATCHES_A_WORKER, PackBatch};
 
@@ -22,7 +23,7 @@ impl Lane {
     pub(super) fn start<'scope, W>(
         scope: &'scope std::thread::Scope<'scope, '_>,
         storage: &'scope Storage,
-        ahead: Option<&'scope ReadAhead>,
+        (ahead, tails): (Option<&'scope ReadAhead>, Option<&'scope Scratch>),
         mut worker: W,
     ) -> Self
     where
@@ -33,7 +34,7 @@ impl Lane {
         scope.spawn(move || {
             while let Ok(mut batch) = batches.recv() {
                 let worked = batch
-                    .fetch(storage, ahead)
+                    .fetch(storage, ahead, tails)
                     .and_then(|()| worker(&mut batch));
                 let failed = worked.is_err();
                 if done.send(worked.map(|()| batch)).is_err() || failed {

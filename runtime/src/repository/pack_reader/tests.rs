@@ -38,6 +38,7 @@ impl Records for Given {
 struct World {
     storage: Storage,
     packs: PackTable,
+    scratch: Scratch,
     _directory: tempfile::TempDir,
 }
 
@@ -78,6 +79,7 @@ impl World {
         Self {
             storage,
             packs,
+            scratch: workspace.scratch.clone(),
             _directory: directory,
         }
     }
@@ -89,12 +91,24 @@ impl World {
         buffer_bytes: usize,
         workers: usize,
     ) -> Result<Vec<Came>, RepositoryError> {
+        let of_group = contents.iter().map(|content| (0, *content));
+        self.read_groups(of_group.collect(), buffer_bytes, workers, false)
+    }
+
+    /// The same for contents of several groups; ends of packs are kept where `tails` says so.
+    fn read_groups(
+        &self,
+        contents: Vec<(u8, (u32, u32, u32))>,
+        buffer_bytes: usize,
+        workers: usize,
+        tails: bool,
+    ) -> Result<Vec<Came>, RepositoryError> {
         let mut records: Vec<Vec<u8>> = contents
             .iter()
-            .map(|(pack, offset, length)| {
+            .map(|(group, (pack, offset, length))| {
                 let mut record = vec![0; LAYOUT.record_bytes()];
                 let place = Place {
-                    group: 0,
+                    group: *group,
                     pack: *pack,
                     offset: *offset,
                     length: *length,
@@ -106,7 +120,10 @@ impl World {
             })
             .collect();
         records.sort();
-        let reader = PackReader::new(Given(records.into_iter(), vec![]), LAYOUT, &self.packs);
+        let mut reader = PackReader::new(Given(records.into_iter(), vec![]), LAYOUT, &self.packs);
+        if tails {
+            reader = reader.keeping_tails(&self.scratch);
+        }
         let workers = (0..workers).map(|_| |_: &mut PackBatch| Ok(())).collect();
         let mut came = Vec::new();
         reader.read(&self.storage, buffer_bytes, workers, |batch| {
@@ -137,6 +154,68 @@ fn one_get_for_neighbours() {
     assert_eq!(world.storage.counters().gets, 1 + 3);
     world.read(&contents, 50_000, 2).unwrap();
     assert_eq!(world.storage.counters().gets, 4 + 8);
+}
+
+/// Goal: a pack takes no more GETs than its bytes fill buffers, whatever was left of the one before.
+#[test]
+fn a_pack_begins_in_a_buffer_with_room() {
+    let world = World::new(&[270_000; 4]);
+    let pack = |pack| (0..270).map(move |n| (pack, n * 1000, 1000));
+    let contents: Vec<_> = (0..4).flat_map(pack).collect();
+    let came = world.read(&contents, 100_000, 2).unwrap();
+    assert_eq!(came.len(), 4 * 270);
+    assert_eq!(world.storage.counters().gets, 4 * 3);
+}
+
+/// Goal: contents of two groups in one pack come in the order of groups, each with its bytes.
+#[test]
+fn groups_may_share_a_pack() {
+    let world = World::new(&[10_000]);
+    let contents = vec![(0, (0, 5000, 100)), (1, (0, 32, 100)), (1, (0, 5200, 100))];
+    let came = world.read_groups(contents, MIB, 2, false).unwrap();
+    let offsets: Vec<u32> = came.iter().map(|(_, offset, _)| *offset).collect();
+    assert_eq!(offsets, [5000, 32, 5200]);
+    for (pack, offset, bytes) in came {
+        let right = |(at, b): (usize, &u8)| *b == byte(pack, offset + at as u32);
+        assert!(bytes.unwrap().iter().enumerate().all(right), "{offset}");
+    }
+}
+
+/// Goal: what lies behind the last content of a pack is read along and kept, as long as there is
+/// room for all of it, with no GET more.
+#[test]
+fn the_end_of_a_pack_is_kept() {
+    let world = World::new(&[100_000; 3]);
+    world.scratch.open_shelf();
+    let kept = |pack: u32| {
+        let mut tail = vec![0; 100_000];
+        let name = format!("tail of p{pack:032x}-s1");
+        let count = world.scratch.read_kept(&name, 0, &mut tail)?;
+        tail.truncate(count);
+        Some(tail)
+    };
+    let contents = vec![
+        (0, (0, 0, 1000)),
+        (0, (0, 96_000, 1000)),
+        (0, (1, 0, 80_000)), // much more behind it than a local index
+        (1, (2, 90_000, 4000)),
+    ];
+    world.read_groups(contents, 200_000, 2, true).unwrap();
+    let end: Vec<u8> = (97_000..100_000).map(|at| byte(0, at)).collect();
+    assert_eq!(kept(0), Some(end));
+    assert_eq!(kept(1), None);
+    assert_eq!(kept(2).unwrap().len(), 6_000);
+    assert_eq!(world.storage.counters().gets, 4);
+    let world = World::new(&[100_000]);
+    world.scratch.open_shelf();
+    world
+        .read_groups(vec![(0, (0, 0, 97_000))], 99_000, 1, true)
+        .unwrap();
+    assert_eq!(
+        world.scratch.kept_bytes(&format!("tail of p{:032x}-s1", 0)),
+        None,
+        "no room"
+    );
 }
 
 /// Goal: a content larger than the buffer is announced, in its place, and not read.
