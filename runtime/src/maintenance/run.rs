@@ -340,9 +340,9 @@ impl Work<'_> {
         Ok(Done::new(task_stats::compact_indexes(Some(before)), what))
     }
 
-    /// Returns a moment after every tombstone that this run has written and copied once more. A copy
-    /// is a second younger, so in a run of less than a second it would outlive the drop, which those
-    /// of a slower run do not. On a clock that stands still nothing is slower.
+    /// Returns a moment after every tombstone that this run has written and copied once more. A
+    /// copy is a second younger, so in a run of less than a second it would outlive the drop; in a
+    /// slower run it does not. On a clock that stands still nothing is slower.
     fn own_tombstones(&self) -> Timestamp {
         let copies = self.report.tasks.iter().filter(|run| {
             let copying = [
