@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::kopia::maintenance_params::MaintenanceParams;
-use crate::kopia::schedule::RunInfo;
+use crate::kopia::schedule::{RunInfo, UNSET};
 use crate::repository::epochs::EpochState;
 use crate::repository::{Repository, Workspace};
 
@@ -41,6 +41,8 @@ use super::watch::{StopFlag, Watch};
 
 /// Longest error that is recorded in the schedule, in bytes: the blob is rewritten every time.
 const ERROR_BYTES_MAX: usize = 1_000;
+/// Times of contents are whole seconds.
+const CONTENT_TIME_STEP: Duration = Duration::from_secs(1);
 
 /// How a run is to go.
 #[derive(Clone, Debug)]
@@ -318,10 +320,13 @@ impl Work<'_> {
     fn drop_deleted(&self) -> Result<Done, MaintenanceError> {
         let now = self.repository.clock.now();
         let safety = &self.options.wanted.safety;
-        let Ok(before) = safe_drop_time(&self.history, safety, now) else {
+        let Ok(mut before) = safe_drop_time(&self.history, safety, now) else {
             let nothing = task_stats::compact_indexes(None);
             return Ok(Done::new(nothing, "no safe time"));
         };
+        if !safety.require_two_gc_cycles {
+            before = before.max(self.own_tombstones());
+        }
         if !self.repository.format.epochs.enabled {
             let compaction = CompactionV0::drop_deleted(before, self.settle());
             return self.compact_v0(&compaction, "there is nothing to drop");
@@ -335,6 +340,21 @@ impl Work<'_> {
         advance_deletion_watermark(self.repository, &state, before.seconds())?;
         let what = format!("what was deleted up to {before} is forgotten");
         Ok(Done::new(task_stats::compact_indexes(Some(before)), what))
+    }
+
+    /// Returns a moment after every tombstone that this run has written and copied once more. A
+    /// copy is a second younger, so in a run of less than a second it would outlive the drop; in a
+    /// slower run it does not. On a clock that stands still nothing is slower.
+    fn own_tombstones(&self) -> Timestamp {
+        let copies = self.report.tasks.iter().filter(|run| {
+            let copying = [
+                CycleTask::FullRewriteContents,
+                CycleTask::QuickRewriteContents,
+            ];
+            run.success && run.end > run.start && copying.contains(&run.task)
+        });
+        let ends = copies.map(|run| run.start.plus(CONTENT_TIME_STEP));
+        ends.max().unwrap_or(UNSET)
     }
 
     /// Merges index blobs of a repository without epochs.

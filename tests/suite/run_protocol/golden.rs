@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 use careen::clock::Timestamp;
 use careen::maintenance::cycle_plan::Mode;
+use careen::maintenance::cycle_task::CycleTask;
 use careen::maintenance::safety::Safety;
+use careen::repository::contents::each_content;
 use kit::cycle::{cycle, new_runs, schedule};
 use kit::golden::{Golden, NAMES};
-use kit::index_work::{Bench, open};
+use kit::index_work::{Bench, open, open_live};
 use serde_json::Value;
 
 use super::effect::{Look, count, in_form_of};
@@ -135,6 +137,27 @@ fn full_cycles_are_recorded_as_kopias_and_have_its_effect() {
             let effect = Look::at(&repository).since(&look);
             assert_effect(&effect, told, &mut 0, &what);
         }
+    }
+}
+
+/// Goal: without margins what a run deletes is gone after it, however fast the run is; on a clock
+/// that stands still, as above, copies of tombstones outlive it. Method: this machine's clock.
+#[test]
+fn without_margins_nothing_deleted_is_left() {
+    for name in ["small-packs", "v1-v0index"] {
+        let golden = Golden::open(name);
+        let repository = open_live(golden.path(), golden.password()).unwrap();
+        let options = cycle(Mode::Full, Safety::none(), golden.maintenance_owner());
+        let report = Bench::new().cycle(&repository, &options).unwrap();
+        let task = |task| report.tasks.iter().find(|run| run.task == task);
+        assert!(task(CycleTask::FullRewriteContents).is_some(), "{name}");
+        let (bench, mut deleted) = (Bench::new(), 0);
+        each_content(&repository, &bench.workspace(), &mut |row| {
+            deleted += u32::from(row.deleted && !row.content.to_string().starts_with('m'));
+            true
+        })
+        .unwrap();
+        assert_eq!(deleted, 0, "{name}: {:?}", task(CycleTask::SnapshotGc));
     }
 }
 
