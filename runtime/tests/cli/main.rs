@@ -117,6 +117,9 @@ fn repository() -> &'static Path {
 
 #[test]
 fn help_and_version_are_no_errors_and_teach() {
+    for words in [&["help"][..], &["help", "index", "compact"]] {
+        assert_eq!(careen(words).output().unwrap().status.code(), Some(0));
+    }
     let help = careen(&["--help"]).output().unwrap();
     assert_eq!(help.status.code(), Some(0));
     let words = text(&help.stdout);
@@ -306,6 +309,26 @@ fn budgets_are_refused_with_what_is_needed() {
         let arguments = ["status", "/r", "--scratch", name.to_str().unwrap()];
         assert_fails(with_password, &arguments, 20, "scratch-tmpfs");
         let _ = std::fs::remove_dir(name);
+    }
+}
+
+/// Goal: who writes a listing to a full disk hears of it, who reads only its beginning does not.
+#[test]
+fn an_output_that_is_lost_is_an_error_unless_nobody_reads_it() {
+    let root = repository().to_str().unwrap();
+    for form in ["--json", "--no-json"] {
+        let mut command = with_password(&["index", "inspect", root, form]);
+        if let Ok(full) = std::fs::File::create("/dev/full") {
+            let told = command.stdout(full).output().unwrap();
+            assert_eq!(told.status.code(), Some(30), "{told:?}");
+            assert!(text(&told.stderr).contains("error [output]"), "{told:?}");
+        }
+        let mut child = command
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
     }
 }
 
