@@ -123,7 +123,13 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         error.exit()
     });
     output.finished(exit, console.progress.busy_seconds());
-    exit
+    match (exit, output.lost()) {
+        (Exit::Done | Exit::PartDone, Some(error)) => {
+            output::warn_error(&error);
+            error.exit()
+        }
+        _ => exit,
+    }
 }
 
 /// Shows help, the version, or what is wrong with the arguments.

@@ -59,7 +59,7 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(
     name = "careen", version = VERSION, about = ABOUT, long_about = LONG_ABOUT,
-    after_help = AFTER_HELP, max_term_width = 100, disable_help_subcommand = true,
+    after_help = AFTER_HELP, max_term_width = 100,
     propagate_version = false, arg_required_else_help = true
 )]
 pub(super) struct Arguments {

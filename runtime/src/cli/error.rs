@@ -100,6 +100,9 @@ pub(super) enum CliError {
     /// The system does not let us hear signals.
     #[error("signals cannot be handled: {0}")]
     Signals(String),
+    /// What was to be told did not reach standard output.
+    #[error("standard output: {0}")]
+    Output(String),
     /// The demo's directory is in use.
     #[error("{}: {reason}", path.display())]
     DemoDirectory {
@@ -152,6 +155,7 @@ impl CliError {
             Self::PluginsMissing => "plugins-missing",
             Self::ClockSetting(_) => "clock-setting",
             Self::Signals(_) => "signals",
+            Self::Output(_) => "output",
             Self::DemoDirectory { .. } => "demo-directory",
             Self::DemoRun { .. } => "demo-run",
             Self::Memory(error) => error.code(),

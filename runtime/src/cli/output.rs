@@ -2,14 +2,15 @@
 //!
 //! Everything goes through here, so that the two forms always tell the same. Results go to standard
 //! output, errors and bars of the text form to standard error. A closed pipe is not an error: what
-//! remains is dropped, and `is_closed` tells listings to end early.
+//! remains is dropped, and `is_closed` tells listings to end early. A full disk is one, told at the
+//! end.
 //! Memory: one line, or 64 KiB of rows.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -133,6 +134,8 @@ pub(super) struct Output {
     clock: SharedClock,
     started: Stopwatch,
     closed: AtomicBool,
+    /// Why standard output was given up, where its reader had not simply gone.
+    lost: OnceLock<String>,
     /// Rows of a listing on their way out together; a write for each would take most of the time.
     waiting: Mutex<Vec<u8>>,
 }
@@ -145,6 +148,7 @@ impl Output {
             clock,
             started: Stopwatch::start(),
             closed: AtomicBool::new(false),
+            lost: OnceLock::new(),
             waiting: Mutex::new(Vec::new()),
         }
     }
@@ -157,6 +161,11 @@ impl Output {
     /// Returns whether the reader of standard output has gone.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Returns what is missing in standard output and why, unless its reader wanted no more.
+    pub(super) fn lost(&self) -> Option<CliError> {
+        self.lost.get().cloned().map(CliError::Output)
     }
 
     /// Returns the time since the start.
@@ -199,11 +208,7 @@ impl Output {
     pub(super) fn error(&self, error: &CliError) {
         self.put(&[], false); // what was found before comes before
         match self.form {
-            Form::Text => warn_text(&format!(
-                "error [{}]: {error}\nhint: {}",
-                error.code(),
-                error.hint()
-            )),
+            Form::Text => warn_error(error),
             Form::Json => self.json(
                 Kind::Error,
                 &ErrorBody {
@@ -240,11 +245,20 @@ impl Output {
             return;
         }
         let mut out = std::io::stdout().lock();
-        if out.write_all(&waiting).and_then(|()| out.flush()).is_err() {
+        if let Err(error) = out.write_all(&waiting).and_then(|()| out.flush()) {
             self.closed.store(true, Ordering::Relaxed);
+            if error.kind() != ErrorKind::BrokenPipe {
+                let _ = self.lost.set(error.to_string());
+            }
         }
         waiting.clear();
     }
+}
+
+/// Says on standard error why the program ends, and what to do next.
+pub(super) fn warn_error(error: &CliError) {
+    let (code, hint) = (error.code(), error.hint());
+    warn_text(&format!("error [{code}]: {error}\nhint: {hint}"));
 }
 
 /// Writes text to standard error; a closed one is no reason to fail.

@@ -117,6 +117,9 @@ fn repository() -> &'static Path {
 
 #[test]
 fn help_and_version_are_no_errors_and_teach() {
+    for words in [&["help"][..], &["help", "index", "compact"]] {
+        assert_eq!(careen(words).output().unwrap().status.code(), Some(0));
+    }
     let help = careen(&["--help"]).output().unwrap();
     assert_eq!(help.status.code(), Some(0));
     let words = text(&help.stdout);

@@ -57,3 +57,23 @@ fn a_repository_without_snapshots_lists_none() {
     let nowhere = ["snapshot", "list", "/nowhere"];
     assert_fails(with_password, &nowhere, 50, "no-folder");
 }
+
+/// Goal: who writes a listing to a full disk hears of it, who reads only its beginning does not.
+#[test]
+fn an_output_that_is_lost_is_an_error_unless_nobody_reads_it() {
+    let root = repository().to_str().unwrap();
+    for form in ["--json", "--no-json"] {
+        let mut command = with_password(&["index", "inspect", root, form]);
+        if let Ok(full) = std::fs::File::create("/dev/full") {
+            let told = command.stdout(full).output().unwrap();
+            assert_eq!(told.status.code(), Some(30), "{told:?}");
+            assert!(text(&told.stderr).contains("error [output]"), "{told:?}");
+        }
+        let mut child = command
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}

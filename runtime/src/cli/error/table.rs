@@ -109,6 +109,12 @@ pub(in crate::cli) const TABLE: &[Row] = &[
     ),
     row("signals", Exit::SafetyStop, REPORT),
     row(
+        "output",
+        Exit::Storage,
+        "What was told is not complete, the work itself is: let standard output go where it can \
+         be written.",
+    ),
+    row(
         "demo-directory",
         Exit::Configuration,
         "Give --keep a directory that is empty or not there yet; for the temporary files, \
