@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use careen::clock::Timestamp;
 use careen::kopia::index_builder::IndexBuilder;
+use careen::maintenance::lease::Lease;
 use careen::repository::Repository;
 use careen::repository::schedule_store::{read_schedule, write_schedule};
 use careen::repository::sessions::SessionInfo;
@@ -35,6 +36,11 @@ pub fn age(repository: &Repository, data: &DataDir, by: Duration) -> Result<(), 
     }
     schedule.next_full = schedule.next_full.minus(by);
     schedule.next_quick = schedule.next_quick.minus(by);
+    if let Some(mut lease) = Lease::of(&schedule) {
+        lease.until = lease.until.minus(by);
+        let value = serde_json::to_value(lease).map_err(|error| told(&error))?;
+        schedule.unknown.insert("careenLease".to_owned(), value);
+    }
     write_schedule(repository, &schedule).map_err(|error| told(&error))?;
     let blobs = data.list().map_err(|error| told(&error))?;
     let names = Vec::new();

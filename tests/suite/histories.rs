@@ -4,12 +4,14 @@
 //! Each history follows from a seed. Time passes between rounds (`kit::aging`), so that the margins
 //! of full safety are reached and tombstones, packs, sessions and tasks become due. In alternating
 //! histories several versions of Kopia write, and Careen's and Kopia's maintenance go on from what
-//! the other has left. One of the histories has writers that are at work while Careen maintains.
+//! the other has left. Some of the histories have writers that are at work while Careen maintains,
+//! or the program killed in the middle of its runs.
 //! `CAREEN_SUITE_ROUNDS` multiplies the histories. The kit says so where there is no Kopia.
 
 use std::time::Duration;
 
 use kit::kopia::{self, CreateOptions, Kopia};
+use kit::program;
 
 use self::history::{History, Maintainer};
 
@@ -104,6 +106,43 @@ fn careen_and_kopia_maintain_by_turns() {
 fn writers_at_work_lose_nothing() {
     let Some(kopia) = kopia::newest() else { return };
     for seed in seeds() {
-        writers::play(kopia, seed, 2);
+        writers::play(kopia, &create(0), seed, 2);
+    }
+}
+
+#[test]
+fn writers_at_work_lose_nothing_without_epochs() {
+    let Some(kopia) = kopia::newest() else { return };
+    for seed in seeds() {
+        writers::play(kopia, &create(1), seed, 2);
+    }
+}
+
+/// Goal: a run that is killed, whenever, loses nothing, and the next one goes on; method: the
+/// program itself, killed twice a round after it has taken its lease.
+#[test]
+fn the_program_killed_at_any_moment_loses_nothing() {
+    let Some(kopia) = kopia::newest() else { return };
+    if program::careen().is_none() {
+        return;
+    }
+    for (version, seed) in [0, 1]
+        .into_iter()
+        .flat_map(|v| seeds().map(move |s| (v, s)))
+    {
+        let mut history = History::new(std::slice::from_ref(kopia), &create(version), seed);
+        for round in 0..2 {
+            history.work(6);
+            history.pause(pause(round));
+            for _ in 0..2 {
+                history.kill_careen(round == 1);
+                history.verify();
+                history.pause(HOUR);
+            }
+            history.maintain([Maintainer::Careen, Maintainer::Kopia][round as usize]);
+            history.verify();
+        }
+        assert!(history.killed > 0, "every run was faster than its killer");
+        history.end();
     }
 }

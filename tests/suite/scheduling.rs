@@ -383,8 +383,8 @@ fn a_budget_cuts_the_rewrite() {
     assert!(0 < two && two <= most, "{two} of {all}");
 }
 
-/// Goal: a budget cuts the deletion of packs: so many go as there are requests, nothing is lost, the
-/// cycle stays due, and a later run takes the rest; a budget of nothing leaves it whole.
+/// Goal: a budget cuts the deletion of packs: so many go as there are requests, nothing is lost,
+/// the cycle stays due, and a later run takes the rest; a budget of nothing leaves it whole.
 #[test]
 fn a_budget_cuts_the_deletion_of_packs() {
     let golden = Golden::open("default-0.23.1");

@@ -188,8 +188,8 @@ impl ExpirePlan {
     ///
     /// # Errors
     /// An index with gaps or with sets that differ, as for snapshot GC: a pin or a policy may be
-    /// hidden. Manifests that cannot be read, a strategy that fails or answers out of form. What the host
-    /// refuses is told by [`refused`](Self::refused), so that the rest can be shown.
+    /// hidden. Manifests that cannot be read, a strategy that fails or answers out of form. What
+    /// the host refuses is told by [`refused`](Self::refused), so that the rest can be shown.
     pub fn make(
         repository: &Repository,
         workspace: &Workspace,

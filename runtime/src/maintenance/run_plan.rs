@@ -3,7 +3,9 @@
 //!
 //! Makes decisions only; writes nothing. Where the schedule alone says that nothing is due, nothing
 //! else is read. Else the whole index is read once, for the parameters, and once more for costs,
-//! where the scheduling strategy asks for them. Memory: a load of the index, or [`Holdings`]. Mirrors `RunExclusive` of Kopia's `repo/maintenance/maintenance_run.go` up to its lock.
+//! where the scheduling strategy asks for them. Memory: a load of the index, or that of
+//! [`Holdings::find`]. Mirrors `RunExclusive` of Kopia's `repo/maintenance/maintenance_run.go` up
+//! to its lock.
 
 use std::fmt;
 
@@ -149,8 +151,8 @@ impl Prepared {
         }
     }
 
-    /// Asks the scheduling strategy, where a cycle may run. Writes nothing. A strategy that wants to
-    /// know costs has the index read once more.
+    /// Asks the scheduling strategy, where a cycle may run. Writes nothing. A strategy that wants
+    /// to know costs has the index read once more.
     pub(super) fn ask(
         &mut self,
         repository: &Repository,

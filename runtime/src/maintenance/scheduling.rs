@@ -54,7 +54,7 @@ pub struct TaskRow {
 /// What is known of the costs of tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Costs {
-    /// Nothing yet: they take a read of the whole index, so only who asks for them gets them.
+    /// Nothing yet: who asks for them has the whole index read.
     #[default]
     NotCounted,
     /// Each task says its own.
@@ -177,8 +177,7 @@ impl SchedulingAnswer {
         *self == Self::CountCosts && question.costs == Costs::NotCounted
     }
 
-    /// Checks the answer against `question`; the error says which rule it breaks. Who asks has
-    /// counted the costs where [`asks_for_costs`](Self::asks_for_costs) says so.
+    /// Checks the answer against `question`; the error says which rule it breaks.
     pub fn check(&self, question: &SchedulingQuestion) -> Result<Choice, String> {
         if self.reason().len() > REASON_BYTES_MAX {
             return Err(format!("a reason of more than {REASON_BYTES_MAX} bytes"));

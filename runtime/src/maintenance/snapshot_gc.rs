@@ -5,8 +5,8 @@
 //! them with the table of contents, which is sorted alike, in one pass. Nothing is written before
 //! both have ended without an error: a key in use that the table does not have ends the task. What
 //! is deleted gets a tombstone in place, what comes back is copied into new packs. System contents
-//! (`m`) are never touched. Where scratch will not do, the task is refused before the mark, with the
-//! number that is needed, and once more before it writes, when all is known.
+//! (`m`) are never touched. Where scratch will not do, the task is refused before the mark, with
+//! the number that is needed, and once more before it writes, when all is known.
 //!
 //! Memory: the phases of the mark and of a merge, one after the other. Invariant: only contents
 //! that are old enough by the storage's clock are marked deleted. Mirrors Kopia's

@@ -4,8 +4,9 @@
 //! It is asked before every storage operation ([`Guard`]): each is a moment at which nothing is
 //! lost by ending. Most of the time that is two loads and a look at the clock; [`RENEW_AFTER`] the
 //! last time it reads the format blob again and renews the lease, however often tasks have renewed
-//! it meanwhile, and a schedule that is not as we left it ends the run. The schedule is read,
-//! changed and written each time: nothing of it is held in between. Memory: the schedule blob,
+//! it meanwhile, and a schedule that is not as we left it ends the run; one that we left so by a
+//! write that was told to have failed is ours. The schedule is read, changed and written each time:
+//! nothing of it is held in between. Memory: the schedule blob,
 //! parsed, for a moment. Mirrors `updateSchedule` and `ReportRun` of Kopia's `repo/maintenance`.
 
 use std::fmt;
@@ -19,7 +20,7 @@ use crate::kopia::maintenance_params::MaintenanceParams;
 use crate::kopia::schedule::{RunInfo, Schedule};
 use crate::repository::format_watch::FormatWatch;
 use crate::repository::schedule_store::{
-    ScheduleMark, read_mark, read_schedule, schedule_time, write_schedule,
+    ScheduleMark, read_mark, read_schedule, schedule_time, seal_schedule,
 };
 use crate::repository::{Repository, RepositoryError};
 
@@ -59,6 +60,8 @@ pub struct Anchor {
 struct State {
     /// The schedule as we left it.
     mark: ScheduleMark,
+    /// The schedule as a write of ours would have left it that has failed: it may have happened.
+    tried: Option<ScheduleMark>,
     /// Times of full and quick cycles before the run.
     before: (Timestamp, Timestamp),
     run: String,
@@ -112,7 +115,7 @@ impl Watch {
     ) -> Result<(Arc<Self>, Anchor), MaintenanceError> {
         let format = FormatWatch::start(repository)?;
         format.look(repository)?;
-        let (mut schedule, _) = read_schedule(repository)?;
+        let (mut schedule, mark) = read_schedule(repository)?;
         let now = repository.clock.now();
         bury_crashed_run(&mut schedule, now)?;
         let history = History::of(&schedule);
@@ -130,7 +133,8 @@ impl Watch {
             halted: AtomicBool::new(false),
             next_look: AtomicI64::new(now.plus(RENEW_AFTER).nanos()),
             state: Mutex::new(State {
-                mark: write_schedule(repository, &schedule)?,
+                mark,
+                tried: None,
                 before,
                 run,
                 task: None,
@@ -140,7 +144,8 @@ impl Watch {
                 verdict: None,
             }),
         });
-        match schedule_time(repository) {
+        let written = write(repository, &mut watch.state(), &schedule);
+        match written.and_then(|()| schedule_time(repository)) {
             Ok(start) => Ok((watch, Anchor { start, history })),
             Err(error) => {
                 watch.release();
@@ -262,6 +267,11 @@ impl Watch {
         }
         let before = state.before;
         let given_back = self.look_if_due(&mut state).and_then(|()| {
+            let (schedule, mark) = read_schedule(&self.repository)?;
+            self.check_mark(&mut state, mark)?;
+            if Lease::of(&schedule).is_none() {
+                return Ok(()); // it was never written, or the last write gave it back
+            }
             self.rewrite(&mut state, |schedule, _, _| Lease::remove(schedule, before))
         });
         if let Err(error) = given_back {
@@ -287,17 +297,21 @@ impl Watch {
             task: state.task.map(|task| task.name().to_owned()),
         };
         change(&mut schedule, &lease, state.before);
-        state.mark = write_schedule(&self.repository, &schedule)?;
+        write(&self.repository, state, &schedule)?;
         let next = state.looked.plus(RENEW_AFTER);
         self.next_look.store(next.nanos(), Ordering::SeqCst);
         Ok(())
     }
 
     fn check_mark(&self, state: &mut State, mark: ScheduleMark) -> Result<(), MaintenanceError> {
-        if mark == state.mark {
-            return Ok(());
+        if state.tried == Some(mark) {
+            state.mark = mark; // the write has happened
+            state.tried = None;
         }
-        Err(self.halt(state, Verdict::TakenOver))
+        match mark == state.mark {
+            true => Ok(()),
+            false => Err(self.halt(state, Verdict::TakenOver)),
+        }
     }
 
     /// Remembers why, and refuses every further operation.
@@ -387,6 +401,20 @@ impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch").finish_non_exhaustive()
     }
+}
+
+/// Writes the schedule, and remembers what it would look like where that fails.
+fn write(
+    repository: &Repository,
+    state: &mut State,
+    schedule: &Schedule,
+) -> Result<(), RepositoryError> {
+    let sealed = seal_schedule(repository, schedule)?;
+    state.tried = Some(sealed.mark());
+    sealed.write(repository)?;
+    state.mark = sealed.mark();
+    state.tried = None;
+    Ok(())
 }
 
 /// Refuses while another run of ours is at work; records a rewrite that crashed.

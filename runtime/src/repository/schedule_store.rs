@@ -65,12 +65,30 @@ pub fn read_mark(repository: &Repository) -> Result<ScheduleMark, RepositoryErro
     Ok(bytes.map_or(ScheduleMark::ABSENT, |bytes| ScheduleMark::of(&bytes)))
 }
 
-/// Writes the schedule and returns its new mark. Kopia locks this blob never, so it has no
-/// retention.
-pub fn write_schedule(
+/// A schedule as it is to be stored. Its mark is known before it is written: a write that failed
+/// may have happened all the same, and is recognised by it.
+pub struct SealedSchedule(Vec<u8>);
+
+impl SealedSchedule {
+    /// Returns the mark that the blob has when this is written.
+    pub fn mark(&self) -> ScheduleMark {
+        ScheduleMark::of(&self.0)
+    }
+
+    /// Writes it. Kopia locks this blob never, so it has no retention.
+    pub fn write(&self, repository: &Repository) -> Result<(), RepositoryError> {
+        write_blob(repository, &self.0)
+    }
+}
+
+/// Seals a schedule.
+///
+/// # Errors
+/// More than [`SCHEDULE_BYTES_MAX`].
+pub fn seal_schedule(
     repository: &Repository,
     schedule: &Schedule,
-) -> Result<ScheduleMark, RepositoryError> {
+) -> Result<SealedSchedule, RepositoryError> {
     let json = schedule.to_json();
     if json.len() > SCHEDULE_BYTES_MAX {
         let reason = format!("{} bytes are more than {SCHEDULE_BYTES_MAX}", json.len());
@@ -79,8 +97,17 @@ pub fn write_schedule(
     let mut sealed = Vec::with_capacity(json.len() + NONCE_BYTES + TAG_BYTES);
     let key = repository.format.schedule_key();
     aes_gcm_seal(&key, AAD, repository.random(), &json, &mut sealed);
-    write_blob(repository, &sealed)?;
-    Ok(ScheduleMark::of(&sealed))
+    Ok(SealedSchedule(sealed))
+}
+
+/// Seals and writes the schedule, and returns its new mark.
+pub fn write_schedule(
+    repository: &Repository,
+    schedule: &Schedule,
+) -> Result<ScheduleMark, RepositoryError> {
+    let sealed = seal_schedule(repository, schedule)?;
+    sealed.write(repository)?;
+    Ok(sealed.mark())
 }
 
 /// Returns the storage's time of the blob: the anchor of a maintenance run.

@@ -2,8 +2,9 @@
 //! decided on.
 //!
 //! Anything that cannot be read is an error, and so is an index that hides something, as far as its
-//! caller can tell: what is not seen cannot be kept. Memory: that of [`super::snapshot_order`]; one snapshot of at most [`ROW_BYTES_MAX`];
-//! the policies. Mirrors `ListSnapshots` of Kopia's `snapshot/manager.go`.
+//! caller can tell: what is not seen cannot be kept. Memory: that of [`super::snapshot_order`]; one
+//! snapshot of at most [`ROW_BYTES_MAX`]; the policies. Mirrors `ListSnapshots` of Kopia's
+//! `snapshot/manager.go`.
 
 use std::collections::BTreeMap;
 

@@ -66,6 +66,9 @@ fn the_demo_with_backups_ends_with_a_table() {
     assert!((200..before).contains(&after), "{report}");
     assert_eq!(report["after"]["packs"]["count"], 2, "{report}");
     assert_eq!(report["made"]["deleted_snapshots"], 2);
+    // The check walks the snapshots and reads what is in them.
+    let step = |name: &str| said.contains(&format!(r#""step":"{name}""#));
+    assert!(step("read directories") && step("read contents"), "{said}");
 }
 
 /// Goal: an interrupted demo is cleaned up by the next; method: kill one that is large enough.

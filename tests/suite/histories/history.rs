@@ -2,7 +2,7 @@
 //! therefore.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use careen::clock::SeededRandomness;
@@ -13,6 +13,7 @@ use kit::cycle::cycle;
 use kit::data_dir::DataDir;
 use kit::index_work::{Bench, open_live};
 use kit::kopia::{Client, CreateOptions, EpochParameters, IDENTITY, Kopia};
+use kit::program;
 use tempfile::TempDir;
 
 use super::tree::Tree;
@@ -46,6 +47,8 @@ pub(super) struct History {
     users: Vec<User>,
     random: SeededRandomness,
     bench: Bench,
+    /// Runs of Careen that were killed.
+    pub(super) killed: usize,
     /// What happened, for whoever looks at a failure.
     log: Vec<String>,
 }
@@ -66,6 +69,7 @@ impl History {
             users: Vec::new(),
             random: SeededRandomness::new(seed),
             bench: Bench::new(),
+            killed: 0,
             log: vec![format!("seed {seed}, format {}", create.format_version)],
         };
         for number in 0..USERS.len() as u64 {
@@ -240,6 +244,37 @@ impl History {
             .iter()
             .map(|run| format!("  {}: {}", run.task, run.what));
         self.log.extend(done);
+    }
+
+    /// Lets the program maintain, with or without margins, and kills it some time after it has
+    /// taken its lease: less than such a run takes, mostly.
+    pub(super) fn kill_careen(&mut self, margins: bool) {
+        let program = program::careen().expect("the test asked for it");
+        let safety = if margins { "full" } else { "none" };
+        let mut command = Command::new(program);
+        command.args(["run", "--mode", "full", "--memory", "64MiB", "--json"]);
+        command.args(["--safety", safety, "--owner", IDENTITY, "--scratch"]);
+        // Beside the repository: the system's temporary directory may be in memory.
+        command.arg(kit::workspace_root().join("target/suite-scratch"));
+        command.arg(self.dir.path()).env("KOPIA_PASSWORD", PASSWORD);
+        let schedule = self.dir.path().join("kopia.maintenance.f");
+        let before = std::fs::read(&schedule).ok();
+        let quiet = command.stdin(Stdio::null()).stderr(Stdio::null());
+        let mut child = quiet.stdout(Stdio::null()).spawn().unwrap();
+        while std::fs::read(&schedule).ok() == before && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let wait = self.random(250) as u64;
+        std::thread::sleep(Duration::from_millis(wait));
+        child.kill().unwrap();
+        let ended = child.wait().unwrap();
+        let what = format!("Careen runs with safety {safety}, {wait} ms with a lease: {ended}");
+        self.log.push(what.clone());
+        self.killed += usize::from(ended.code().is_none());
+        self.told(match ended.code() {
+            None | Some(0) => Ok(()),
+            Some(_) => Err(what),
+        });
     }
 
     /// Kopia reads everything, and finds every snapshot that nobody deleted. Whoever acts next

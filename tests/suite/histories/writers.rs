@@ -36,21 +36,17 @@ fn write(client: &Client, tree: &Tree, mut kept: Vec<String>) -> Vec<String> {
     kept
 }
 
-/// Plays phases of writers beside Careen.
-pub(super) fn play(kopia: &Kopia, seed: u64, phases: usize) {
+/// Plays phases of writers beside Careen, whose cycles are full and quick by turns.
+pub(super) fn play(kopia: &Kopia, create: &CreateOptions, seed: u64, phases: usize) {
     let dir = tempfile::tempdir().unwrap();
-    let create = CreateOptions {
-        splitter: "FIXED-1M".to_owned(),
-        ..CreateOptions::default()
-    };
-    kopia.create(dir.path(), PASSWORD, &create).unwrap();
+    kopia.create(dir.path(), PASSWORD, create).unwrap();
     let trees = [Tree::new(seed * 7 + 1), Tree::new(seed * 7 + 2)];
     let mut kept = [Vec::new(), Vec::new()];
     let connect = |user: &str| kopia.connect(dir.path(), PASSWORD, user).unwrap();
     let bench = Bench::new();
-    let maintain = || {
+    let maintain = |mode| {
         let repository = open_live(dir.path(), PASSWORD).unwrap();
-        let options = cycle(Mode::Full, Safety::full(), IDENTITY);
+        let options = cycle(mode, Safety::full(), IDENTITY);
         bench.cycle(&repository, &options)
     };
     let mut runs = 0;
@@ -67,7 +63,7 @@ pub(super) fn play(kopia: &Kopia, seed: u64, phases: usize) {
             let maintainer = scope.spawn(|| {
                 let mut runs = 0;
                 while phase > 0 && at_work.load(Ordering::SeqCst) {
-                    maintain().unwrap();
+                    maintain([Mode::Full, Mode::Quick][runs % 2]).unwrap();
                     runs += 1;
                 }
                 runs
@@ -84,7 +80,7 @@ pub(super) fn play(kopia: &Kopia, seed: u64, phases: usize) {
         let data = DataDir::open(dir.path()).unwrap();
         age(&repository, &data, Duration::from_secs(26 * 3_600)).unwrap();
         // The run that brings back what a writer found just before it was deleted.
-        maintain().unwrap();
+        maintain(Mode::Full).unwrap();
         verify(&connect(IDENTITY), &kept, phase);
     }
     assert!(runs > phases, "{runs} runs beside the writers");

@@ -24,6 +24,9 @@ use crate::repository::snapshot_generator::{
 const RUN: [&str; 4] = ["--mode", "full", "--safety", "none"];
 const KOPIA: [&str; 4] = ["maintenance", "run", "--full", "--safety=none"];
 
+/// What is checked after it: the index and its packs, every snapshot, every content.
+const VERIFY: [&str; 4] = ["--index", "--packs", "--snapshots", "--contents"];
+
 /// Makes the repository, and maintains it unless told not to.
 pub(super) fn run(demo: &Demo<'_>, shape: &BackupShape, repository: &Path) -> Result<(), CliError> {
     let output = &demo.console.output;
@@ -47,7 +50,7 @@ pub(super) fn run(demo: &Demo<'_>, shape: &BackupShape, repository: &Path) -> Re
         index: steps.index_blobs()?,
     };
     let run = steps.careen(&["run"], &RUN)?.0;
-    let (verify, seen) = steps.verify(&["--index", "--packs"])?;
+    let (verify, seen) = steps.verify(&VERIFY)?;
     let number = |field: &str| seen[field].as_u64().unwrap_or(0);
     let after = State {
         live_contents: number("live_contents"),

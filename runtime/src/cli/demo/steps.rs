@@ -90,13 +90,13 @@ impl Steps<'_> {
         Ok(cost)
     }
 
-    /// Checks the repository in the limit, as `what` says; returns also what was seen.
+    /// Checks the repository in the limit, as `what` says; returns also what was seen first.
     pub(super) fn verify(&self, what: &[&str]) -> Result<(Cost, Value), CliError> {
         self.careen(&["verify"], what)
     }
 
     /// Runs this program with the repository between `words` and `more`; returns what it took and
-    /// its report.
+    /// its first report.
     pub(super) fn careen(&self, words: &[&str], more: &[&str]) -> Result<(Cost, Value), CliError> {
         let shown = [&["careen"], words, more].concat().join(" ");
         let failed = |reason: String| CliError::DemoRun {
@@ -123,7 +123,7 @@ impl Steps<'_> {
             if line["kind"] == "error" {
                 error = line["message"].as_str().map(str::to_owned);
             }
-            if line["kind"] == "report" {
+            if line["kind"] == "report" && report.is_null() {
                 report = line["report"].clone();
             }
         });
