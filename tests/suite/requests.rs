@@ -202,8 +202,9 @@ fn check_costs(planned: &Outlook, report: &RunReport) {
 /// Sessions of clients that wrote one file each.
 const SMALL_SESSIONS: u64 = 60;
 
-/// Goal: whatever the tasks, a run asks for each index blob once, and for each pack that it rewrites
-/// and deletes once; without room to keep what was read it asks more often, and ends the same.
+/// Goal: whatever the tasks, a run asks for each index blob once, and for each pack that it
+/// rewrites and deletes once; without room to keep what was read it asks more often, and ends the
+/// same.
 #[test]
 fn a_full_run_asks_for_a_blob_once() {
     let mut ends = Vec::new();
@@ -234,6 +235,12 @@ fn a_full_run_asks_for_a_blob_once() {
             .clock
             .set(Timestamp::from_seconds(START.seconds() + 1_000));
         let options = cycle(Mode::Full, Safety::none(), OWNER);
+        let repository = world.repository();
+        let asked = strategies(KopiasOrder, None);
+        plan(&repository, &bench.workspace(), asked, &options).unwrap();
+        // Those of the index, and the times of an open epoch's.
+        let most = 2 * index_blobs + SMALL_SESSIONS / 2;
+        assert!(repository.storage.counters().gets <= most, "a plan");
         let repository = world.repository();
         let workspace = bench.workspace();
         if !keeps {

@@ -98,8 +98,6 @@ pub fn run(
     on_event: &mut dyn FnMut(&Event<'_>),
 ) -> Result<RunReport, MaintenanceError> {
     let halt = Halt::new(&options.stop, workspace);
-    // Most tasks read the whole index.
-    workspace.scratch.open_shelf();
     let Strategies {
         mut scheduling,
         mut splitting,

@@ -99,6 +99,8 @@ impl Prepared {
             }
         }
         drop(schedule);
+        // The index is read for the parameters here, and by most tasks again.
+        workspace.scratch.open_shelf();
         let (active, loaded) = load_active(repository, workspace, None, Strictness::ForReading)?;
         // With gaps not even the owner is certain.
         active.check_nothing_vanished()?;
@@ -231,8 +233,6 @@ pub fn plan(
     strategies: Strategies<'_>,
     options: &RunOptions,
 ) -> Result<RunPlan, MaintenanceError> {
-    // The index is read for the parameters, and again for what it holds.
-    workspace.scratch.open_shelf();
     let mut prepared = Prepared::make(repository, workspace, options)?;
     let Strategies {
         mut scheduling,

@@ -91,11 +91,7 @@ impl<'s, 'i> Worker<'s, 'i> {
                 break;
             }
             self.time.skip(); // the feed was the other worker's, perhaps
-            let scratch = &self.shared.workspace.scratch;
-            let soon = tasks.iter().map(|task| &task.blob);
-            let soon = soon.filter(|blob| scratch.kept_bytes(blob.as_str()).is_none());
-            let soon: Vec<&BlobId> = soon.collect();
-            self.shared.repository.storage.will_need(&soon);
+            self.will_need(&tasks);
             for task in tasks.drain(..) {
                 self.blob(&task, &mut stored, &mut ecc)?;
                 self.shared.workspace.progress.advance(1);
@@ -106,6 +102,17 @@ impl<'s, 'i> Worker<'s, 'i> {
         self.system.finish()?;
         self.time.lap(Part::Decode);
         Ok(self.stats)
+    }
+
+    /// Tells the store what will be read soon. Where the first of a batch is kept in scratch, the
+    /// others mostly are.
+    fn will_need(&self, tasks: &[Task]) {
+        let scratch = &self.shared.workspace.scratch;
+        let first = tasks.first().map(|task| task.blob.as_str());
+        if first.is_some_and(|first| scratch.kept_bytes(first).is_none()) {
+            let soon: Vec<&BlobId> = tasks.iter().map(|task| &task.blob).collect();
+            self.shared.repository.storage.will_need(&soon);
+        }
     }
 
     fn blob(

@@ -1,9 +1,9 @@
 //! Reads the local index of a pack: what was in it when it was written, without any other index.
 //!
 //! The end of a pack tells where its local index lies; one or two small GETs find and read it, or
-//! none where a rewrite in this run has read that end along ([`keep_tail`]). The postamble's checksum proves nothing, only the tag of the local index does. A pack without one
-//! that can be read is not an error here: who wants to delete it has to know that it is not
-//! explained.
+//! none where a rewrite in this run has read that end along ([`keep_tail`]). The postamble's
+//! checksum proves nothing, only the tag of the local index does. A pack without one that can be
+//! read is not an error here: who wants to delete it has to know that it is not explained.
 //!
 //! Memory: the tail, and an index blob as [`super::index_blob_reader`] holds it; a larger one goes
 //! through scratch. Mirrors `readPackFileLocalIndex` of Kopia's

@@ -5,8 +5,9 @@
 //! shelf takes a part of what is free, is in nobody's account, and is emptied for good as soon as
 //! anything else needs the room. It keeps nothing rather than failing anybody.
 //!
-//! Memory: none; the table of names is in the file too. Scratch: a sparse table of [`SHELF_TABLE_BYTES`],
-//! and what is kept. Invariant: bytes come back only under their whole name, and as they were put.
+//! Memory: none; the table of names is in the file too. Scratch: a sparse table of
+//! [`SHELF_TABLE_BYTES`], and what is kept. Invariant: bytes come back only under their whole name,
+//! and as they were put.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -32,6 +33,12 @@ const SLOT_BYTES: usize = 16;
 /// Size of the table, in bytes.
 pub const SHELF_TABLE_BYTES: u64 = SLOTS * SLOT_BYTES as u64;
 
+/// Up to this, bytes are written with their head at once, and are brought to the disk together.
+const SMALL_BYTES: usize = 64 * 1024;
+
+/// What is free is looked at again after so many bytes.
+const GRANT_BYTES: u64 = 1024 * 1024;
+
 /// Places that are looked at for a name. With the table half full, four are nearly always enough.
 const PROBES: u64 = 16;
 
@@ -54,6 +61,8 @@ pub(super) struct Shelf {
 struct Kept {
     file: File,
     end: u64,
+    /// How far it may grow until what is free is looked at again.
+    granted: u64,
 }
 
 /// Bytes on their way to the shelf, in pieces; they are found only after [`ShelfPlace::finish`].
@@ -81,7 +90,15 @@ impl Scratch {
 
     /// Keeps `bytes`, if there is room: they must be the same whenever they are put under `name`.
     pub fn keep(&self, name: &str, bytes: &[u8]) {
-        if let Some(place) = self.begin_keeping(name, bytes.len() as u64) {
+        let Some(place) = self.begin_keeping(name, bytes.len() as u64) else {
+            return;
+        };
+        if bytes.len() <= SMALL_BYTES {
+            let mut all = place.head();
+            all.extend_from_slice(bytes);
+            place.write_at(place.head_at, &all);
+            place.enter();
+        } else {
             place.write(0, bytes);
             place.finish();
         }
@@ -95,16 +112,25 @@ impl Scratch {
         }
         let head_bytes = (1 + name.len() + 8) as u64;
         let all_bytes = head_bytes.checked_add(len)?;
-        let kept_bytes = shelf.bytes();
-        // What is free includes the shelf.
-        if kept_bytes.checked_add(all_bytes)? > self.free_bytes() / SHARE {
-            return None;
-        }
         let mut kept = shelf.writer();
         let kept = kept.as_mut()?;
         let head_at = kept.end;
-        kept.end = head_at.checked_add(all_bytes)?;
+        let end = head_at.checked_add(all_bytes)?;
+        if end > kept.granted {
+            // What is free includes the shelf.
+            let most = self.free_bytes() / SHARE;
+            if end > most {
+                return None;
+            }
+            kept.granted = most.min(end.saturating_add(GRANT_BYTES));
+        }
+        kept.end = end;
         shelf.bytes.fetch_add(all_bytes, Ordering::Relaxed);
+        if shelf.direct && head_at / GRANT_BYTES != end / GRANT_BYTES {
+            // What is small has gathered to this.
+            let from = (head_at / GRANT_BYTES).saturating_sub(1) * GRANT_BYTES;
+            let_go(&kept.file, from, (head_at - from) as usize);
+        }
         self.note_peak();
         Some(ShelfPlace {
             shelf,
@@ -119,32 +145,47 @@ impl Scratch {
 impl ShelfPlace<'_> {
     /// Writes a piece; several threads may.
     pub fn write(&self, offset: u64, bytes: &[u8]) {
-        let fits = offset
-            .checked_add(bytes.len() as u64)
-            .is_some_and(|end| end <= self.len);
-        debug_assert!(fits, "a piece is a part of what was announced");
-        let at = self.bytes_at + offset;
-        self.shelf.try_to(|kept| kept.file.write_all_at(bytes, at));
-        self.shelf.let_go(at, bytes.len());
+        let end = offset.checked_add(bytes.len() as u64);
+        debug_assert!(
+            end.is_some_and(|end| end <= self.len),
+            "a piece is a part of what was announced"
+        );
+        self.write_at(self.bytes_at + offset, bytes);
     }
 
     /// Makes it be found; all pieces were written.
     pub fn finish(self) {
-        self.shelf.try_to(|kept| {
-            let mut head = Vec::with_capacity(HEAD_BYTES);
-            head.push(self.name.len() as u8); // at most NAME_MAX
-            head.extend_from_slice(self.name.as_bytes());
-            head.extend_from_slice(&self.len.to_le_bytes());
-            kept.file.write_all_at(&head, self.head_at)
-        });
-        let mut kept = self.shelf.writer();
-        let entered = kept
-            .as_mut()
-            .map(|kept| kept.enter(&self.name, self.head_at));
-        drop(kept);
-        if let Some(Err(error)) = entered {
-            self.shelf.fail(&error);
-        }
+        self.write_at(self.head_at, &self.head());
+        self.enter();
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        head.push(self.name.len() as u8); // at most NAME_MAX
+        head.extend_from_slice(self.name.as_bytes());
+        head.extend_from_slice(&self.len.to_le_bytes());
+        head
+    }
+
+    fn write_at(&self, at: u64, bytes: &[u8]) {
+        let shelf = self.shelf;
+        let written = match shelf.reader().as_ref() {
+            Some(kept) => kept.file.write_all_at(bytes, at).map(|()| {
+                if shelf.direct && bytes.len() > SMALL_BYTES {
+                    let_go(&kept.file, at, bytes.len());
+                }
+            }),
+            None => Ok(()),
+        };
+        shelf.check(written);
+    }
+
+    fn enter(self) {
+        let entered = match self.shelf.writer().as_mut() {
+            Some(kept) => kept.enter(&self.name, self.head_at),
+            None => Ok(()),
+        };
+        self.shelf.check(entered);
     }
 }
 
@@ -155,6 +196,7 @@ impl Shelf {
             file: RwLock::new(Some(Kept {
                 file,
                 end: SHELF_TABLE_BYTES,
+                granted: SHELF_TABLE_BYTES,
             })),
             bytes: AtomicU64::new(0),
             direct,
@@ -183,32 +225,18 @@ impl Shelf {
         let count = into.len().min(len.saturating_sub(offset) as usize);
         let at = bytes_at + offset;
         kept.file.read_exact_at(into.get_mut(..count)?, at).ok()?;
-        if self.direct {
+        if self.direct && count > SMALL_BYTES {
             let_go(&kept.file, at, count);
         }
         Some(count)
     }
 
-    /// Does something with the file, if there is one; an error empties the shelf.
-    fn try_to(&self, work: impl FnOnce(&Kept) -> io::Result<()>) {
-        let kept = self.reader();
-        let done = kept.as_ref().map(work);
-        drop(kept);
-        if let Some(Err(error)) = done {
-            self.fail(&error);
+    /// Empties the shelf where something went wrong: it spares work, and fails nobody.
+    fn check(&self, done: io::Result<()>) {
+        if let Err(error) = done {
+            tracing::debug!(%error, "nothing is kept in scratch any more");
+            self.give_way();
         }
-    }
-
-    /// Starts to bring bytes to the disk, where the page cache is small.
-    fn let_go(&self, at: u64, count: usize) {
-        if let (true, Some(kept)) = (self.direct, self.reader().as_ref()) {
-            let_go(&kept.file, at, count);
-        }
-    }
-
-    fn fail(&self, error: &io::Error) {
-        tracing::debug!(%error, "nothing is kept in scratch any more");
-        self.give_way();
     }
 
     fn reader(&self) -> RwLockReadGuard<'_, Option<Kept>> {

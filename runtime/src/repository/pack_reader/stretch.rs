@@ -57,8 +57,8 @@ impl Cut {
 }
 
 impl Stretch {
-    /// Returns whether a content of the same pack is read with it. One that begins before it is not:
-    /// metadata comes behind data, also where both lie in one pack.
+    /// Returns whether a content of the same pack is read with it. One that begins before it is
+    /// not: metadata comes behind data, also where both lie in one pack.
     pub(super) fn reaches(&self, place: &Place, ahead: Option<&ReadAhead>, extra: &[u8]) -> bool {
         let offset = u64::from(place.offset);
         if offset < self.offset {

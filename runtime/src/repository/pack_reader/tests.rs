@@ -156,7 +156,8 @@ fn one_get_for_neighbours() {
     assert_eq!(world.storage.counters().gets, 4 + 8);
 }
 
-/// Goal: a pack takes no more GETs than its bytes fill buffers, whatever was left of the one before.
+/// Goal: a pack takes no more GETs than its bytes fill buffers, whatever was left of the one
+/// before.
 #[test]
 fn a_pack_begins_in_a_buffer_with_room() {
     let world = World::new(&[270_000; 4]);
