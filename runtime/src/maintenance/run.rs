@@ -155,13 +155,9 @@ pub fn run(
     }
     let mut report = work.report;
     let whole = options.wanted.tasks.is_empty() && !report.has_left();
-    let next = watch.finish(whole.then_some(cycle), began, &prepared.params);
-    let next = next.inspect_err(|_| watch.release())?;
-    report.ended(
-        next,
-        workspace.scratch.peak_bytes(),
-        repository.storage.counters(),
-    );
+    let next = watch.finish(whole.then_some(cycle), began, &prepared.params)?;
+    let requests = repository.storage.counters();
+    report.ended(next, workspace.scratch.peak_bytes(), requests);
     Ok(report)
 }
 

@@ -237,8 +237,19 @@ impl Watch {
     }
 
     /// Writes the real next times after a success: an interval after `start`. Without a cycle (only
-    /// some of its tasks ran) they are what they were.
+    /// some of its tasks ran) they are what they were. Where they cannot be written, the lease is
+    /// given back as after any other failure.
     pub fn finish(
+        &self,
+        cycle: Option<Cycle>,
+        start: Timestamp,
+        params: &MaintenanceParams,
+    ) -> Result<(Timestamp, Timestamp), MaintenanceError> {
+        let written = self.write_next(cycle, start, params);
+        written.inspect_err(|_| self.release())
+    }
+
+    fn write_next(
         &self,
         cycle: Option<Cycle>,
         start: Timestamp,
