@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(group.kills(), 0);
         let hog = "head -c 64000000 /dev/zero | sed 's/x/y/' >/dev/null";
         let _ = run(hog).unwrap();
-        assert_eq!(group.kills(), 1);
+        assert!(group.kills() >= 1, "one process, or more of them");
         let directory = group.directory.clone();
         let mut sleeper = group
             .command(OsStr::new("sleep"))
