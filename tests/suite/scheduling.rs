@@ -238,8 +238,8 @@ fn counting(
     })
 }
 
-/// Goal: who asks is told the costs that a plan shows, and nothing is asked of the storage twice for
-/// it; the run does what it would have done.
+/// Goal: who asks is told the costs that a plan shows, and nothing is asked of the storage twice
+/// for it; the run does what it would have done.
 #[test]
 fn costs_are_counted_for_who_asks_for_them() {
     let golden = Golden::open("default-0.23.1");
