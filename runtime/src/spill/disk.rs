@@ -4,10 +4,10 @@
 //! eviction of another one, and what was read ahead is evicted before it is used: a merge of 20
 //! million entries in 64 MiB read everything twice. So the buffers here are ours, planned like all
 //! others, and the disk moves each byte once. A disk that takes its time stops nobody: a stream has
-//! one block on its way while it works on another one.
+//! blocks on their way while it works on another one.
 //!
-//! Memory: [`THREADS`] small stacks; blocks belong to the streams. At most one job for each open
-//! stream waits.
+//! Memory: [`THREADS`] small stacks; blocks belong to the streams. At most one job for each reader
+//! and three for each writer wait.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
