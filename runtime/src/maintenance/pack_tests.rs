@@ -104,6 +104,25 @@ fn many_short_packs(world: &World) -> BTreeMap<String, Vec<u8>> {
     model
 }
 
+/// Lets a writer die before it writes its index; returns how many packs there are then.
+fn packs_of_a_dead_session(world: &World) -> usize {
+    let options = SimulationOptions {
+        crash_after_operation: Some(4),
+        ..SimulationOptions::default()
+    };
+    let store = Arc::new(SimulatedStore::new(world.store.clone(), options));
+    let dying = World::on(
+        Shape::default(),
+        world.clock.clone(),
+        world.store.clone(),
+        Some(store),
+    );
+    dying
+        .try_write(&some(0..200, 700), NOW.seconds(), false)
+        .unwrap_err();
+    world.names("p").len() + world.names("q").len()
+}
+
 fn check(world: &World, model: &BTreeMap<String, Vec<u8>>) {
     let rows = world.contents();
     assert_eq!(rows.len(), model.len());
@@ -398,22 +417,8 @@ fn a_small_share_is_kept_and_named() {
 #[test]
 fn dead_sessions_lose_their_packs_and_then_their_marker() {
     let world = World::new(Shape::default());
-    let options = SimulationOptions {
-        crash_after_operation: Some(4),
-        ..SimulationOptions::default()
-    };
-    let store = Arc::new(SimulatedStore::new(world.store.clone(), options));
-    let dying = World::on(
-        Shape::default(),
-        world.clock.clone(),
-        world.store.clone(),
-        Some(store),
-    );
-    dying
-        .try_write(&some(0..200, 700), NOW.seconds(), false)
-        .unwrap_err();
+    let packs = packs_of_a_dead_session(&world);
     assert_eq!(world.names("s").len(), 1);
-    let packs = world.names("p").len() + world.names("q").len();
     assert!(packs > 0);
     world.clock.advance(DAY * 4 - Duration::from_secs(2));
     let early = delete(&world, &Safety::full()).unwrap();

@@ -1,17 +1,14 @@
 //! A deletion that is cut by a budget is one that ended half way: what it leaves stays what it is,
 //! and the next takes the rest. Method: one blob at a time.
 
-use std::sync::Arc;
-
-use super::{DAY, check, delete_as, many_short_packs, rewrite, some};
-use crate::blob::{SimulatedStore, SimulationOptions};
+use super::{DAY, check, delete_as, many_short_packs, packs_of_a_dead_session, rewrite};
 use crate::clock::Clock;
 use crate::maintenance::delete_unreferenced_packs::{
     DeletePacksOptions, DeletePacksPlan, DeletePacksReport,
 };
 use crate::maintenance::orphan_packs::Scope;
 use crate::maintenance::safety::Safety;
-use crate::repository::pack_world::{NOW, Shape, World};
+use crate::repository::pack_world::{Shape, World};
 
 fn delete_at_most(world: &World, deletions: u64) -> DeletePacksReport {
     let (repository, workspace) = (&world.repository, &world.workspace);
@@ -57,17 +54,7 @@ fn old_packs_go_one_by_one() {
 #[test]
 fn a_marker_goes_after_the_last_pack_of_its_session() {
     let world = World::new(Shape::default());
-    let options = SimulationOptions {
-        crash_after_operation: Some(4),
-        ..SimulationOptions::default()
-    };
-    let store = Arc::new(SimulatedStore::new(world.store.clone(), options));
-    let (clock, memory) = (world.clock.clone(), world.store.clone());
-    let dying = World::on(Shape::default(), clock, memory, Some(store));
-    dying
-        .try_write(&some(0..200, 700), NOW.seconds(), false)
-        .unwrap_err();
-    let all = packs(&world);
+    let all = packs_of_a_dead_session(&world);
     assert!(all > 1, "{all}");
     world.clock.advance(DAY * 5);
     for left in (0..all).rev() {
