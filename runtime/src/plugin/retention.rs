@@ -12,8 +12,8 @@ use crate::maintenance::strategy::StrategyError;
 use crate::repository::snapshot_history::HistoryRow;
 
 use super::error::{Failure, PluginError, harmless, without_controls};
+use super::load::{self, Parts, PluginOptions};
 use super::session::{Guest, Session};
-use super::splitting::{self, Parts, PluginOptions};
 use super::wasm_file::PluginSource;
 
 mod bindings {
@@ -54,13 +54,13 @@ impl PluginOptions {
 /// Every reason why the plugin cannot be used; nothing of it has run then.
 pub fn load_retention(options: PluginOptions) -> Result<RetentionPlugin, PluginError> {
     let link = |engine: &_, component: &Component| {
-        splitting::link(engine, component, |linker| {
+        load::link(engine, component, |linker| {
             linker
                 .instantiate_pre(component)
                 .and_then(bindings::RetentionPre::new)
         })
     };
-    let (parts, component) = splitting::load_parts(options, link)?;
+    let (parts, component) = load::load_parts(options, link)?;
     Ok(RetentionPlugin {
         parts,
         component,

@@ -20,8 +20,8 @@ use crate::maintenance::strategy::StrategyError;
 use crate::maintenance::task_costs::TaskCost;
 
 use super::error::{Failure, PluginError, harmless, without_controls};
+use super::load::{self, Parts, PluginOptions};
 use super::session::Guest;
-use super::splitting::{self, Parts, PluginOptions};
 use super::wasm_file::PluginSource;
 
 mod bindings {
@@ -67,13 +67,13 @@ impl PluginOptions {
 /// Every reason why the plugin cannot be used; nothing of it has run then.
 pub fn load_scheduling(options: PluginOptions) -> Result<SchedulingPlugin, PluginError> {
     let link = |engine: &_, component: &Component| {
-        splitting::link(engine, component, |linker| {
+        load::link(engine, component, |linker| {
             linker
                 .instantiate_pre(component)
                 .and_then(bindings::SchedulingPre::new)
         })
     };
-    let (parts, component) = splitting::load_parts(options, link)?;
+    let (parts, component) = load::load_parts(options, link)?;
     Ok(SchedulingPlugin { parts, component })
 }
 
