@@ -11,17 +11,24 @@
 //! is cached. `unsafe` is in `engine.rs` only: loading machine code that this program has compiled.
 
 mod argument;
+pub mod batches;
 mod cache;
 mod compile;
 mod engine;
 mod error;
+pub mod inspect;
 mod limits;
 mod load;
+pub mod precompile;
+pub mod record;
+pub mod replay;
 mod retention;
 mod scheduling;
 mod session;
 mod splitting;
+mod usage;
 mod wasm_file;
+mod words;
 
 pub use argument::{parse_plugin_argument, parse_strategy_argument, parse_strategy_arguments};
 pub use cache::default_cache_directory;
@@ -32,4 +39,5 @@ pub use load::PluginOptions;
 pub use retention::{RetentionPlugin, load_retention};
 pub use scheduling::{SchedulingPlugin, load_scheduling};
 pub use splitting::{SplittingPlugin, load};
+pub use usage::{Decided, PluginUsage, Tally, Usage, UsageLimits};
 pub use wasm_file::{PluginSource, WASM_BYTES_MAX};

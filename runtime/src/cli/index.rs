@@ -6,8 +6,9 @@ use super::Console;
 use super::arguments::{ChangeArguments, IndexCommand, InspectArguments, ListArguments};
 use super::error::{CliError, Exit};
 use super::output::Kind;
-use super::strategy;
+use super::strategy::{self, Plugins};
 use super::target::Target;
+use super::used::Used;
 use super::workspace::workspace;
 use crate::kopia::blob_id::BlobId;
 use crate::maintenance::compact_indexes_v0::CompactionV0;
@@ -83,10 +84,12 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
     if !epochs {
         return compact_v0(console, arguments, options, &repository, &workspace);
     }
-    let mut splitting = strategy::splitting(&arguments.plugins, &workspace.memory)?;
+    let used = Used::default();
+    let plugins = Plugins::new(console, &arguments.plugins, &used);
+    let mut splitting = strategy::splitting(&plugins, &workspace.memory)?;
     if arguments.dry_run {
         let plan = index_maintenance::plan(&repository, &workspace, &mut *splitting, &options)?;
-        console.output.both(Kind::Plan, "plan", &plan);
+        console.output.both(Kind::Plan, "plan", &used.with(&plan));
         return Ok(Exit::Done);
     }
     let report = index_maintenance::run(
@@ -100,7 +103,7 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
             console.output.json_field(Kind::Plan, "plan", plan);
         },
     )?;
-    Ok(told(console, &report))
+    Ok(told(console, &report, &used))
 }
 
 /// Compacts an index without epochs, as Kopia's quick maintenance does.
@@ -124,7 +127,7 @@ fn compact_v0(
     let outcome = compaction.run(repository, workspace, &mut |plan| {
         console.output.json_field(Kind::Plan, "plan", plan);
     })?;
-    Ok(told(console, &outcome.report))
+    Ok(told(console, &outcome.report, &Used::default()))
 }
 
 fn repair(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliError> {
@@ -145,12 +148,14 @@ fn repair(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliErr
         return Ok(Exit::Done);
     }
     let report = index_repair::execute(&repository, &workspace, &options)?;
-    Ok(told(console, &report))
+    Ok(told(console, &report, &Used::default()))
 }
 
 /// Tells a report; part of the work left over is an exit code of its own.
-fn told(console: &Console, report: &Report) -> Exit {
-    console.output.both(Kind::Report, "report", report);
+fn told(console: &Console, report: &Report, used: &Used) -> Exit {
+    console
+        .output
+        .both(Kind::Report, "report", &used.with(report));
     match report.unfinished_until {
         Some(_) => Exit::PartDone,
         None => Exit::Done,

@@ -10,7 +10,9 @@ use super::arguments::{CycleArguments, CycleMode, RunArguments, SafetyMargins};
 use super::error::{CliError, Exit};
 use super::output::Kind;
 use super::signals::stop_flag;
+use super::strategy::Plugins;
 use super::target::Target;
+use super::used::Used;
 use super::workspace::workspace;
 use super::{strategy, time_zone};
 use crate::blob::Counters;
@@ -37,7 +39,9 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
     target.refuse_read_only()?;
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
-    let strategies = strategy::of_run(&cycle.plugins, &workspace.memory, cycle.expire_snapshots)?;
+    let used = Used::default();
+    let plugins = Plugins::new(console, &cycle.plugins, &used);
+    let strategies = strategy::of_run(&plugins, &workspace.memory, cycle.expire_snapshots)?;
     let report = run::run(
         &repository,
         &workspace,
@@ -45,6 +49,7 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
         &options,
         &mut |event| tell(console, event),
     )?;
+    let report = used.with(&report);
     console.output.both(Kind::Report, "report", &report);
     Ok(Exit::Done)
 }
@@ -56,9 +61,11 @@ pub(super) fn plan(console: &Console, arguments: &CycleArguments) -> Result<Exit
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let expire = arguments.expire_snapshots;
-    let strategies = strategy::of_run(&arguments.plugins, &workspace.memory, expire)?;
+    let used = Used::default();
+    let plugins = Plugins::new(console, &arguments.plugins, &used);
+    let strategies = strategy::of_run(&plugins, &workspace.memory, expire)?;
     let plan = run_plan::plan(&repository, &workspace, strategies, &options)?;
-    console.output.both(Kind::Plan, "plan", &plan);
+    console.output.both(Kind::Plan, "plan", &used.with(&plan));
     Ok(Exit::Done)
 }
 

@@ -10,6 +10,8 @@ use super::Console;
 use super::arguments::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 use super::error::{CliError, Exit};
 use super::output::{Form, Kind};
+use super::strategy::Plugins;
+use super::used::Used;
 use super::workspace::workspace;
 use super::{strategy, time_zone};
 use crate::kopia::source_filter::SourceFilter;
@@ -36,7 +38,9 @@ fn expire(console: &Console, arguments: &ExpireArguments) -> Result<Exit, CliErr
     };
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
-    let mut retention = strategy::retention(&arguments.plugins, &workspace.memory)?;
+    let used = Used::default();
+    let plugins = Plugins::new(console, &arguments.plugins, &used);
+    let mut retention = strategy::retention(&plugins, &workspace.memory)?;
     let mut plan = ExpirePlan::make(&repository, &workspace, &mut *retention, &options)?;
     drop(retention);
     console.progress.clear();
@@ -53,6 +57,7 @@ fn expire(console: &Console, arguments: &ExpireArguments) -> Result<Exit, CliErr
             plan.dry_report()
         }
     };
+    let report = used.with(&report);
     console.output.both(Kind::Report, "report", &report);
     Ok(Exit::Done)
 }

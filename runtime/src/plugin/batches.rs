@@ -27,6 +27,9 @@ pub mod names;
 /// Format of the lines. A reader refuses another one.
 pub const FORMAT: u32 = 1;
 
+/// Version of the contract (`guest-sdk/wit`) whose questions are written.
+pub const CONTRACT_VERSION: &str = "0.1.0";
+
 /// Longest line: a batch has up to 512 KiB of texts, or one snapshot of 256 KiB, and JSON may write
 /// a byte as six.
 pub const LINE_BYTES_MAX: u64 = 8 << 20;
@@ -211,7 +214,9 @@ impl Batch {
                 check_zone(&question.zone)?;
                 if question.cycles.len() > CYCLES_MAX {
                     let cycles = question.cycles.len();
-                    return Err(format!("{cycles} cycles; a question has {CYCLES_MAX} at most"));
+                    return Err(format!(
+                        "{cycles} cycles; a question has {CYCLES_MAX} at most"
+                    ));
                 }
                 ("tasks", CYCLES_MAX * TASKS_MAX)
             }
@@ -307,7 +312,9 @@ impl<R: BufRead> BatchReader<R> {
         }
         let batch: Batch = serde_json::from_slice(&self.bytes)
             .map_err(|error| self.wrong(&format!("is no batch: {error}")))?;
-        batch.check().map_err(|why| self.wrong(&format!("has {why}")))?;
+        batch
+            .check()
+            .map_err(|why| self.wrong(&format!("has {why}")))?;
         if batch.strategy() != self.head.strategy {
             let (is, head) = (batch.strategy(), self.head.strategy);
             return Err(self.wrong(&format!("is for {is}, and the file is for {head}")));
@@ -367,6 +374,13 @@ mod tests {
     }
 
     #[test]
+    fn the_version_is_that_of_the_contract() {
+        let wit = include_str!("../../../guest-sdk/wit/strategy.wit");
+        let package = format!("package careen:strategy@{CONTRACT_VERSION};");
+        assert!(wit.contains(&package), "{package}");
+    }
+
+    #[test]
     fn lines_come_back_and_empty_ones_count() {
         let question = RepackQuestion {
             pack_bytes_max: 20,
@@ -388,7 +402,10 @@ mod tests {
         let many = format!(r#"{{"repack":{{"pack_bytes_max":1,"packs":[{packs}]}}}}"#);
         for (lines, words) in [
             ("x", "line 2 is no batch"),
-            (r#"{"zone":{"offset_seconds":0,"changes":[]}}"#, "is for retention"),
+            (
+                r#"{"zone":{"offset_seconds":0,"changes":[]}}"#,
+                "is for retention",
+            ),
             (&many, "line 2 has 1001 packs"),
             (&" ".repeat(LINE_BYTES_MAX as usize + 1), "line 2 is longer"),
         ] {

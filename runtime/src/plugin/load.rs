@@ -20,10 +20,11 @@ use super::engine;
 use super::error::{Failure, PluginError, harmless};
 use super::session::{self, CallLimits, Guest, LogLevel};
 use super::splitting::bindings::careen::strategy::host_log;
+use super::usage::Tally;
 use super::wasm_file::PluginSource;
 
 /// Package of every interface between host and plugin.
-const PACKAGE: &str = "careen:strategy/";
+pub(super) const PACKAGE: &str = "careen:strategy/";
 
 /// Interface names of a component that an error shows.
 const SHOWN_NAMES_MAX: usize = 8;
@@ -43,6 +44,8 @@ pub struct PluginOptions {
     pub cache_directory: Option<PathBuf>,
     /// What compiling may take.
     pub compile: CompileLimits,
+    /// Sums what the plugin uses.
+    pub tally: Tally,
 }
 
 impl Default for PluginOptions {
@@ -55,6 +58,7 @@ impl Default for PluginOptions {
             deadline: Duration::from_secs(5),
             cache_directory: cache::default_cache_directory(),
             compile: CompileLimits::default(),
+            tally: Tally::default(),
         }
     }
 }
@@ -71,6 +75,15 @@ impl PluginOptions {
             failure,
         })
     }
+
+    /// Returns what one call may take.
+    pub(super) fn limits(&self) -> CallLimits {
+        CallLimits {
+            memory_bytes: self.memory_bytes,
+            fuel: self.fuel,
+            deadline: self.deadline,
+        }
+    }
 }
 
 /// What every loaded plugin has.
@@ -79,6 +92,7 @@ pub(super) struct Parts {
     pub(super) name: String,
     pub(super) digest: [u8; 32],
     pub(super) limits: CallLimits,
+    pub(super) tally: Tally,
 }
 
 impl Parts {
@@ -87,7 +101,7 @@ impl Parts {
         &self,
         call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<Result<R, String>>,
     ) -> Result<R, Failure> {
-        let answer = session::run(&self.engine, &self.name, self.limits, call)?;
+        let answer = session::run(&self.engine, &self.name, self.limits, &self.tally, call)?;
         answer.map_err(|reason| Failure::Answered(harmless(&reason)))
     }
 
@@ -113,14 +127,10 @@ pub(super) fn load_parts<C>(
         plugin: name.clone(),
         failure,
     })?;
-    let limits = CallLimits {
-        memory_bytes: options.memory_bytes,
-        fuel: options.fuel,
-        deadline: options.deadline,
-    };
+    let limits = options.limits();
     let parts = || {
         let engine = engine::new_engine().map_err(|error| Failure::Compile(error.to_string()))?;
-        let component = load_component(&engine, &options, &digest)?;
+        let (component, _) = load_component(&engine, &options, &digest)?;
         let component = link(&engine, &component)?;
         Ok((engine, component))
     };
@@ -128,21 +138,23 @@ pub(super) fn load_parts<C>(
         plugin: describe(&name, &digest, limits),
         failure,
     })?;
+    options.tally.of(&name, &digest, &limits);
     let parts = Parts {
         engine,
         name,
         digest,
         limits,
+        tally: options.tally,
     };
     Ok((parts, component))
 }
 
-/// Takes the compiled code from the cache, or compiles it.
-fn load_component(
+/// Takes the compiled code from the cache, or compiles it; says whether it was there.
+pub(super) fn load_component(
     engine: &Engine,
     options: &PluginOptions,
     digest: &[u8; 32],
-) -> Result<Component, Failure> {
+) -> Result<(Component, bool), Failure> {
     let compile = |code: &File| compile::compile(&options.source, digest, code, &options.compile);
     let cache = options
         .cache_directory
@@ -155,17 +167,19 @@ fn load_component(
                 None
             }
         });
-    let mut code = match cache {
-        None => cache::compile_for_once(compile)?,
+    let (mut code, was_there) = match cache {
+        None => (cache::compile_for_once(compile)?, false),
         Some(cache) => {
             let key = Key::new(engine, digest);
             match cache.find(key) {
-                Some(code) => code,
-                None => cache.insert(key, compile)?,
+                Some(code) => (code, true),
+                None => (cache.insert(key, compile)?, false),
             }
         }
     };
-    engine::load(engine, &mut code).map_err(|error| Failure::Compile(format!("{error:#}")))
+    let component = engine::load(engine, &mut code);
+    let component = component.map_err(|error| Failure::Compile(format!("{error:#}")))?;
+    Ok((component, was_there))
 }
 
 /// Gives the component the log function and lets `export` find its export; refuses every other
@@ -204,7 +218,7 @@ pub(super) fn link<P>(
 
 /// Tells whether the host would have to provide something: an interface of types alone needs
 /// nothing.
-fn needs_host(item: &ComponentItem, engine: &Engine) -> bool {
+pub(super) fn needs_host(item: &ComponentItem, engine: &Engine) -> bool {
     match item {
         ComponentItem::ComponentInstance(instance) => instance
             .exports(engine)
@@ -214,7 +228,7 @@ fn needs_host(item: &ComponentItem, engine: &Engine) -> bool {
     }
 }
 
-fn describe(name: &str, digest: &[u8; 32], limits: CallLimits) -> String {
+pub(super) fn describe(name: &str, digest: &[u8; 32], limits: CallLimits) -> String {
     format!(
         "{} (blake3 {}, memory {} KiB, fuel {}, deadline {} ms)",
         harmless(name),

@@ -8,12 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::maintenance::retention::{Decision, Retention, RetentionQuestion, Zone};
-use crate::maintenance::scheduling::{
-    Costs, Scheduling, SchedulingAnswer, SchedulingQuestion,
-};
+use crate::maintenance::scheduling::{Costs, Scheduling, SchedulingAnswer, SchedulingQuestion};
 use crate::maintenance::strategy::{
-    RepackAnswer, RepackQuestion, SHARD_ENTRIES_MAX, Splitting, SplittingAnswer,
-    SplittingQuestion, StrategyError,
+    RepackAnswer, RepackQuestion, SHARD_ENTRIES_MAX, Splitting, SplittingAnswer, SplittingQuestion,
+    StrategyError,
 };
 use crate::repository::snapshot_history::HistoryRow;
 

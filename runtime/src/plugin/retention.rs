@@ -14,7 +14,9 @@ use crate::repository::snapshot_history::HistoryRow;
 use super::error::{Failure, PluginError, harmless, without_controls};
 use super::load::{self, Parts, PluginOptions};
 use super::session::{Guest, Session};
+use super::usage::Decided;
 use super::wasm_file::PluginSource;
+use super::words;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -81,9 +83,10 @@ impl RetentionPlugin {
             engine,
             name,
             limits,
+            tally,
             ..
         } = &self.parts;
-        let mut session = Session::new(engine, name, *limits);
+        let mut session = Session::new(engine, name, *limits, tally);
         let component = &self.component;
         let (instance, begun) = session.call(engine, |store| {
             let instance = component.instantiate(&mut *store)?;
@@ -97,8 +100,9 @@ impl RetentionPlugin {
         Ok(())
     }
 
-    fn ask(&mut self, rows: &[HistoryRow]) -> Result<Vec<Decision>, Failure> {
-        let rows: Vec<_> = rows.iter().map(row_of).collect();
+    fn ask(&mut self, asked: &[HistoryRow]) -> Result<Vec<Decision>, Failure> {
+        self.parts.tally.add_rows(asked.len());
+        let rows: Vec<_> = asked.iter().map(row_of).collect();
         // After an error the session is gone.
         let Some((mut session, instance)) = self.source.take() else {
             return Err(Failure::Answered("no source was begun".into()));
@@ -112,7 +116,15 @@ impl RetentionPlugin {
             expire: decision.expire,
             reason: without_controls(&decision.reason),
         };
-        Ok(decisions.into_iter().map(decision).collect())
+        let decisions: Vec<Decision> = decisions.into_iter().map(decision).collect();
+        for (row, decision) in asked.iter().zip(&decisions).filter(|(_, said)| said.expire) {
+            self.parts.tally.add_decision(|| Decided {
+                about: words::snapshot(row),
+                decision: "expire".into(),
+                reason: decision.reason.clone(),
+            });
+        }
+        Ok(decisions)
     }
 }
 

@@ -22,7 +22,9 @@ use crate::maintenance::task_costs::TaskCost;
 use super::error::{Failure, PluginError, harmless, without_controls};
 use super::load::{self, Parts, PluginOptions};
 use super::session::Guest;
+use super::usage::Decided;
 use super::wasm_file::PluginSource;
+use super::words;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -84,6 +86,9 @@ impl SchedulingPlugin {
     }
 
     fn ask(&mut self, question: &SchedulingQuestion) -> Result<SchedulingAnswer, Failure> {
+        let rows = question.cycles.iter().map(|cycle| cycle.tasks.len());
+        self.parts.tally.add_rows(rows.sum());
+        let asked = question;
         let question = question_of(question);
         let component = &self.component;
         let decision = self.parts.ask(|store| {
@@ -92,7 +97,13 @@ impl SchedulingPlugin {
                 .careen_strategy_schedule()
                 .call_schedule(store, &question)
         })?;
-        Ok(answer_of(decision))
+        let answer = answer_of(decision);
+        self.parts.tally.add_decision(|| Decided {
+            about: words::due(asked),
+            decision: words::choice(&answer),
+            reason: answer.reason().to_owned(),
+        });
+        Ok(answer)
     }
 }
 

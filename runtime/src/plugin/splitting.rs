@@ -12,6 +12,8 @@ use crate::maintenance::strategy::{
 use super::error::{Failure, PluginError, without_controls};
 use super::load::{Parts, PluginOptions, link, load_parts};
 use super::session::Guest;
+use super::usage::Decided;
+use super::words;
 
 pub(super) mod bindings {
     wasmtime::component::bindgen!({
@@ -53,6 +55,8 @@ impl SplittingPlugin {
     }
 
     fn ask(&mut self, question: &SplittingQuestion) -> Result<SplittingAnswer, Failure> {
+        self.parts.tally.add_rows(question.epochs.len());
+        let asked = question;
         let question = into_wit(question);
         let component = &self.component;
         let plan = self.parts.ask(|store| {
@@ -61,10 +65,18 @@ impl SplittingPlugin {
                 .careen_strategy_split()
                 .call_split(store, &question)
         })?;
-        Ok(from_wit(plan))
+        let answer = from_wit(plan);
+        self.parts.tally.add_decision(|| Decided {
+            about: words::index(asked),
+            decision: words::shape(&answer),
+            reason: answer.reason.clone(),
+        });
+        Ok(answer)
     }
 
     fn ask_about_packs(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, Failure> {
+        let rows = question.packs.len();
+        self.parts.tally.add_rows(rows);
         let packs = question.packs.iter().map(|row| wit_packs::PackRow {
             metadata: row.metadata,
             used_bytes: row.used_bytes,
@@ -80,11 +92,17 @@ impl SplittingPlugin {
                 .careen_strategy_repack()
                 .call_repack(store, &question)
         })?;
-        Ok(RepackAnswer {
+        let answer = RepackAnswer {
             pack_bytes: plan.pack_bytes,
             groups: plan.groups,
             reason: without_controls(&plan.reason),
-        })
+        };
+        self.parts.tally.add_decision(|| Decided {
+            about: format!("{rows} packs"),
+            decision: words::chosen(&answer),
+            reason: answer.reason.clone(),
+        });
+        Ok(answer)
     }
 }
 

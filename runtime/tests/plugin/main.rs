@@ -8,6 +8,7 @@
 mod attacks;
 mod builtin;
 mod code;
+mod commands;
 mod component;
 mod packs;
 mod program;

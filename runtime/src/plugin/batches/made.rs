@@ -38,10 +38,7 @@ const PACK_BYTES_MAX: u64 = 20 << 20;
 ///
 /// # Errors
 /// What `each` says; it ends the calls.
-pub fn each<E>(
-    strategy: Strategy,
-    each: &mut dyn FnMut(Batch) -> Result<(), E>,
-) -> Result<(), E> {
+pub fn each<E>(strategy: Strategy, each: &mut dyn FnMut(Batch) -> Result<(), E>) -> Result<(), E> {
     match strategy {
         Strategy::Retention => snapshots(each),
         Strategy::Splitting => packs(each),
@@ -119,7 +116,8 @@ fn usual() -> [Shape; 4] {
                 let requester = ("tag:snapshot-requester", "pod-volume-backup-restore");
                 let tags = [requester, ("tag:snapshot-uploader", "kopia")];
                 row.tags = owned(&tags);
-                row.tags.insert("tag:backup".into(), format!("daily-{number}"));
+                row.tags
+                    .insert("tag:backup".into(), format!("daily-{number}"));
                 row.pins.push(VELERO_PIN.into());
             },
         },
@@ -315,12 +313,7 @@ fn cycles<E>(each: &mut dyn FnMut(Batch) -> Result<(), E>) -> Result<(), E> {
     Ok(())
 }
 
-fn cycle_row(
-    cycle: Cycle,
-    has_epochs: bool,
-    costs: &Costs,
-    numbers: &mut Numbers,
-) -> CycleRow {
+fn cycle_row(cycle: Cycle, has_epochs: bool, costs: &Costs, numbers: &mut Numbers) -> CycleRow {
     let task = |task: &CycleTask| {
         let verdict = match (*task, numbers.below(4)) {
             (CycleTask::ExtendBlobRetentionTime, _) => Verdict::Off,
