@@ -123,11 +123,17 @@ fn log_lines_bear_the_name_of_their_plugin() {
     assert!(last.contains("the rest is dropped"), "{last}");
 }
 
-const HEAD: &str = r#"{"careen_batches":1,"contract":"x","strategy":"retention","careen":"x","time":"2026-09-01T00:00:00Z","hashed_names":false}"#;
+const HEAD: &str = concat!(
+    r#"{"careen_batches":1,"contract":"x","strategy":"retention","careen":"x","#,
+    r#""time":"2026-09-01T00:00:00Z","hashed_names":false}"#
+);
 
 /// Five snapshots, a day apart, the second of them pinned.
 fn recorded() -> String {
-    let source = r#"{"source":{"host":"h","userName":"u","path":"/a","policy":{"keepLatest":9},"now":"2026-09-01T00:00:00Z"}}"#;
+    let source = concat!(
+        r#"{"source":{"host":"h","userName":"u","path":"/a","policy":{"keepLatest":9},"#,
+        r#""now":"2026-09-01T00:00:00Z"}}"#
+    );
     let row = |day: u32| {
         let pins = if day == 29 { r#","pins":["mine"]"# } else { "" };
         let time = format!("2026-08-{day}T00:00:00Z");

@@ -55,6 +55,8 @@ pub(super) fn test(console: &Console, arguments: &TestArguments) -> Result<Exit,
     if let Some(error) = found.refusal {
         return Err(error.into());
     }
+    let recordings = arguments.batches.iter().map(open);
+    let recordings = recordings.collect::<Result<Vec<_>, _>>()?;
     let mut wrong = (0, 0);
     for strategy in found.strategies {
         let made = |replay: &mut Replay<'_>| {
@@ -63,8 +65,7 @@ pub(super) fn test(console: &Console, arguments: &TestArguments) -> Result<Exit,
         };
         test_with(console, &options, (strategy, "made"), &mut wrong, made)?;
     }
-    for path in &arguments.batches {
-        let mut reader = open(path)?;
+    for (path, mut reader) in arguments.batches.iter().zip(recordings) {
         let (strategy, name) = (reader.head().strategy, path.display().to_string());
         let recorded = |replay: &mut Replay<'_>| ask_recorded(replay, &mut reader);
         test_with(console, &options, (strategy, &name), &mut wrong, recorded)?;
