@@ -464,14 +464,16 @@ impl fmt::Display for ReplayReport {
             self.other_reasons,
             self.refused
         )?;
-        for told in [&self.plugin, &self.other].into_iter().flatten() {
+        let both = [("+", &self.plugin), ("-", &self.other)];
+        for (mark, told) in both {
+            let Some(told) = told else { continue };
             let (fuel, nanoseconds) = (
                 told.usage.fuel_of_a_row(),
                 told.usage.nanoseconds_of_a_row(),
             );
             write!(
                 f,
-                "\n  {told}; {fuel:.0} fuel and {nanoseconds:.0} ns a row"
+                "\n  {mark} {told}; {fuel:.0} fuel and {nanoseconds:.0} ns a row"
             )?;
         }
         Ok(())

@@ -211,7 +211,7 @@ impl fmt::Display for PluginUsage {
         let plural = if usage.calls == 1 { "" } else { "s" };
         write!(
             f,
-            "{}{space}{version}: {} call{plural}, {} of {} M fuel, {} of {} MiB, {:.1} ms",
+            "{}{space}{version}: {} call{plural}, {} M of {} M fuel, {} of {} MiB, {:.1} ms",
             self.name,
             usage.calls,
             rounded(usage.fuel_of_a_call as f64 / 1e6),
@@ -223,9 +223,13 @@ impl fmt::Display for PluginUsage {
     }
 }
 
-/// Writes a number with one digit after the point, where that tells something.
+/// Writes a number with as many digits after the point as tell something.
 fn rounded(number: f64) -> String {
-    let digits = usize::from(number < 100.0 && (number - number.round()).abs() >= 0.05);
+    let digits = match number {
+        n if n >= 100.0 || (n - n.round()).abs() < 0.000_5 => 0,
+        n if n < 0.1 => 3,
+        _ => 1,
+    };
     format!("{number:.digits$}")
 }
 
@@ -256,7 +260,7 @@ mod tests {
         assert_eq!(told.blake3, "07".repeat(32));
         assert_eq!(
             told.to_string(),
-            "mine : 2 calls, 0.8 of 1000 M fuel, 0.2 of 8 MiB, 1.3 ms"
+            "mine : 2 calls, 0.8 M of 1000 M fuel, 0.2 of 8 MiB, 1.3 ms"
         );
         for number in 0..120 {
             shared.add_decision(|| Decided {
