@@ -141,8 +141,8 @@ const COMPILE_HELP: &str = "\
 Code is kept in --plugin-cache DIR, by default `careen` in $XDG_CACHE_HOME or ~/.cache; give the
 same directory to the run. It belongs to this user, this version of careen and this kind of CPU.
 
-In Kubernetes: an init container with a limit of 512Mi runs `careen plugin compile --plugin-cache
-/cache /plugins/audit.wasm`, and the container of the run, with its 64Mi, has the same volume.
+In Kubernetes: an init container with a limit of 640Mi runs `careen plugin compile --plugin-cache
+/cache/careen /plugins/audit.wasm`; the container of the run, with its 64Mi, has the same volume.
 
 Examples:
   careen plugin compile audit.wasm at_night.wasm
