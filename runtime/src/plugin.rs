@@ -10,10 +10,13 @@
 //! Compiling takes 12 to 550 MiB, so it happens in a child process with its own limits; the result
 //! is cached. `unsafe` is in `engine.rs` only: loading machine code that this program has compiled.
 
+mod about;
 mod argument;
 pub mod batches;
 mod cache;
 mod compile;
+mod configuration;
+mod contract;
 mod engine;
 mod error;
 pub mod inspect;
@@ -24,20 +27,24 @@ pub mod record;
 pub mod replay;
 mod retention;
 mod scheduling;
+mod schema;
 mod session;
 mod splitting;
 mod usage;
 mod wasm_file;
 mod words;
 
+pub use about::About;
 pub use argument::{parse_plugin_argument, parse_strategy_argument, parse_strategy_arguments};
 pub use cache::default_cache_directory;
 pub use compile::{COMPILE_SUBCOMMAND, CompileLimits, compile_child_main};
+pub use configuration::Configuration;
+pub use contract::CONTRACT_VERSION;
 pub use error::{Failure, PluginError};
-pub use limits::LimitExceeded;
+pub use limits::{LimitExceeded, PluginLimits, WASM_BYTES_MAX};
 pub use load::PluginOptions;
 pub use retention::{RetentionPlugin, load_retention};
 pub use scheduling::{SchedulingPlugin, load_scheduling};
 pub use splitting::{SplittingPlugin, load};
 pub use usage::{Decided, PluginUsage, Tally, Usage, UsageLimits};
-pub use wasm_file::{PluginSource, WASM_BYTES_MAX};
+pub use wasm_file::PluginSource;

@@ -59,6 +59,15 @@ pub(super) enum CliError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The strategies file cannot be used.
+    #[cfg(feature = "plugins")]
+    #[error("{}: {reason}", path.display())]
+    StrategiesFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and in which line.
+        reason: String,
+    },
     /// The config file connects to a server, not to a storage.
     #[error("{}: connects to a Kopia server at {url}", path.display())]
     ConfigServer {
@@ -119,6 +128,15 @@ pub(super) enum CliError {
         /// How it ended.
         reason: String,
     },
+    /// A plugin's configuration cannot be read.
+    #[cfg(feature = "plugins")]
+    #[error("configuration {}: {reason}", path.display())]
+    PluginConfigurationFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Batches cannot be written.
     #[cfg(feature = "plugins")]
     #[error("{}: {reason}", path.display())]
@@ -170,6 +188,8 @@ impl CliError {
         match self {
             Self::Usage(_) => "usage",
             Self::ConfigFile { .. } => "config-file",
+            #[cfg(feature = "plugins")]
+            Self::StrategiesFile { .. } => "strategies-file",
             Self::ConfigServer { .. } => "config-server",
             Self::ConfigReadOnly { .. } => "config-read-only",
             Self::UnsupportedStorage { .. } => "unsupported-storage",
@@ -182,6 +202,8 @@ impl CliError {
             Self::Output(_) => "output",
             Self::DemoDirectory { .. } => "demo-directory",
             Self::DemoRun { .. } => "demo-run",
+            #[cfg(feature = "plugins")]
+            Self::PluginConfigurationFile { .. } => "plugin-configuration-file",
             #[cfg(feature = "plugins")]
             Self::RecordFile { .. } => "plugin-recording",
             #[cfg(feature = "plugins")]

@@ -6,7 +6,7 @@ use super::Console;
 use super::arguments::{ChangeArguments, IndexCommand, InspectArguments, ListArguments};
 use super::error::{CliError, Exit};
 use super::output::Kind;
-use super::strategy::{self, Plugins};
+use super::strategy::{self, Named};
 use super::target::Target;
 use super::used::Used;
 use super::workspace::workspace;
@@ -85,8 +85,8 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
         return compact_v0(console, arguments, options, &repository, &workspace);
     }
     let used = Used::default();
-    let plugins = Plugins::new(console, &arguments.plugins, &used);
-    let mut splitting = strategy::splitting(&plugins, &workspace.memory)?;
+    let named = Named::new(console, &arguments.plugins, &arguments.strategies, &used);
+    let mut splitting = strategy::splitting(&named, &workspace.memory)?;
     if arguments.dry_run {
         let plan = index_maintenance::plan(&repository, &workspace, &mut *splitting, &options)?;
         console.output.both(Kind::Plan, "plan", &used.with(&plan));

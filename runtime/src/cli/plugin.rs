@@ -11,12 +11,16 @@ mod replay;
 use std::path::Path;
 
 use super::Console;
-use super::arguments::{CompileLimit, PluginCommand};
+use super::arguments::{CompileLimit, LoadArguments, PluginCommand};
 use super::error::{CliError, Exit};
+use super::kopia_config::read_bounded;
 use super::workspace::memory_limit_bytes;
 use crate::memory::MemoryPlan;
 use crate::plugin::batches::Strategy;
-use crate::plugin::{PluginOptions, PluginSource};
+use crate::plugin::{Configuration, PluginOptions, PluginSource};
+
+/// Largest file with a configuration: more than any plugin gets.
+const CONFIGURATION_BYTES_MAX: u64 = 128 << 10;
 
 /// Runs a plugin command.
 pub(super) fn run(console: &Console, command: &PluginCommand) -> Result<Exit, CliError> {
@@ -38,14 +42,34 @@ fn options(
     let memory = MemoryPlan::new(memory_limit_bytes(&console.global))?;
     let mut options = PluginOptions {
         source,
-        memory_bytes: memory.plugin_bytes,
         ..PluginOptions::default()
     };
+    options.limits.memory_bytes = memory.plugin_bytes;
     if let Some(directory) = &console.global.plugin_cache {
         options.cache_directory = Some(directory.clone());
     }
     if let Some(bytes) = compile.compile_memory {
         options.compile.address_space_bytes = bytes as u64;
+    }
+    Ok(options)
+}
+
+/// The same with the configuration that is given.
+fn configured(
+    console: &Console,
+    source: PluginSource,
+    load: &LoadArguments,
+) -> Result<PluginOptions, CliError> {
+    let mut options = options(console, source, &load.compile)?;
+    if let Some(path) = &load.configuration {
+        let refuse = |reason: String| CliError::PluginConfigurationFile {
+            path: path.clone(),
+            reason,
+        };
+        let bytes = read_bounded(path, CONFIGURATION_BYTES_MAX);
+        let bytes = bytes.map_err(|error| refuse(error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|error| refuse(error.to_string()))?;
+        options.configuration = Some(Configuration::parse(&text).map_err(refuse)?);
     }
     Ok(options)
 }

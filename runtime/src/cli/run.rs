@@ -10,7 +10,7 @@ use super::arguments::{CycleArguments, CycleMode, RunArguments, SafetyMargins};
 use super::error::{CliError, Exit};
 use super::output::Kind;
 use super::signals::stop_flag;
-use super::strategy::Plugins;
+use super::strategy::Named;
 use super::target::Target;
 use super::used::Used;
 use super::workspace::workspace;
@@ -40,8 +40,8 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let used = Used::default();
-    let plugins = Plugins::new(console, &cycle.plugins, &used);
-    let strategies = strategy::of_run(&plugins, &workspace.memory, cycle.expire_snapshots)?;
+    let named = Named::new(console, &cycle.plugins, &cycle.strategies, &used);
+    let strategies = strategy::of_run(&named, &workspace.memory, cycle.expire_snapshots)?;
     let report = run::run(
         &repository,
         &workspace,
@@ -62,8 +62,8 @@ pub(super) fn plan(console: &Console, arguments: &CycleArguments) -> Result<Exit
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let expire = arguments.expire_snapshots;
     let used = Used::default();
-    let plugins = Plugins::new(console, &arguments.plugins, &used);
-    let strategies = strategy::of_run(&plugins, &workspace.memory, expire)?;
+    let named = Named::new(console, &arguments.plugins, &arguments.strategies, &used);
+    let strategies = strategy::of_run(&named, &workspace.memory, expire)?;
     let plan = run_plan::plan(&repository, &workspace, strategies, &options)?;
     console.output.both(Kind::Plan, "plan", &used.with(&plan));
     Ok(Exit::Done)

@@ -1,89 +1,111 @@
-//! Loads the strategies that a command needs: the built-in ones, or those that `--plugin` names.
+//! Loads the strategies that a command needs: the built-in ones, or those that `--plugin` or the
+//! strategies file name.
 //!
 //! A plugin that cannot be used ends the command; it is never replaced by the built-in one in
-//! silence. A run checks every pin at its start; strategies that are asked once are loaded when
-//! they are, so that no two of them are in memory beside splitting. Memory: the plan's plugin
-//! phase.
+//! silence. A run checks every pin and every configuration at its start; strategies that are asked
+//! once are loaded again when they are, so that no two of them are in memory beside splitting.
+//! Memory: the plan's plugin phase.
 
 use std::path::Path;
 
 use super::Console;
+use super::arguments::StrategiesArgument;
 use super::error::CliError;
 use super::used::Used;
 use crate::maintenance::retention::Retention;
 use crate::maintenance::run::Strategies;
 use crate::maintenance::strategy::Splitting;
 use crate::memory::MemoryPlan;
+#[cfg(feature = "plugins")]
+use crate::plugin::{
+    PluginOptions, PluginSource, load, load_retention, load_scheduling, parse_strategy_arguments,
+};
 
+#[cfg(feature = "plugins")]
+mod file;
 #[cfg(feature = "plugins")]
 mod on_demand;
 
-/// Which strategies a command has, and where it tells of them.
-#[cfg_attr(not(feature = "plugins"), allow(dead_code))]
-pub(super) struct Plugins<'a> {
-    /// What `--plugin` names.
-    named: &'a [String],
+/// Which strategies the user names, and where it is told what they use.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(feature = "plugins"),
+    expect(dead_code, reason = "nothing is loaded then")
+)]
+pub(super) struct Named<'a> {
+    plugins: &'a [String],
+    file: Option<&'a Path>,
     /// Where compiled code is kept, unless it is the default.
     cache: Option<&'a Path>,
-    /// Sums what they use.
     used: &'a Used,
 }
 
-impl<'a> Plugins<'a> {
-    /// Those that `named` names, else the built-in ones.
-    pub(super) fn new(console: &'a Console, named: &'a [String], used: &'a Used) -> Self {
-        let cache = console.global.plugin_cache.as_deref();
-        Self { named, cache, used }
+impl<'a> Named<'a> {
+    /// Takes what the command line names; the file of the environment where it names none.
+    pub(super) fn new(
+        console: &'a Console,
+        plugins: &'a [String],
+        strategies: &'a StrategiesArgument,
+        used: &'a Used,
+    ) -> Self {
+        let given = strategies.file.as_deref();
+        Self {
+            plugins,
+            file: given.or(console.surroundings.strategies.as_deref()),
+            cache: console.global.plugin_cache.as_deref(),
+            used,
+        }
     }
 }
 
 /// Loads the splitting strategy.
 #[cfg(feature = "plugins")]
 pub(super) fn splitting(
-    plugins: &Plugins<'_>,
+    named: &Named<'_>,
     memory: &MemoryPlan,
 ) -> Result<Box<dyn Splitting>, CliError> {
-    use crate::plugin::{PluginOptions, load};
-    let builtin = [PluginOptions::default()];
-    let [options] = named(["splitting"], builtin, plugins, memory)?;
+    let [options] = chosen(named, memory, [("splitting", PluginOptions::default())])?;
     Ok(Box::new(load(options)?))
 }
 
 /// Loads the retention strategy.
 #[cfg(feature = "plugins")]
 pub(super) fn retention(
-    plugins: &Plugins<'_>,
+    named: &Named<'_>,
     memory: &MemoryPlan,
 ) -> Result<Box<dyn Retention>, CliError> {
-    use crate::plugin::{PluginOptions, load_retention};
-    let builtin = [PluginOptions::retention()];
-    let [options] = named(["retention"], builtin, plugins, memory)?;
+    let [options] = chosen(named, memory, [("retention", PluginOptions::retention())])?;
     Ok(Box::new(load_retention(options)?))
 }
 
 /// Loads, or prepares, the strategies of a run; `expire` says whether it expires snapshots.
 #[cfg(feature = "plugins")]
 pub(super) fn of_run(
-    plugins: &Plugins<'_>,
+    named: &Named<'_>,
     memory: &MemoryPlan,
     expire: bool,
 ) -> Result<Strategies<'static>, CliError> {
-    use crate::plugin::{PluginOptions, load};
     use on_demand::{RetentionOnDemand, SchedulingOnDemand};
     let is_retention = |argument: &String| argument.starts_with("retention=");
-    if !expire && plugins.named.iter().any(is_retention) {
+    if !expire && named.plugins.iter().any(is_retention) {
         let why = "--plugin retention=… needs --expire-snapshots: nothing else asks it";
         return Err(CliError::Usage(why.into()));
     }
     let builtin = [
-        PluginOptions::scheduling(),
-        PluginOptions::default(),
-        PluginOptions::retention(),
+        ("scheduling", PluginOptions::scheduling()),
+        ("splitting", PluginOptions::default()),
+        ("retention", PluginOptions::retention()),
     ];
-    let names = ["scheduling", "splitting", "retention"];
-    let [scheduling, splitting, retention] = named(names, builtin, plugins, memory)?;
-    scheduling.check()?;
-    retention.check()?;
+    let [scheduling, splitting, retention] = chosen(named, memory, builtin)?;
+    // One after the other: each is gone before the next is loaded.
+    match is_given(&scheduling) {
+        true => drop(load_scheduling(scheduling.clone())?),
+        false => scheduling.check()?,
+    }
+    match expire && is_given(&retention) {
+        true => drop(load_retention(retention.clone())?),
+        false => retention.check()?,
+    }
     Ok(Strategies {
         scheduling: Box::new(SchedulingOnDemand::new(scheduling)),
         splitting: Box::new(load(splitting)?),
@@ -91,22 +113,38 @@ pub(super) fn of_run(
     })
 }
 
-/// Replaces the sources of strategies by those that were named, and gives them their limits.
+/// Tells whether a plugin is a stranger's, or is configured: then it is loaded before anything
+/// happens.
 #[cfg(feature = "plugins")]
-fn named<const N: usize>(
-    names: [&'static str; N],
-    mut options: [crate::plugin::PluginOptions; N],
-    plugins: &Plugins<'_>,
+fn is_given(options: &PluginOptions) -> bool {
+    matches!(options.source, PluginSource::File { .. }) || options.configuration.is_some()
+}
+
+/// Gives strategies what the strategies file says of them, and then the plugins of the command
+/// line.
+#[cfg(feature = "plugins")]
+fn chosen<const N: usize>(
+    named: &Named<'_>,
     memory: &MemoryPlan,
-) -> Result<[crate::plugin::PluginOptions; N], CliError> {
-    for (name, options) in names.iter().zip(&mut options) {
-        options.memory_bytes = memory.plugin_bytes;
-        options.tally = plugins.used.of(name);
-        if let Some(directory) = plugins.cache {
+    builtin: [(&'static str, PluginOptions); N],
+) -> Result<[PluginOptions; N], CliError> {
+    let names = builtin.each_ref().map(|(name, _)| *name);
+    let mut options = builtin.map(|(name, mut options)| {
+        options.limits.memory_bytes = memory.plugin_bytes;
+        options.tally = named.used.of(name);
+        if let Some(directory) = named.cache {
             options.cache_directory = Some(directory.to_owned());
         }
+        options
+    });
+    let given = parse_strategy_arguments(&names, named.plugins)?;
+    if let Some(path) = named.file {
+        let file = file::StrategiesFile::read(path)?;
+        for (name, options) in names.iter().zip(&mut options) {
+            file.apply(name, options, memory)?;
+        }
     }
-    for (name, source) in crate::plugin::parse_strategy_arguments(&names, plugins.named)? {
+    for (name, source) in given {
         let all = names.iter().zip(&mut options);
         for (_, options) in all.filter(|(known, _)| **known == name) {
             options.source = source.clone();
@@ -117,20 +155,20 @@ fn named<const N: usize>(
 
 /// Refuses: without the plugin host there is no strategy, and none is made up.
 #[cfg(not(feature = "plugins"))]
-pub(super) fn splitting(_: &Plugins<'_>, _: &MemoryPlan) -> Result<Box<dyn Splitting>, CliError> {
+pub(super) fn splitting(_: &Named<'_>, _: &MemoryPlan) -> Result<Box<dyn Splitting>, CliError> {
     Err(CliError::PluginsMissing)
 }
 
 /// Refuses: without the plugin host there is no strategy, and none is made up.
 #[cfg(not(feature = "plugins"))]
-pub(super) fn retention(_: &Plugins<'_>, _: &MemoryPlan) -> Result<Box<dyn Retention>, CliError> {
+pub(super) fn retention(_: &Named<'_>, _: &MemoryPlan) -> Result<Box<dyn Retention>, CliError> {
     Err(CliError::PluginsMissing)
 }
 
 /// Refuses: without the plugin host there is no strategy, and none is made up.
 #[cfg(not(feature = "plugins"))]
 pub(super) fn of_run(
-    _: &Plugins<'_>,
+    _: &Named<'_>,
     _: &MemoryPlan,
     _: bool,
 ) -> Result<Strategies<'static>, CliError> {

@@ -7,16 +7,18 @@
 use std::io;
 
 use serde::Serialize;
+use serde_json::Value;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::about::About;
 use super::batches::Strategy;
-use super::engine;
 use super::error::{Failure, PluginError, harmless};
 use super::load::{self, PluginOptions};
-use super::session::{self, CallLimits};
+use super::session::Session;
 use super::usage::{Tally, UsageLimits};
 use super::wasm_file::PluginSource;
+use super::{contract, engine};
 use super::{load as load_splitting, load_retention, load_scheduling};
 
 /// Names of imports and exports that are told. A component of a language runtime imports some
@@ -38,6 +40,8 @@ pub struct Inspection {
     pub strategies: Vec<Strategy>,
     /// Versions of the contract that it was built against.
     pub contract: Vec<String>,
+    /// What it says about itself, where it does.
+    pub about: Option<Introduction>,
     /// What it exports.
     pub exports: Vec<String>,
     /// What it imports.
@@ -55,6 +59,34 @@ pub struct Inspection {
     /// Why a run would refuse it.
     #[serde(skip)]
     pub refusal: Option<PluginError>,
+}
+
+/// What a plugin says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Introduction {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it decides.
+    pub summary: String,
+    /// The JSON Schema of its configuration; a text where it is no JSON.
+    pub configuration_schema: Option<Value>,
+}
+
+impl From<&About> for Introduction {
+    fn from(about: &About) -> Self {
+        let schema = about.configuration_schema.as_deref();
+        let value = |text: &str| {
+            serde_json::from_str(text).unwrap_or_else(|_| Value::String(harmless(text)))
+        };
+        Self {
+            name: about.name.clone(),
+            version: about.version.clone(),
+            summary: about.summary.clone(),
+            configuration_schema: schema.map(value),
+        }
+    }
 }
 
 /// Something that a component wants from the host.
@@ -80,7 +112,7 @@ pub fn inspect(options: &PluginOptions) -> Result<Inspection, PluginError> {
     let digest = source.digest().map_err(named)?;
     let mut bytes = Count(0);
     source.copy_to(&mut bytes).map_err(named)?;
-    let limits = options.limits();
+    let limits = options.limits;
     let mut found = Inspection {
         name: harmless(&name),
         bytes: bytes.0,
@@ -89,14 +121,17 @@ pub fn inspect(options: &PluginOptions) -> Result<Inspection, PluginError> {
         ..Inspection::default()
     };
     if let Err(failure) = look(options, &digest, &mut found) {
-        let plugin = load::describe(&name, &digest, limits);
+        let plugin = load::describe(&name, &digest, &limits);
         found.refusal = Some(PluginError { plugin, failure });
     }
     for strategy in found.strategies.clone() {
         let pin = pin(source, strategy, &found.blake3);
         found.pins.extend(pin);
         if found.refusal.is_none() {
-            found.refusal = fits(strategy, options.clone()).err();
+            match fits(strategy, options.clone()) {
+                Ok(about) => found.about = about.as_ref().map(Introduction::from),
+                Err(error) => found.refusal = Some(error),
+            }
         }
     }
     Ok(found)
@@ -107,26 +142,18 @@ fn look(options: &PluginOptions, digest: &[u8; 32], found: &mut Inspection) -> R
     let (component, was_compiled) = load::load_component(&engine, options, digest)?;
     found.was_compiled = was_compiled;
     tell_interface(&engine, &component, found);
-    let instance = load::link(&engine, &component, |linker| {
-        linker.instantiate_pre(&component)
-    })?;
+    let (linked, ()) = load::link(&engine, &component, |_| Ok(()))?;
     let tally = Tally::default();
-    let limits: CallLimits = options.limits();
-    let made = session::run(&engine, &found.name, limits, &tally, |store| {
-        instance.instantiate(store).map(drop)
-    });
-    if made.is_ok()
-        && let Some(told) = tally.told("")
-    {
-        found.first_memory_bytes = Some(told.usage.memory_peak_bytes);
-        found.instantiation_fuel = Some(told.usage.fuel);
-        found.instantiation_milliseconds = Some(told.usage.milliseconds);
-    }
-    made?;
+    let mut session = Session::new(&engine, &found.name, options.limits, &tally);
+    session.call(&engine, |store| linked.instantiate(store))?;
+    let usage = tally.usage();
+    found.first_memory_bytes = Some(usage.memory_peak_bytes);
+    found.instantiation_fuel = Some(usage.fuel);
+    found.instantiation_milliseconds = Some(usage.milliseconds);
     match found.strategies.is_empty() {
         true => Err(Failure::World(format!(
             "it exports no strategy of {}, but {}",
-            load::PACKAGE.trim_end_matches('/'),
+            contract::PACKAGE.trim_end_matches('/'),
             listed(&found.exports)
         ))),
         false => Ok(()),
@@ -137,15 +164,14 @@ fn look(options: &PluginOptions, digest: &[u8; 32], found: &mut Inspection) -> R
 fn tell_interface(engine: &Engine, component: &Component, found: &mut Inspection) {
     let interface = component.component_type();
     for (import, item) in interface.imports(engine).take(NAMES_MAX) {
-        let ours = import.starts_with(load::PACKAGE);
         found.imports.push(Import {
             name: harmless(import),
-            refused: !ours && load::needs_host(&item.ty, engine),
+            refused: !contract::is_given(import, &item.ty, engine),
         });
     }
     for (export, _) in interface.exports(engine).take(NAMES_MAX) {
         found.exports.push(harmless(export));
-        let Some(ours) = export.strip_prefix(load::PACKAGE) else {
+        let Some(ours) = export.strip_prefix(contract::PACKAGE) else {
             continue;
         };
         let (name, version) = ours.split_once('@').unwrap_or((ours, ""));
@@ -165,12 +191,12 @@ fn tell_interface(engine: &Engine, component: &Component, found: &mut Inspection
 }
 
 /// Loads the plugin as a run would.
-fn fits(strategy: Strategy, options: PluginOptions) -> Result<(), PluginError> {
-    match strategy {
-        Strategy::Retention => load_retention(options).map(drop),
-        Strategy::Splitting => load_splitting(options).map(drop),
-        Strategy::Scheduling => load_scheduling(options).map(drop),
-    }
+fn fits(strategy: Strategy, options: PluginOptions) -> Result<Option<About>, PluginError> {
+    Ok(match strategy {
+        Strategy::Retention => load_retention(options)?.about().cloned(),
+        Strategy::Splitting => load_splitting(options)?.about().cloned(),
+        Strategy::Scheduling => load_scheduling(options)?.about().cloned(),
+    })
 }
 
 /// Returns what follows `--plugin` to use exactly this file.

@@ -1,45 +1,41 @@
-//! Loading a plugin, the same for all strategies: which one and what it may take, its code, its
-//! imports.
+//! Loading a plugin, the same for all strategies: its code, its imports, what it says about itself,
+//! its configuration.
 //!
-//! Loading costs a digest of the file, a look into the cache and a mapping: a few milliseconds.
-//! Nothing of the plugin runs. Memory: see the floor's head.
+//! Loading costs a digest of the file, a look into the cache and a mapping: a few milliseconds. A
+//! plugin that can describe itself is asked then, and tries its configuration, in an instance that
+//! is gone before the first question. Memory: see the floor's head.
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker};
 use wasmtime::{Engine, Store};
 
 use crate::maintenance::strategy::StrategyError;
 
+use super::about::About;
 use super::cache::{self, Cache, Key};
 use super::compile::{self, CompileLimits};
+use super::configuration::{self, Configuration};
+use super::contract::bindings::DescribableIndices;
+use super::contract::bindings::careen::strategy::host_log;
+use super::contract::{self, ABOUT};
 use super::engine;
 use super::error::{Failure, PluginError, harmless};
-use super::session::{self, CallLimits, Guest, LogLevel};
-use super::splitting::bindings::careen::strategy::host_log;
-use super::usage::Tally;
+use super::limits::PluginLimits;
+use super::session::{Guest, Session};
+use super::usage::{Decided, Tally};
 use super::wasm_file::PluginSource;
-
-/// Package of every interface between host and plugin.
-pub(super) const PACKAGE: &str = "careen:strategy/";
-
-/// Interface names of a component that an error shows.
-const SHOWN_NAMES_MAX: usize = 8;
 
 /// Which plugin to load and what it may take.
 #[derive(Clone, Debug)]
 pub struct PluginOptions {
     /// The component.
     pub source: PluginSource,
-    /// Bytes of all its memories and tables together.
-    pub memory_bytes: usize,
-    /// Fuel of one question: about 6 to 20 units a nanosecond.
-    pub fuel: u64,
-    /// Wall time of one question.
-    pub deadline: Duration,
+    /// What it may take.
+    pub limits: PluginLimits,
+    /// Its configuration, where the user gives one.
+    pub configuration: Option<Configuration>,
     /// Where compiled code is kept; `None` compiles at every start.
     pub cache_directory: Option<PathBuf>,
     /// What compiling may take.
@@ -49,13 +45,12 @@ pub struct PluginOptions {
 }
 
 impl Default for PluginOptions {
-    /// The built-in strategy; 8 MiB, a billion units of fuel (50 to 160 ms), 5 s.
+    /// The built-in splitting strategy with the limits of every plugin.
     fn default() -> Self {
         Self {
             source: PluginSource::Builtin,
-            memory_bytes: 8 << 20,
-            fuel: 1_000_000_000,
-            deadline: Duration::from_secs(5),
+            limits: PluginLimits::default(),
+            configuration: None,
             cache_directory: cache::default_cache_directory(),
             compile: CompileLimits::default(),
             tally: Tally::default(),
@@ -75,78 +70,196 @@ impl PluginOptions {
             failure,
         })
     }
-
-    /// Returns what one call may take.
-    pub(super) fn limits(&self) -> CallLimits {
-        CallLimits {
-            memory_bytes: self.memory_bytes,
-            fuel: self.fuel,
-            deadline: self.deadline,
-        }
-    }
 }
 
 /// What every loaded plugin has.
 pub(super) struct Parts {
-    pub(super) engine: Engine,
-    pub(super) name: String,
-    pub(super) digest: [u8; 32],
-    pub(super) limits: CallLimits,
-    pub(super) tally: Tally,
+    engine: Engine,
+    name: String,
+    digest: [u8; 32],
+    limits: PluginLimits,
+    tally: Tally,
+    linked: InstancePre<Guest>,
+    about: Option<About>,
+    configuration: Option<(DescribableIndices, String)>,
+}
+
+/// An instance of a plugin, configured: what one phase of a run asks. Nothing of it is left when it
+/// is dropped. After an error it is of no use.
+pub(super) struct Phase {
+    session: Session,
+    instance: Instance,
 }
 
 impl Parts {
-    /// Asks once, in a fresh instance that `call` makes; the plugin may answer that it cannot.
-    pub(super) fn ask<R>(
+    /// Begins a phase: makes an instance and configures it.
+    pub(super) fn begin(&self) -> Result<Phase, Failure> {
+        let mut session = self.session();
+        let instance = session.call(&self.engine, |store| self.linked.instantiate(store))?;
+        let mut phase = Phase { session, instance };
+        if let Some((indices, text)) = &self.configuration {
+            phase.configure(&self.engine, indices, text)?;
+        }
+        Ok(phase)
+    }
+
+    /// Asks once, in a phase of its own; the plugin may answer that it cannot.
+    pub(super) fn ask_once<R>(
         &self,
-        call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<Result<R, String>>,
+        call: impl FnOnce(&mut Store<Guest>, &Instance) -> wasmtime::Result<Result<R, String>>,
     ) -> Result<R, Failure> {
-        let answer = session::run(&self.engine, &self.name, self.limits, &self.tally, call)?;
-        answer.map_err(|reason| Failure::Answered(harmless(&reason)))
+        self.begin()?.ask(self, call)
+    }
+
+    /// Returns the BLAKE3 digest of the component.
+    pub(super) fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// Counts a question about so many rows.
+    pub(super) fn asked(&self, rows: usize) {
+        self.tally.add_question(rows);
+    }
+
+    /// Remembers a decision for the report.
+    pub(super) fn decided(&self, decided: impl FnOnce() -> Decided) {
+        self.tally.add_decision(decided);
+    }
+
+    /// Returns what the plugin says about itself, if it does.
+    pub(super) fn about(&self) -> Option<&About> {
+        self.about.as_ref()
     }
 
     /// Names the plugin in a failure.
     pub(super) fn failed(&self, failure: Failure) -> StrategyError {
-        let plugin = self.describe();
-        PluginError { plugin, failure }.into()
+        self.error(failure).into()
     }
 
-    /// Returns name, digest and limits, for messages.
+    /// Returns name, digest, version and limits, for messages.
     pub(super) fn describe(&self) -> String {
-        describe(&self.name, &self.digest, self.limits)
+        let version = match &self.about {
+            Some(about) => format!("version {}, ", about.version),
+            None => String::new(),
+        };
+        format!(
+            "{} (blake3 {}, {version}{})",
+            harmless(&self.name),
+            hex::encode(self.digest),
+            self.limits
+        )
+    }
+
+    fn error(&self, failure: Failure) -> PluginError {
+        let plugin = self.describe();
+        PluginError { plugin, failure }
+    }
+
+    fn session(&self) -> Session {
+        Session::new(&self.engine, &self.name, self.limits, &self.tally)
+    }
+
+    /// Lets the plugin describe itself and try its configuration, in an instance of its own.
+    fn introduce(&mut self, configured: Option<&Configuration>) -> Result<(), Failure> {
+        let component = self.linked.component();
+        if component.get_export_index(None, ABOUT).is_none() {
+            return configuration::agreed(None, configured).map(drop);
+        }
+        let indices = DescribableIndices::new(&self.linked)
+            .map_err(|error| contract::not_linked(&self.engine, component, &error))?;
+        let mut session = self.session();
+        let (instance, description) = session.call(&self.engine, |store| {
+            let instance = self.linked.instantiate(&mut *store)?;
+            let exports = indices.load(&mut *store, &instance)?;
+            let description = exports.careen_strategy_about().call_describe(store)?;
+            Ok((instance, description))
+        })?;
+        let about = About::new(description)?;
+        self.name.clone_from(&about.name);
+        let about = self.about.insert(about);
+        if let Some(text) = configuration::agreed(Some(about), configured)? {
+            let mut phase = Phase { session, instance };
+            phase.configure(&self.engine, &indices, &text)?;
+            self.configuration = Some((indices, text));
+        }
+        Ok(())
     }
 }
 
-/// Reads the component, checks the pin, compiles or takes from the cache, and links it with `link`.
-pub(super) fn load_parts<C>(
+impl Phase {
+    /// Asks the instance; the plugin may answer that it cannot.
+    pub(super) fn ask<R>(
+        &mut self,
+        parts: &Parts,
+        call: impl FnOnce(&mut Store<Guest>, &Instance) -> wasmtime::Result<Result<R, String>>,
+    ) -> Result<R, Failure> {
+        let Self { session, instance } = self;
+        let answer = session.call(&parts.engine, |store| call(store, instance))?;
+        answer.map_err(|reason| Failure::Answered(harmless(&reason)))
+    }
+
+    fn configure(
+        &mut self,
+        engine: &Engine,
+        indices: &DescribableIndices,
+        text: &str,
+    ) -> Result<(), Failure> {
+        let Self { session, instance } = self;
+        let configured = session.call(engine, |store| {
+            let exports = indices.load(&mut *store, instance)?;
+            exports.careen_strategy_about().call_configure(store, text)
+        })?;
+        let refused = |why: String| Failure::Configuration(format!("it says: {}", harmless(&why)));
+        configured.map_err(refused)
+    }
+}
+
+/// Reads the component, checks the pin, compiles or takes from the cache, links it, finds the
+/// exports of its strategy with `exports`, and lets it introduce itself.
+pub(super) fn load_parts<X>(
     options: PluginOptions,
-    link: impl FnOnce(&Engine, &Component) -> Result<C, Failure>,
-) -> Result<(Parts, C), PluginError> {
-    let name = options.source.name();
-    let digest = options.source.digest().map_err(|failure| PluginError {
+    exports: impl FnOnce(&InstancePre<Guest>) -> wasmtime::Result<X>,
+) -> Result<(Parts, X), PluginError> {
+    let PluginOptions { source, limits, .. } = &options;
+    let name = source.name();
+    let digest = source.digest().map_err(|failure| PluginError {
         plugin: name.clone(),
         failure,
     })?;
-    let limits = options.limits();
-    let parts = || {
+    let load = || {
         let engine = engine::new_engine().map_err(|error| Failure::Compile(error.to_string()))?;
         let (component, _) = load_component(&engine, &options, &digest)?;
-        let component = link(&engine, &component)?;
-        Ok((engine, component))
+        let (linked, exports) = link(&engine, &component, exports)?;
+        Ok((engine, linked, exports))
     };
-    let (engine, component) = parts().map_err(|failure| PluginError {
+    let (engine, linked, exports) = load().map_err(|failure| PluginError {
         plugin: describe(&name, &digest, limits),
         failure,
     })?;
-    options.tally.of(&name, &digest, &limits);
-    let parts = Parts {
+    let mut parts = Parts {
         engine,
         name,
         digest,
-        limits,
-        tally: options.tally,
+        limits: *limits,
+        tally: options.tally.clone(),
+        linked,
+        about: None,
+        configuration: None,
     };
-    Ok((parts, component))
+    match parts.introduce(options.configuration.as_ref()) {
+        Ok(()) => {
+            let version = parts.about.as_ref().map(|about| &*about.version);
+            parts.tally.of(&parts.name, version, &digest, &parts.limits);
+            Ok((parts, exports))
+        }
+        Err(failure) => Err(parts.error(failure)),
+    }
+}
+
+/// Names a plugin that has not introduced itself.
+pub(super) fn describe(name: &str, digest: &[u8; 32], limits: &PluginLimits) -> String {
+    let name = harmless(name);
+    format!("{name} (blake3 {}, {limits})", hex::encode(digest))
 }
 
 /// Takes the compiled code from the cache, or compiles it; says whether it was there.
@@ -182,71 +295,20 @@ pub(super) fn load_component(
     Ok((component, was_there))
 }
 
-/// Gives the component the log function and lets `export` find its export; refuses every other
-/// import by name.
-pub(super) fn link<P>(
+/// Gives the component the log function and lets `exports` find what its strategy exports; refuses
+/// every other import by name.
+pub(super) fn link<X>(
     engine: &Engine,
     component: &Component,
-    export: impl FnOnce(&Linker<Guest>) -> wasmtime::Result<P>,
-) -> Result<P, Failure> {
-    let interface = component.component_type();
-    for (import, item) in interface.imports(engine) {
-        if !import.starts_with(PACKAGE) && needs_host(&item.ty, engine) {
-            return Err(Failure::Import(harmless(import)));
-        }
-    }
+    exports: impl FnOnce(&InstancePre<Guest>) -> wasmtime::Result<X>,
+) -> Result<(InstancePre<Guest>, X), Failure> {
+    contract::check_names(engine, component)?;
     let mut linker = Linker::new(engine);
     let linked = host_log::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest)
-        .and_then(|()| export(&linker));
-    linked.map_err(|error| {
-        let exports: Vec<String> = interface
-            .exports(engine)
-            .take(SHOWN_NAMES_MAX)
-            .map(|(export, _)| harmless(export))
-            .collect();
-        let exports = if exports.is_empty() {
-            "nothing".into()
-        } else {
-            exports.join(", ")
-        };
-        Failure::World(format!(
-            "{}; it exports {exports}",
-            harmless(&format!("{error:#}"))
-        ))
-    })
-}
-
-/// Tells whether the host would have to provide something: an interface of types alone needs
-/// nothing.
-pub(super) fn needs_host(item: &ComponentItem, engine: &Engine) -> bool {
-    match item {
-        ComponentItem::ComponentInstance(instance) => instance
-            .exports(engine)
-            .any(|(_, item)| !matches!(item.ty, ComponentItem::Type(_))),
-        ComponentItem::Type(_) => false,
-        _ => true,
-    }
-}
-
-pub(super) fn describe(name: &str, digest: &[u8; 32], limits: CallLimits) -> String {
-    format!(
-        "{} (blake3 {}, memory {} KiB, fuel {}, deadline {} ms)",
-        harmless(name),
-        hex::encode(digest),
-        limits.memory_bytes / 1024,
-        limits.fuel,
-        limits.deadline.as_millis()
-    )
-}
-
-impl host_log::Host for Guest {
-    fn log(&mut self, level: host_log::Level, message: String) -> wasmtime::Result<()> {
-        let level = match level {
-            host_log::Level::Debug => LogLevel::Debug,
-            host_log::Level::Info => LogLevel::Info,
-            host_log::Level::Warn => LogLevel::Warn,
-            host_log::Level::Error => LogLevel::Error,
-        };
-        Guest::log(self, level, &message)
+        .and_then(|()| linker.instantiate_pre(component))
+        .and_then(|linked| Ok((exports(&linked)?, linked)));
+    match linked {
+        Ok((exports, linked)) => Ok((linked, exports)),
+        Err(error) => Err(contract::not_linked(engine, component, &error)),
     }
 }

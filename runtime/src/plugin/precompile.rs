@@ -40,7 +40,7 @@ pub fn precompile(options: &PluginOptions) -> Result<Precompiled, PluginError> {
         failure,
     })?;
     compile_into_cache(options, &digest).map_err(|failure| PluginError {
-        plugin: load::describe(&name, &digest, options.limits()),
+        plugin: load::describe(&name, &digest, &options.limits),
         failure,
     })
 }

@@ -191,6 +191,9 @@ impl<'f> Replay<'f> {
     pub fn ask(&mut self, line: u64, batch: Batch) -> Result<(), StrategyError> {
         self.batches += 1;
         self.rows += batch.rows() as u64;
+        if !matches!(batch, Batch::Repack(_)) {
+            self.end_packs();
+        }
         match batch {
             Batch::Zone(zone) => {
                 self.zone = zone;
@@ -207,9 +210,10 @@ impl<'f> Replay<'f> {
     /// Ends the replay.
     pub fn end(mut self, line: u64) -> ReplayReport {
         self.end_source(line);
+        self.end_packs();
         let told = |side: &Side| side.tally.told(self.strategy.name());
         let [plugin, other] = &self.sides;
-        let usage = told(plugin).map(|told| told.usage).unwrap_or_default();
+        let usage = plugin.tally.usage();
         ReplayReport {
             strategy: self.strategy,
             batches: self.batches,
@@ -352,6 +356,16 @@ impl<'f> Replay<'f> {
             });
         }
         Ok(())
+    }
+
+    /// Ends the questions about the packs of one rewrite.
+    fn end_packs(&mut self) {
+        for side in &mut self.sides {
+            if let Asked::Splitting(plugin) = &mut side.asked {
+                plugin.end_repack();
+            }
+            side.pack_bytes = None;
+        }
     }
 
     fn schedule(&mut self, line: u64, question: &SchedulingQuestion) -> Result<(), StrategyError> {

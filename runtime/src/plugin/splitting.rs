@@ -1,25 +1,39 @@
 //! The splitting strategy as a plugin: loads a component and asks it.
 //!
-//! A question costs a fresh instance and a call: well below a millisecond. Whoever asks checks the
-//! answer with `SplittingAnswer::check`; here it is only turned into plain values. Memory: see the
-//! floor's head; the question is copied once, 24 bytes a row.
+//! A question about epochs costs an instance and a call, well below a millisecond; the questions of
+//! one rewrite share an instance. Whoever asks checks the answer with `SplittingAnswer::check`; here
+//! it is only turned into plain values. Memory: see the floor's head; the question is copied once,
+//! 24 bytes a row.
 
 use crate::maintenance::strategy::{
     EpochRange, RepackAnswer, RepackQuestion, Splitting, SplittingAnswer, SplittingQuestion,
     StrategyError,
 };
 
+use super::about::About;
 use super::error::{Failure, PluginError, without_controls};
-use super::load::{Parts, PluginOptions, link, load_parts};
-use super::session::Guest;
+use super::load::{Parts, Phase, PluginOptions, load_parts};
 use super::usage::Decided;
 use super::words;
 
-pub(super) mod bindings {
+mod bindings {
     wasmtime::component::bindgen!({
         path: "../guest-sdk/wit",
-        world: "splitting",
+        inline: "
+            package careen:host;
+
+            world splitting {
+                import careen:strategy/host-log@1.1.0;
+                export careen:strategy/split@1.1.0;
+                export careen:strategy/repack@1.1.0;
+            }
+        ",
+        world: "careen:host/splitting",
         imports: { default: trappable },
+        with: {
+            "careen:strategy/host-log":
+                crate::plugin::contract::bindings::careen::strategy::host_log,
+        },
     });
 }
 
@@ -29,44 +43,46 @@ use bindings::exports::careen::strategy::split as wit;
 /// A loaded splitting plugin.
 pub struct SplittingPlugin {
     parts: Parts,
-    component: bindings::SplittingPre<Guest>,
+    exports: bindings::SplittingIndices,
+    /// The instance that is asked about packs, from the first question of a rewrite to the last.
+    packs: Option<Phase>,
 }
 
 /// Loads a splitting plugin: reads, checks the pin, compiles or takes from the cache, checks its
-/// interfaces.
+/// interfaces and its configuration.
 ///
 /// # Errors
-/// Every reason why the plugin cannot be used; nothing of it has run then.
+/// Every reason why the plugin cannot be used.
 pub fn load(options: PluginOptions) -> Result<SplittingPlugin, PluginError> {
-    let (parts, component) = load_parts(options, |engine, component| {
-        link(engine, component, |linker| {
-            linker
-                .instantiate_pre(component)
-                .and_then(bindings::SplittingPre::new)
-        })
-    })?;
-    Ok(SplittingPlugin { parts, component })
+    let (parts, exports) = load_parts(options, bindings::SplittingIndices::new)?;
+    Ok(SplittingPlugin {
+        parts,
+        exports,
+        packs: None,
+    })
 }
 
 impl SplittingPlugin {
     /// Returns the BLAKE3 digest of the component: what a pin holds.
     pub fn digest(&self) -> &[u8; 32] {
-        &self.parts.digest
+        self.parts.digest()
+    }
+
+    /// Returns what the plugin says about itself; nothing for one of the contract's version 1.0.
+    pub fn about(&self) -> Option<&About> {
+        self.parts.about()
     }
 
     fn ask(&mut self, question: &SplittingQuestion) -> Result<SplittingAnswer, Failure> {
-        self.parts.tally.add_rows(question.epochs.len());
+        self.parts.asked(question.epochs.len());
         let asked = question;
         let question = into_wit(question);
-        let component = &self.component;
-        let plan = self.parts.ask(|store| {
-            let instance = component.instantiate(&mut *store)?;
-            instance
-                .careen_strategy_split()
-                .call_split(store, &question)
+        let plan = self.parts.ask_once(|store, instance| {
+            let exports = self.exports.load(&mut *store, instance)?;
+            exports.careen_strategy_split().call_split(store, &question)
         })?;
         let answer = from_wit(plan);
-        self.parts.tally.add_decision(|| Decided {
+        self.parts.decided(|| Decided {
             about: words::index(asked),
             decision: words::shape(&answer),
             reason: answer.reason.clone(),
@@ -76,7 +92,7 @@ impl SplittingPlugin {
 
     fn ask_about_packs(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, Failure> {
         let rows = question.packs.len();
-        self.parts.tally.add_rows(rows);
+        self.parts.asked(rows);
         let packs = question.packs.iter().map(|row| wit_packs::PackRow {
             metadata: row.metadata,
             used_bytes: row.used_bytes,
@@ -85,19 +101,24 @@ impl SplittingPlugin {
             pack_bytes_max: question.pack_bytes_max,
             packs: packs.collect(),
         };
-        let component = &self.component;
-        let plan = self.parts.ask(|store| {
-            let instance = component.instantiate(&mut *store)?;
-            instance
+        // After an error the instance is gone.
+        let mut phase = match self.packs.take() {
+            Some(phase) => phase,
+            None => self.parts.begin()?,
+        };
+        let plan = phase.ask(&self.parts, |store, instance| {
+            let exports = self.exports.load(&mut *store, instance)?;
+            exports
                 .careen_strategy_repack()
                 .call_repack(store, &question)
         })?;
+        self.packs = Some(phase);
         let answer = RepackAnswer {
             pack_bytes: plan.pack_bytes,
             groups: plan.groups,
             reason: without_controls(&plan.reason),
         };
-        self.parts.tally.add_decision(|| Decided {
+        self.parts.decided(|| Decided {
             about: format!("{rows} packs"),
             decision: words::chosen(&answer),
             reason: answer.reason.clone(),
@@ -115,6 +136,10 @@ impl Splitting for SplittingPlugin {
     fn repack(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
         let answer = self.ask_about_packs(question);
         answer.map_err(|failure| self.parts.failed(failure))
+    }
+
+    fn end_repack(&mut self) {
+        self.packs = None;
     }
 
     fn describe(&self) -> String {

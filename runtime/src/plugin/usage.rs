@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::error::harmless;
-use super::session::CallLimits;
+use super::limits::PluginLimits;
 
 /// Decisions that are told with their reasons; a listing has all of them.
 const DECISIONS_MAX: usize = 100;
@@ -22,7 +22,9 @@ const DECISIONS_BYTES_MAX: usize = 64 << 10;
 /// What calls have used, all together unless it says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Usage {
-    /// Calls into the plugin.
+    /// Questions that it was asked: a batch of snapshots, an index set, some packs, a cycle.
+    pub questions: u64,
+    /// Calls into the plugin: to describe itself and to be configured, too.
     pub calls: u64,
     /// Rows that it was asked about: snapshots, epochs, packs, tasks.
     pub rows: u64,
@@ -100,11 +102,11 @@ struct Tallied {
 }
 
 impl Tally {
-    /// Returns what was used up to now; nothing when no call was made. `strategy` is what the
-    /// plugin was asked as.
+    /// Returns what was used up to now; nothing when nothing was asked. `strategy` is what the plugin
+    /// was asked as.
     pub fn told(&self, strategy: &'static str) -> Option<PluginUsage> {
         let tallied = self.tallied();
-        (tallied.usage.calls > 0).then(|| PluginUsage {
+        (tallied.usage.questions > 0).then(|| PluginUsage {
             strategy,
             name: tallied.name.clone(),
             version: tallied.version.clone(),
@@ -117,16 +119,18 @@ impl Tally {
     }
 
     /// Remembers whose sums these are.
-    pub(super) fn of(&self, name: &str, digest: &[u8; 32], limits: &CallLimits) {
+    pub(super) fn of(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        digest: &[u8; 32],
+        limits: &PluginLimits,
+    ) {
         let mut tallied = self.tallied();
         tallied.name = harmless(name);
+        tallied.version = version.map(harmless);
         tallied.digest = *digest;
         tallied.limits = limits.into();
-    }
-
-    /// Remembers the version that the plugin says it has.
-    pub(super) fn set_version(&self, version: &str) {
-        self.tallied().version = Some(harmless(version));
     }
 
     /// Adds a call.
@@ -142,9 +146,16 @@ impl Tally {
         usage.log_lines += u64::from(log_lines);
     }
 
-    /// Adds rows that a call was about.
-    pub(super) fn add_rows(&self, rows: usize) {
-        self.tallied().usage.rows += rows as u64;
+    /// Adds a question about so many rows.
+    pub(super) fn add_question(&self, rows: usize) {
+        let usage = &mut self.tallied().usage;
+        usage.questions += 1;
+        usage.rows += rows as u64;
+    }
+
+    /// Returns the sums up to now.
+    pub(super) fn usage(&self) -> Usage {
+        self.tallied().usage
     }
 
     /// Remembers a decision, as long as there are not too many.
@@ -170,8 +181,8 @@ impl Tally {
     }
 }
 
-impl From<&CallLimits> for UsageLimits {
-    fn from(limits: &CallLimits) -> Self {
+impl From<&PluginLimits> for UsageLimits {
+    fn from(limits: &PluginLimits) -> Self {
         Self {
             memory_bytes: limits.memory_bytes as u64,
             fuel: limits.fuel,
@@ -208,12 +219,12 @@ impl fmt::Display for PluginUsage {
         let Self { usage, limits, .. } = self;
         let version = self.version.as_deref().unwrap_or_default();
         let space = if version.is_empty() { "" } else { " " };
-        let plural = if usage.calls == 1 { "" } else { "s" };
+        let plural = if usage.questions == 1 { "" } else { "s" };
         write!(
             f,
-            "{}{space}{version}: {} call{plural}, {} M of {} M fuel, {} of {} MiB, {:.1} ms",
+            "{}{space}{version}: {} question{plural}, {} M of {} M fuel, {} of {} MiB, {:.1} ms",
             self.name,
-            usage.calls,
+            usage.questions,
             rounded(usage.fuel_of_a_call as f64 / 1e6),
             rounded(limits.fuel as f64 / 1e6),
             rounded(usage.memory_peak_bytes as f64 / f64::from(1 << 20)),
@@ -240,17 +251,18 @@ mod tests {
     #[test]
     fn sums_and_peaks_are_told_by_whoever_shares_them() {
         let tally = Tally::default();
-        let limits = CallLimits {
+        let limits = PluginLimits {
             memory_bytes: 8 << 20,
             fuel: 1_000_000_000,
             deadline: Duration::from_secs(5),
         };
         let shared = tally.clone();
-        shared.of("mine\u{1b}", &[7; 32], &limits);
+        shared.of("mine\u{1b}", None, &[7; 32], &limits);
         assert_eq!(tally.told("splitting"), None);
         shared.add_call(800_000, 200 << 10, Duration::from_micros(900), 2);
         shared.add_call(100_000, 90 << 10, Duration::from_micros(400), 1);
-        shared.add_rows(9);
+        assert_eq!(tally.told("splitting"), None, "nothing was asked");
+        shared.add_question(9);
         let told = tally.told("splitting").unwrap();
         assert_eq!(
             (told.usage.fuel, told.usage.fuel_of_a_row()),
@@ -260,7 +272,7 @@ mod tests {
         assert_eq!(told.blake3, "07".repeat(32));
         assert_eq!(
             told.to_string(),
-            "mine : 2 calls, 0.8 M of 1000 M fuel, 0.2 of 8 MiB, 1.3 ms"
+            "mine : 1 question, 0.8 M of 1000 M fuel, 0.2 of 8 MiB, 1.3 ms"
         );
         for number in 0..120 {
             shared.add_decision(|| Decided {
@@ -272,8 +284,8 @@ mod tests {
         let told = tally.told("splitting").unwrap();
         assert_eq!((told.decisions.len(), told.more_decisions), (65, 55));
         assert_eq!(told.decisions[0].reason.len(), 1_000);
-        shared.set_version("0.1.0");
+        shared.of("mine", Some("0.1.0"), &[7; 32], &limits);
         let told = tally.told("splitting").unwrap().to_string();
-        assert!(told.starts_with("mine  0.1.0: 2 calls"), "{told}");
+        assert!(told.starts_with("mine 0.1.0: 1 question,"), "{told}");
     }
 }

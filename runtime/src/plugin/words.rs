@@ -1,4 +1,6 @@
-//! Answers of strategies as people read them. No memory cost but the texts.
+//! Questions to strategies and their answers as people read them, for reports and replays.
+//!
+//! No memory cost but the texts.
 
 use std::fmt::Write;
 

@@ -5,11 +5,13 @@
 #![cfg(feature = "plugins")]
 #![allow(clippy::unwrap_used)]
 
+mod about;
 mod attacks;
 mod builtin;
 mod code;
 mod commands;
 mod component;
+mod evolution;
 mod packs;
 mod program;
 mod refused;

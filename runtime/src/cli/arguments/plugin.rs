@@ -39,15 +39,28 @@ pub(in crate::cli) struct CompileLimit {
     pub(in crate::cli) compile_memory: Option<usize>,
 }
 
+/// How a plugin is loaded.
+#[derive(Clone, Debug, Default, Args)]
+pub(in crate::cli) struct LoadArguments {
+    /// Its configuration, JSON that must fit the schema that it exports
+    ///
+    /// With --against the other plugin gets it too, unless that is a built-in one.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) configuration: Option<PathBuf>,
+    /// What compiling may take.
+    #[command(flatten)]
+    pub(in crate::cli) compile: CompileLimit,
+}
+
 /// Options of `plugin check`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CheckArguments {
     /// The component
     #[arg(value_name = "FILE")]
     pub(in crate::cli) file: PathBuf,
-    /// What compiling may take.
+    /// How it is loaded.
     #[command(flatten)]
-    pub(in crate::cli) compile: CompileLimit,
+    pub(in crate::cli) load: LoadArguments,
 }
 
 /// Options of `plugin compile`.
@@ -70,9 +83,9 @@ pub(in crate::cli) struct TestArguments {
     /// Recorded batches that it is asked as well
     #[arg(value_name = "BATCHES")]
     pub(in crate::cli) batches: Vec<PathBuf>,
-    /// What compiling may take.
+    /// How it is loaded.
     #[command(flatten)]
-    pub(in crate::cli) compile: CompileLimit,
+    pub(in crate::cli) load: LoadArguments,
 }
 
 /// Options of `plugin record`.
@@ -124,9 +137,9 @@ pub(in crate::cli) struct ReplayArguments {
     /// The plugin to compare with: a component, or builtin
     #[arg(long, value_name = "FILE", default_value = "builtin")]
     pub(in crate::cli) against: PathBuf,
-    /// What compiling may take.
+    /// How it is loaded.
     #[command(flatten)]
-    pub(in crate::cli) compile: CompileLimit,
+    pub(in crate::cli) load: LoadArguments,
 }
 
 const CHECK_HELP: &str = "\
@@ -135,7 +148,8 @@ and the same exit code (50, or 60 where it fails when it is instantiated).
 
 Examples:
   careen plugin check audit.wasm
-  careen plugin check audit.wasm --json";
+  careen plugin check audit.wasm --json
+  careen plugin check audit.wasm --configuration tenants.json";
 
 const COMPILE_HELP: &str = "\
 Code is kept in --plugin-cache DIR, by default `careen` in $XDG_CACHE_HOME or ~/.cache; give the

@@ -68,6 +68,12 @@ pub(in crate::cli) const TABLE: &[Row] = &[
          ~/.config/kopia/repository.config.",
     ),
     row(
+        "strategies-file",
+        Exit::Configuration,
+        "Nothing was changed. Mend the file that --strategies or CAREEN_STRATEGIES names; the \
+         README has an example.",
+    ),
+    row(
         "config-server",
         Exit::Configuration,
         "Maintenance needs the storage itself: connect Kopia to the repository directly, not \
@@ -124,6 +130,12 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         "demo-run",
         Exit::SafetyStop,
         "Run the command that is shown by hand; with --keep DIR the repository is left for it.",
+    ),
+    row(
+        "plugin-configuration-file",
+        Exit::Configuration,
+        "Give --configuration a file with JSON, at most 64 KiB; `careen plugin check` shows the \
+         plugin's schema.",
     ),
     row(
         "plugin-recording",
@@ -406,6 +418,19 @@ pub(in crate::cli) const TABLE: &[Row] = &[
     row("plugin-compile-limit", Exit::Configuration, STRATEGY),
     row("plugin-import", Exit::Configuration, STRATEGY),
     row("plugin-world", Exit::Configuration, STRATEGY),
+    row("plugin-description", Exit::Configuration, STRATEGY),
+    row(
+        "plugin-schema",
+        Exit::Configuration,
+        "Nothing was changed. The plugin's author must mend the schema: `EVOLUTION.md` of the SDK \
+         names the keywords that are known.",
+    ),
+    row(
+        "plugin-configuration",
+        Exit::Configuration,
+        "Nothing was changed. Mend the table [STRATEGY.configuration] of the strategies file; the \
+         plugin's schema says what it may hold.",
+    ),
     row("plugin-trap", Exit::SafetyStop, STRATEGY),
     row("plugin-fuel", Exit::SafetyStop, STRATEGY),
     row("plugin-deadline", Exit::SafetyStop, STRATEGY),

@@ -18,7 +18,7 @@ use crate::plugin::inspect::{Inspection, inspect};
 pub(super) fn run(console: &Console, arguments: &CheckArguments) -> Result<Exit, CliError> {
     let file = &arguments.file;
     console.started("plugin check", &file.display().to_string());
-    let options = super::options(console, super::file(file), &arguments.compile)?;
+    let options = super::configured(console, super::file(file), &arguments.load)?;
     let found = inspect(&options)?;
     console.output.both(Kind::Report, "report", &Told(&found));
     match found.refusal {
@@ -37,6 +37,13 @@ impl fmt::Display for Told<'_> {
         let found = self.0;
         write!(f, "{}: {}", found.name, bytes(found.bytes))?;
         write!(f, "\n  blake3      {}", found.blake3)?;
+        if let Some(about) = &found.about {
+            write!(
+                f,
+                "\n  says        {} {}: {}",
+                about.name, about.version, about.summary
+            )?;
+        }
         for pin in &found.pins {
             write!(f, "\n  use it as   --plugin {pin}")?;
         }
@@ -78,6 +85,10 @@ impl fmt::Display for Told<'_> {
                 count(found.limits.fuel)
             )?;
         }
-        Ok(())
+        let schema = found.about.as_ref();
+        match schema.and_then(|about| about.configuration_schema.as_ref()) {
+            Some(schema) => write!(f, "\n  configure   {schema}"),
+            None => Ok(()),
+        }
     }
 }

@@ -16,6 +16,9 @@ use crate::cli::wording::{bytes, duration};
 use crate::plugin::inspect::inspect;
 use crate::plugin::precompile::{Precompiled, precompile};
 
+/// Code of a plugin that does not fit the configuration that it has.
+const NOT_CONFIGURED: &str = "plugin-configuration";
+
 /// What became of one component.
 #[derive(Serialize)]
 struct Row {
@@ -47,7 +50,9 @@ pub(super) fn run(console: &Console, arguments: &CompileArguments) -> Result<Exi
             start_time,
         } = precompile(&options)?;
         let found = inspect(&options)?;
-        if let Some(error) = found.refusal {
+        // Whether it needs a configuration is the run's business.
+        let refusal = found.refusal.filter(|error| error.code() != NOT_CONFIGURED);
+        if let Some(error) = refusal {
             return Err(error.into());
         }
         let row = Row {

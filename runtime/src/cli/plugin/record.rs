@@ -25,8 +25,9 @@ use crate::maintenance::expire_snapshots::{EXPIRE_PERCENT, ExpireOptions, Expire
 use crate::maintenance::run::{RunOptions, Strategies};
 use crate::maintenance::safety::Safety;
 use crate::maintenance::{index_maintenance, index_plan, pack_survey, run_plan};
+use crate::plugin::CONTRACT_VERSION;
 use crate::plugin::batches::names::Names;
-use crate::plugin::batches::{CONTRACT_VERSION, FORMAT, Head, Strategy};
+use crate::plugin::batches::{FORMAT, Head, Strategy};
 use crate::plugin::record::{Recorded, Recorder};
 use crate::repository::{Repository, Workspace};
 

@@ -30,14 +30,12 @@ pub(super) fn replay(console: &Console, arguments: &ReplayArguments) -> Result<E
     console.started("plugin replay", &place);
     let mut reader = open(batches)?;
     let strategy = reader.head().strategy;
-    let other = match arguments.against == Path::new("builtin") {
-        true => super::builtin(strategy),
-        false => super::file(&arguments.against),
+    let (load, against) = (&arguments.load, &arguments.against);
+    let other = match against == Path::new("builtin") {
+        true => super::options(console, super::builtin(strategy), &load.compile)?,
+        false => super::configured(console, super::file(against), load)?,
     };
-    let plugins = [
-        super::options(console, super::file(file), &arguments.compile)?,
-        super::options(console, other, &arguments.compile)?,
-    ];
+    let plugins = [super::configured(console, super::file(file), load)?, other];
     let mut find = |finding: &Finding| console.output.both(Kind::Row, "row", finding);
     let mut replay = Replay::new(strategy, plugins, false, &mut find)?;
     let lines = ask_recorded(&mut replay, &mut reader)?;
@@ -50,7 +48,7 @@ pub(super) fn replay(console: &Console, arguments: &ReplayArguments) -> Result<E
 pub(super) fn test(console: &Console, arguments: &TestArguments) -> Result<Exit, CliError> {
     let file = &arguments.file;
     console.started("plugin test", &file.display().to_string());
-    let options = super::options(console, super::file(file), &arguments.compile)?;
+    let options = super::configured(console, super::file(file), &arguments.load)?;
     let found = inspect(&options)?;
     if let Some(error) = found.refusal {
         return Err(error.into());

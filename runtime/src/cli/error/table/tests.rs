@@ -1,4 +1,4 @@
-//! The table is whole, and says what is documented.
+//! Every code of every floor has one row, and rows are as they must be.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ fn every_code_of_every_floor_has_one_row() {
     let mut found = BTreeSet::new();
     for file in files
         .iter()
-        .filter(|file| !file.ends_with("error/table.rs") && !file.ends_with("table/tests.rs"))
+        .filter(|file| !file.ends_with("error/table/tests.rs"))
     {
         codes(&std::fs::read_to_string(file).unwrap(), &mut found);
     }
