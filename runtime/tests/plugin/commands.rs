@@ -86,7 +86,7 @@ fn a_test_fails_for_answers_that_are_refused_and_for_traps() {
     let mut refused = Guest::new(&core);
     // All packs are left: as many zeros as there are packs, with the size that is asked about.
     let leave = "(i64.store (i32.const 1032) (local.get 0)) (i32.store (i32.const 1040)
-        (i32.const 100000)) (i32.store (i32.const 1044) (local.get 2)) (i32.const 1024)";
+        (i32.const 120000)) (i32.store (i32.const 1044) (local.get 2)) (i32.const 1024)";
     refused.repack = leave;
     let file = guest(folder.path(), &refused.wasm());
     let (exit, lines) = told(&["plugin", "test", &file]);
