@@ -12,6 +12,7 @@ mod code;
 mod commands;
 mod component;
 mod evolution;
+mod kit;
 mod packs;
 mod program;
 mod refused;
