@@ -202,6 +202,17 @@ impl Decided {
     }
 }
 
+impl PluginUsage {
+    /// Leaves the decisions out.
+    pub(super) fn without_decisions(self) -> Self {
+        Self {
+            decisions: Vec::new(),
+            more_decisions: 0,
+            ..self
+        }
+    }
+}
+
 impl Usage {
     /// Returns units of fuel for each row, calls that have none included.
     pub fn fuel_of_a_row(&self) -> f64 {

@@ -43,6 +43,13 @@ fn honest() -> String {
     describes(9, 5, 13, Some(SCHEMA_BYTES))
 }
 
+/// A guest that describes itself and takes `{"begins": 0 to 23}`.
+pub(crate) fn configurable() -> Vec<u8> {
+    let honest = honest();
+    let guest = Guest::scheduling(TEXTS, WAITS);
+    guest.about(&honest, KEEPS).wasm()
+}
+
 /// A body of `configure` that keeps the length of what it got at 8, and says yes.
 const KEEPS: &str = "(i32.store (i32.const 8) (local.get 1)) \
      (i32.store (i32.const 600) (i32.const 0)) (i32.const 600)";

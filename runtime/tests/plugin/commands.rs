@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use super::about::configurable;
 use super::component::{Guest, SPLIT, answer, splitting};
 use super::world::{retaining, stores};
 
@@ -73,6 +74,39 @@ fn check_names_what_is_refused() {
     assert_eq!((exit, code(&lines)), (50, "plugin-world"));
     let error = of_kind(&lines, "error")[0]["message"].as_str().unwrap();
     assert!(error.contains("exports no strategy"), "{error}");
+}
+
+/// Goal: a configuration is checked against the plugin's own schema, which is told in any case.
+#[test]
+fn check_tries_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = guest(folder.path(), &configurable());
+    let configuration = folder.path().join("c.json");
+    for (json, exit, named) in [
+        ("{\"begins\": 22}", 0, ""),
+        ("{\"begins\": 24}", 50, "plugin-configuration"),
+        ("{\"ends\": 1}", 50, "plugin-configuration"),
+        ("{", 50, "plugin-configuration-file"),
+    ] {
+        std::fs::write(&configuration, json).unwrap();
+        let path = configuration.to_str().unwrap();
+        let words = ["plugin", "check", &file, "--configuration", path];
+        let (ended, lines) = told(&words);
+        assert_eq!(ended, exit, "{json}: {lines:?}");
+        if exit > 0 {
+            assert_eq!(code(&lines), named, "{json}");
+        }
+        let report = of_kind(&lines, "report");
+        assert_eq!(report.is_empty(), named == "plugin-configuration-file");
+        for line in report {
+            let about = &line["report"]["about"];
+            assert_eq!(
+                (&about["name"], &about["version"]),
+                (&"at  night".into(), &"1.2.3".into())
+            );
+            assert_eq!(about["configuration_schema"]["additionalProperties"], false);
+        }
+    }
 }
 
 #[test]
