@@ -54,13 +54,20 @@ fn options(
     Ok(options)
 }
 
-/// The same with the configuration that is given.
+/// The same with the configuration and the limits that are given.
 fn configured(
     console: &Console,
     source: PluginSource,
     load: &LoadArguments,
 ) -> Result<PluginOptions, CliError> {
     let mut options = options(console, source, &load.compile)?;
+    let limits = &mut options.limits;
+    limits.memory_bytes = load.plugin_memory.unwrap_or(limits.memory_bytes);
+    limits.fuel = load.plugin_fuel.unwrap_or(limits.fuel);
+    let memory = MemoryPlan::new(memory_limit_bytes(&console.global))?;
+    limits
+        .check(memory.plugin_bytes_max())
+        .map_err(CliError::Usage)?;
     if let Some(path) = &load.configuration {
         let refuse = |reason: String| CliError::PluginConfigurationFile {
             path: path.clone(),

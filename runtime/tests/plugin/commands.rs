@@ -59,6 +59,8 @@ fn check_names_what_is_refused() {
     let names: Vec<_> = refused.map(|import| import["name"].clone()).collect();
     assert_eq!(names, ["wasi:clocks/monotonic-clock@0.2.0"]);
     assert_eq!(report["first_memory_bytes"], Value::Null);
+    let (exit, lines) = told(&["plugin", "compile", &file]);
+    assert_eq!((exit, code(&lines)), (50, "plugin-import"));
 
     let mut start = Guest::new(&core);
     start.component = "(core module $bad (func $f unreachable) (start $f))
