@@ -102,8 +102,8 @@ struct Tallied {
 }
 
 impl Tally {
-    /// Returns what was used up to now; nothing when nothing was asked. `strategy` is what the plugin
-    /// was asked as.
+    /// Returns what was used up to now; nothing when nothing was asked. `strategy` is what the
+    /// plugin was asked as.
     pub fn told(&self, strategy: &'static str) -> Option<PluginUsage> {
         let tallied = self.tallied();
         (tallied.usage.questions > 0).then(|| PluginUsage {
