@@ -11,6 +11,7 @@ mod builtin;
 mod code;
 mod component;
 mod evolution;
+mod kit;
 mod packs;
 mod program;
 mod refused;
