@@ -4,6 +4,8 @@
 //! argument: arguments are visible to every process of the machine. No memory cost.
 
 mod demo;
+#[cfg(feature = "plugins")]
+mod plugin;
 mod snapshot;
 mod strategies;
 
@@ -14,6 +16,11 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 
 pub(super) use demo::{BACKUPS, BackupShape, DemoArguments, IndexShape};
+#[cfg(feature = "plugins")]
+pub(super) use plugin::{
+    CheckArguments, CompileArguments, CompileLimit, LoadArguments, PluginCommand, RecordArguments,
+    ReplayArguments, StrategyName, TestArguments,
+};
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 pub(super) use strategies::StrategiesArgument;
 
@@ -94,6 +101,11 @@ pub(super) struct GlobalOptions {
     /// Most of the disk that the scratch directory may take: 20GiB [default: what is free]
     #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
     pub(super) scratch_quota: Option<usize>,
+    /// Directory with the code of compiled plugins [default: careen in the user's cache directory]
+    ///
+    /// `careen plugin compile` fills it ahead of time. Only this user may write it.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) plugin_cache: Option<PathBuf>,
     /// Kopia's config file of the repository, instead of a path
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -146,6 +158,10 @@ pub(super) enum Command {
     /// Show snapshots, or expire them by Kopia's policies
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Check, compile, test plugins; record what a repository asks, and replay it
+    #[cfg(feature = "plugins")]
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Show the repository: format, owner, epochs, what is due; changes nothing
     Status(StatusArguments),
     /// Check the repository: index, snapshots, contents; changes nothing
