@@ -21,10 +21,7 @@ pub(super) fn splitting(
     memory: &MemoryPlan,
 ) -> Result<Box<dyn Splitting>, CliError> {
     use crate::plugin::{PluginOptions, load};
-    let options = PluginOptions {
-        memory_bytes: memory.plugin_bytes,
-        ..PluginOptions::default()
-    };
+    let options = limited(PluginOptions::default(), memory);
     let [options] = named(["splitting"], [options], plugins)?;
     Ok(Box::new(load(options)?))
 }
@@ -36,10 +33,7 @@ pub(super) fn retention(
     memory: &MemoryPlan,
 ) -> Result<Box<dyn Retention>, CliError> {
     use crate::plugin::{PluginOptions, load_retention};
-    let options = PluginOptions {
-        memory_bytes: memory.plugin_bytes,
-        ..PluginOptions::retention()
-    };
+    let options = limited(PluginOptions::retention(), memory);
     let [options] = named(["retention"], [options], plugins)?;
     Ok(Box::new(load_retention(options)?))
 }
@@ -63,10 +57,7 @@ pub(super) fn of_run(
         PluginOptions::default(),
         PluginOptions::retention(),
     ];
-    let builtin = builtin.map(|options| PluginOptions {
-        memory_bytes: memory.plugin_bytes,
-        ..options
-    });
+    let builtin = builtin.map(|options| limited(options, memory));
     let names = ["scheduling", "splitting", "retention"];
     let [scheduling, splitting, retention] = named(names, builtin, plugins)?;
     scheduling.check()?;
@@ -76,6 +67,26 @@ pub(super) fn of_run(
         splitting: Box::new(load(splitting)?),
         retention: expire.then(|| Box::new(RetentionOnDemand::new(retention)) as _),
     })
+}
+
+/// Gives a plugin, and the compiler that it may need, what the plan has for them.
+#[cfg(feature = "plugins")]
+fn limited(
+    options: crate::plugin::PluginOptions,
+    memory: &MemoryPlan,
+) -> crate::plugin::PluginOptions {
+    let compile = crate::plugin::CompileLimits {
+        data_bytes: options
+            .compile
+            .data_bytes
+            .min(memory.compile_bytes() as u64),
+        ..options.compile
+    };
+    crate::plugin::PluginOptions {
+        memory_bytes: memory.plugin_bytes,
+        compile,
+        ..options
+    }
 }
 
 /// Replaces the sources of strategies by those that were named.

@@ -8,13 +8,11 @@
 mod attacks;
 mod builtin;
 mod code;
-mod component;
 mod packs;
 mod program;
 mod refused;
 mod retention;
 mod scheduling;
-mod world;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

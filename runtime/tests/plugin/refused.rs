@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use careen::plugin::PluginError;
 
-use super::component::{Guest, SPLIT, answer, splitting};
 use super::load_wasm;
+use guests::PACKAGE_VERSION;
+use guests::answers::splits as answer;
+use guests::splitting::{Guest, SPLIT, splitting};
 
 fn refused(wasm: &[u8]) -> PluginError {
     load_wasm(wasm, |_| ()).err().expect("must not load")
@@ -60,7 +62,7 @@ fn other_versions_are_refused_and_shown() {
         "plugin-world",
         "exports careen:strategy/split@0.2.0",
     );
-    guest.version = "0.1.0";
+    guest.version = PACKAGE_VERSION;
     guest.log_version = "0.2.0";
     assert_refused(
         &guest.wasm(),

@@ -3,7 +3,9 @@
 //!
 //! Types are written once, with `{name}` where one uses another; they are put into the component
 //! and into the shim that gives them their names, as a component's exports need them. Bodies are
-//! those of core functions, in the form that the canonical ABI asks for.
+//! those of core functions, in the form that the canonical ABI asks for. Memory: the component.
+
+use super::PACKAGE_VERSION;
 
 /// An interface that a guest exports.
 struct Interface {
@@ -157,14 +159,45 @@ const MEMORY: &str = r#"
   (core instance $memory (instantiate $memory-module))
 "#;
 
+/// What varies between the guests, besides the bodies of their functions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Guest<'a> {
+    /// Text put first into the component: further imports, further instances.
+    pub component: &'a str,
+    /// Further arguments of the main core module's instance.
+    pub with: &'a str,
+    /// Further fields of the main core module; `memory` and `$log` are imported already.
+    pub fields: &'a str,
+}
+
+impl Guest<'_> {
+    /// Returns a component whose `schedule` has this body.
+    pub fn scheduling(&self, body: &str) -> Vec<u8> {
+        guest(&SCHEDULE, self, &[body])
+    }
+
+    /// Returns a component whose `begin` and `decide` have these bodies.
+    pub fn retaining(&self, begin: &str, decide: &str) -> Vec<u8> {
+        guest(&RETAIN, self, &[begin, decide])
+    }
+}
+
 /// A guest whose `schedule` has this body; `fields` are further fields of its core module.
-pub(crate) fn scheduling(fields: &str, body: &str) -> Vec<u8> {
-    guest(&SCHEDULE, fields, &[body])
+pub fn scheduling(fields: &str, body: &str) -> Vec<u8> {
+    let guest = Guest {
+        fields,
+        ..Guest::default()
+    };
+    guest.scheduling(body)
 }
 
 /// A guest whose `begin` and `decide` have these bodies.
-pub(crate) fn retaining(fields: &str, begin: &str, decide: &str) -> Vec<u8> {
-    guest(&RETAIN, fields, &[begin, decide])
+pub fn retaining(fields: &str, begin: &str, decide: &str) -> Vec<u8> {
+    let guest = Guest {
+        fields,
+        ..Guest::default()
+    };
+    guest.retaining(begin, decide)
 }
 
 /// Replaces `{name}` by the index of that type, with a suffix.
@@ -172,7 +205,12 @@ fn with_names(text: &str, suffix: &str) -> String {
     text.replace('{', "$").replace('}', suffix)
 }
 
-fn guest(interface: &Interface, fields: &str, bodies: &[&str]) -> Vec<u8> {
+fn guest(interface: &Interface, guest: &Guest<'_>, bodies: &[&str]) -> Vec<u8> {
+    let Guest {
+        component,
+        with: further,
+        fields,
+    } = guest;
     let (mut types, mut shim, mut exports, mut with) =
         <(String, String, String, String)>::default();
     for (name, definition) in interface.types {
@@ -200,7 +238,8 @@ fn guest(interface: &Interface, fields: &str, bodies: &[&str]) -> Vec<u8> {
     }
     let text = format!(
         r#"(component
-  (import "careen:strategy/host-log@0.1.0" (instance $host-log
+  {component}
+  (import "careen:strategy/host-log@{PACKAGE_VERSION}" (instance $host-log
     (type $level0 (enum "debug" "info" "warn" "error"))
     (export "level" (type $level (eq $level0)))
     (export "log" (func (param "level" $level) (param "message" string)))))
@@ -213,22 +252,15 @@ fn guest(interface: &Interface, fields: &str, bodies: &[&str]) -> Vec<u8> {
     {core})
   (core instance $main (instantiate $main-module
     (with "memory" (instance $memory))
-    (with "host" (instance (export "log" (func $log))))))
+    (with "host" (instance (export "log" (func $log)))) {further}))
   {types}
   {lifts}
   (component $shim
     {shim}
     {exports})
   (instance $export (instantiate $shim {with}))
-  (export "careen:strategy/{name}@0.1.0" (instance $export)))"#,
+  (export "careen:strategy/{name}@{PACKAGE_VERSION}" (instance $export)))"#,
         name = interface.name
     );
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// Stores numbers, each at its address.
-pub(crate) fn stores(numbers: &[(u32, u32)]) -> String {
-    let store =
-        |(at, value): &(u32, u32)| format!("(i32.store (i32.const {at}) (i32.const {value}))");
-    numbers.iter().map(store).collect::<Vec<_>>().join(" ")
 }
