@@ -43,13 +43,10 @@ fn repack_guest(attack: &Attack) -> Vec<u8> {
     guest.wasm()
 }
 
-/// A guest of one of the other worlds with these fields.
-fn world(fields: &str) -> worlds::Guest<'_> {
-    worlds::Guest {
-        component: HANDLES,
-        with: HANDLES_WITH,
-        fields,
-    }
+/// Completes a guest of one of the other worlds.
+fn made(mut guest: worlds::Guest<'_>) -> Vec<u8> {
+    (guest.component, guest.with) = (HANDLES, HANDLES_WITH);
+    guest.wasm()
 }
 
 /// Goal: whatever `split` does, index maintenance ends before its first write.
@@ -85,18 +82,18 @@ fn retention_is_ended_and_no_snapshot_is_deleted() {
     for attack in common() {
         let fields = format!("{DECISION} {}", attack.fields);
         let decide = answers::decides(2_048, 1);
-        let wasm = world(&fields).retaining(&attack.body, &decide);
+        let wasm = made(worlds::Guest::retaining(&fields, &attack.body, &decide));
         ship.attacked(Strategy::Retention, &attack, &wasm);
     }
     for attack in common().into_iter().chain(lies::about_snapshots()) {
         let fields = format!("{DECISION} {}", attack.fields);
-        let wasm = world(&fields).retaining(YES, &attack.body);
+        let wasm = made(worlds::Guest::retaining(&fields, YES, &attack.body));
         ship.attacked(Strategy::Retention, &attack, &wasm);
     }
     // The same within a run, after its lease.
     for attack in lies::about_snapshots().into_iter().take(3) {
         let fields = format!("{DECISION} {}", attack.fields);
-        let wasm = world(&fields).retaining(YES, &attack.body);
+        let wasm = made(worlds::Guest::retaining(&fields, YES, &attack.body));
         ship.attacked(Strategy::RetentionOfRun, &attack, &wasm);
     }
     ship.sails_on();
@@ -110,8 +107,32 @@ fn scheduling_is_ended_and_nothing_is_written() {
     };
     for attack in common().into_iter().chain(lies::about_schedules()) {
         let fields = format!("{TASKS} {}", attack.fields);
-        let wasm = world(&fields).scheduling(&attack.body);
+        let wasm = made(worlds::Guest::scheduling(&fields, &attack.body));
         ship.attacked(Strategy::Scheduling, &attack, &wasm);
+    }
+    ship.sails_on();
+}
+
+/// Goal: a guest that attacks when it is asked what it is, or given its configuration, is ended
+/// before the repository's schedule is looked at.
+#[test]
+fn talking_about_itself_is_ended_and_nothing_is_written() {
+    let Some(ship) = Ship::launch() else {
+        return;
+    };
+    let soon = answers::waits_until("(i64.add (i64.load (local.get 0)) (i64.const 60))", (0, 0));
+    let describes = lies::describes();
+    let keeps = "(i32.store (i32.const 600) (i32.const 0)) (i32.const 600)";
+    let describing = common().into_iter().filter(lies::is_of_a_record);
+    for attack in describing.chain(lies::about_itself()) {
+        let fields = format!("{} {}", lies::NAMED, attack.fields);
+        let guest = worlds::Guest::scheduling(&fields, &soon).about(&attack.body, keeps);
+        ship.attacked(Strategy::Scheduling, &attack, &made(guest));
+    }
+    for attack in common().into_iter().chain(lies::about_configurations()) {
+        let fields = format!("{} {}", lies::NAMED, attack.fields);
+        let guest = worlds::Guest::scheduling(&fields, &soon).about(&describes, &attack.body);
+        ship.attacked(Strategy::Scheduling, &attack, &made(guest));
     }
     ship.sails_on();
 }

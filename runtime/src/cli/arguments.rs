@@ -5,6 +5,7 @@
 
 mod demo;
 mod snapshot;
+mod strategies;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 
 pub(super) use demo::{BACKUPS, BackupShape, DemoArguments, IndexShape};
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
+pub(super) use strategies::StrategiesArgument;
 
 /// Shown by `--version`; says so when the time can be set from outside, or plugins are compiled
 /// without limits.
@@ -201,6 +203,9 @@ pub(super) struct CycleArguments {
     /// content.
     #[arg(long = "plugin", value_name = "STRATEGY=FILE")]
     pub(super) plugins: Vec<String>,
+    /// Which strategies file.
+    #[command(flatten)]
+    pub(super) strategies: StrategiesArgument,
 }
 
 /// Which cycle.
@@ -337,6 +342,9 @@ pub(super) struct ChangeArguments {
     /// With a digest the file is refused unless it has exactly this content.
     #[arg(long = "plugin", value_name = "STRATEGY=FILE")]
     pub(super) plugins: Vec<String>,
+    /// Which strategies file.
+    #[command(flatten)]
+    pub(super) strategies: StrategiesArgument,
 }
 
 /// Options of `status`.
@@ -397,7 +405,7 @@ fn parse_percent(text: &str) -> Result<f64, String> {
 }
 
 /// Parses a size as people write it: `64MiB`, `64Mi` (Kubernetes), `1GB`, plain bytes.
-fn parse_size(text: &str) -> Result<usize, String> {
+pub(super) fn parse_size(text: &str) -> Result<usize, String> {
     let size: bytesize::ByteSize = text
         .parse()
         .map_err(|_| "expected a size such as 64MiB".to_owned())?;

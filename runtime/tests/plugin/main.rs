@@ -5,9 +5,11 @@
 #![cfg(feature = "plugins")]
 #![allow(clippy::unwrap_used)]
 
+mod about;
 mod attacks;
 mod builtin;
 mod code;
+mod evolution;
 mod packs;
 mod program;
 mod refused;

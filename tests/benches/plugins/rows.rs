@@ -95,7 +95,7 @@ fn with_strings(home: &Home) {
 
 fn million(home: &Home) {
     let options = PluginOptions::retention();
-    let (fuel, kib) = (options.fuel, options.memory_bytes >> 10);
+    let (fuel, kib) = (options.limits.fuel, options.limits.memory_bytes >> 10);
     let mut plugin = retention(home);
     let rows = snapshots(BATCH);
     let before = resident::begin();

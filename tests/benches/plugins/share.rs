@@ -83,6 +83,12 @@ impl<T: Splitting> Splitting for Timed<T> {
         self.ask(|plugin| plugin.repack(question))
     }
 
+    fn end_repack(&mut self) {
+        if let Some(plugin) = &mut self.plugin {
+            plugin.end_repack();
+        }
+    }
+
     fn describe(&self) -> String {
         "timed".to_owned()
     }

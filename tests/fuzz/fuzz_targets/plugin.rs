@@ -20,7 +20,9 @@ use careen::maintenance::scheduling::{Costs, CycleRow, Scheduling, SchedulingQue
 use careen::maintenance::strategy::{
     EpochRow, PackRow, RepackQuestion, Splitting, SplittingQuestion, StrategyError,
 };
-use careen::plugin::{PluginOptions, PluginSource, load, load_retention, load_scheduling};
+use careen::plugin::{
+    PluginLimits, PluginOptions, PluginSource, load, load_retention, load_scheduling,
+};
 use careen::repository::snapshot_history::HistoryRow;
 use guests::answers::{DECISION, TASKS, YES, decides, repacks, runs, says, splits, waits};
 use guests::splitting::{Guest, SPLIT};
@@ -77,9 +79,11 @@ fn options(plugin: PluginOptions, wasm: &[u8]) -> PluginOptions {
             path: path.clone(),
             blake3: None,
         },
-        memory_bytes: 4 << 20,
-        fuel: 1_000_000,
-        deadline: Duration::from_secs(1),
+        limits: PluginLimits {
+            memory_bytes: 4 << 20,
+            fuel: 1_000_000,
+            deadline: Duration::from_secs(1),
+        },
         cache_directory: None,
         ..plugin
     }

@@ -9,5 +9,9 @@ pub mod answers;
 pub mod splitting;
 pub mod worlds;
 
-/// Version of the WIT package whose interfaces the guests import and export.
-pub const PACKAGE_VERSION: &str = "0.1.0";
+/// Version of the interfaces that guests import and export, unless a test says otherwise: that in
+/// which the interfaces of the strategies came. A guest with `about` has [`ABOUT_VERSION`].
+pub const PACKAGE_VERSION: &str = "1.0.0";
+
+/// Version in which the interface `about` came.
+pub const ABOUT_VERSION: &str = "1.1.0";

@@ -1,11 +1,11 @@
-//! Components for the worlds `scheduling` and `retention` out of a few lines of WebAssembly text:
-//! honest around, hostile inside.
+//! Components for the worlds `scheduling` and `retention`, with `about` or without, out of a few
+//! lines of WebAssembly text: honest around, hostile inside.
 //!
 //! Types are written once, with `{name}` where one uses another; they are put into the component
 //! and into the shim that gives them their names, as a component's exports need them. Bodies are
 //! those of core functions, in the form that the canonical ABI asks for. Memory: the component.
 
-use super::PACKAGE_VERSION;
+use super::{ABOUT_VERSION, PACKAGE_VERSION};
 
 /// An interface that a guest exports.
 struct Interface {
@@ -146,6 +146,23 @@ const RETAIN: Interface = Interface {
     ],
 };
 
+const ABOUT: Interface = Interface {
+    name: "about",
+    types: &[(
+        "description",
+        r#"(record (field "name" string) (field "version" string) (field "summary" string)
+                   (field "configuration-schema" (option string)))"#,
+    )],
+    functions: &[
+        ("describe", "(result {description})", "(result i32)"),
+        (
+            "configure",
+            r#"(param "json" string) (result (result (error string)))"#,
+            "(param i32 i32) (result i32)",
+        ),
+    ],
+};
+
 /// Memory with an allocator that never frees; too much of it traps.
 const MEMORY: &str = r#"
   (core module $memory-module
@@ -159,45 +176,59 @@ const MEMORY: &str = r#"
   (core instance $memory (instantiate $memory-module))
 "#;
 
-/// What varies between the guests, besides the bodies of their functions.
-#[derive(Clone, Copy, Debug, Default)]
+/// What varies between the guests.
 pub struct Guest<'a> {
     /// Text put first into the component: further imports, further instances.
     pub component: &'a str,
     /// Further arguments of the main core module's instance.
     pub with: &'a str,
-    /// Further fields of the main core module; `memory` and `$log` are imported already.
+    /// Fields of the main core module; `memory` and `$log` are imported already.
     pub fields: &'a str,
+    /// Text put last into the component: further exports.
+    pub more: &'a str,
+    /// Version of all interfaces that are imported and exported.
+    pub version: &'a str,
+    interfaces: Vec<(&'static Interface, Vec<&'a str>)>,
 }
 
-impl Guest<'_> {
-    /// Returns a component whose `schedule` has this body.
-    pub fn scheduling(&self, body: &str) -> Vec<u8> {
-        guest(&SCHEDULE, self, &[body])
+impl<'a> Guest<'a> {
+    /// A guest whose `schedule` has this body.
+    pub fn scheduling(fields: &'a str, body: &'a str) -> Self {
+        Self::new(fields, &SCHEDULE, vec![body])
     }
 
-    /// Returns a component whose `begin` and `decide` have these bodies.
-    pub fn retaining(&self, begin: &str, decide: &str) -> Vec<u8> {
-        guest(&RETAIN, self, &[begin, decide])
+    /// A guest whose `begin` and `decide` have these bodies.
+    pub fn retaining(fields: &'a str, begin: &'a str, decide: &'a str) -> Self {
+        Self::new(fields, &RETAIN, vec![begin, decide])
+    }
+
+    fn new(fields: &'a str, interface: &'static Interface, bodies: Vec<&'a str>) -> Self {
+        Self {
+            component: "",
+            with: "",
+            fields,
+            more: "",
+            version: PACKAGE_VERSION,
+            interfaces: vec![(interface, bodies)],
+        }
+    }
+
+    /// Adds the interface `about`, whose functions have these bodies.
+    pub fn about(mut self, describe: &'a str, configure: &'a str) -> Self {
+        self.version = ABOUT_VERSION;
+        self.interfaces.push((&ABOUT, vec![describe, configure]));
+        self
     }
 }
 
 /// A guest whose `schedule` has this body; `fields` are further fields of its core module.
 pub fn scheduling(fields: &str, body: &str) -> Vec<u8> {
-    let guest = Guest {
-        fields,
-        ..Guest::default()
-    };
-    guest.scheduling(body)
+    Guest::scheduling(fields, body).wasm()
 }
 
 /// A guest whose `begin` and `decide` have these bodies.
 pub fn retaining(fields: &str, begin: &str, decide: &str) -> Vec<u8> {
-    let guest = Guest {
-        fields,
-        ..Guest::default()
-    };
-    guest.retaining(begin, decide)
+    Guest::retaining(fields, begin, decide).wasm()
 }
 
 /// Replaces `{name}` by the index of that type, with a suffix.
@@ -205,12 +236,50 @@ fn with_names(text: &str, suffix: &str) -> String {
     text.replace('{', "$").replace('}', suffix)
 }
 
-fn guest(interface: &Interface, guest: &Guest<'_>, bodies: &[&str]) -> Vec<u8> {
-    let Guest {
-        component,
-        with: further,
-        fields,
-    } = guest;
+impl Guest<'_> {
+    /// Returns the component.
+    ///
+    /// # Panics
+    /// Text that is no component.
+    pub fn wasm(&self) -> Vec<u8> {
+        let version = self.version;
+        let (mut core, mut outside) = <(String, String)>::default();
+        for (interface, bodies) in &self.interfaces {
+            outside += &exported(interface, version);
+            for ((name, _, signature), body) in interface.functions.iter().zip(bodies) {
+                core += &format!("(func (export \"{name}\") {signature} {body})\n");
+            }
+        }
+        let text = format!(
+            r#"(component
+  {component}
+  (import "careen:strategy/host-log@{version}" (instance $host-log
+    (type $level0 (enum "debug" "info" "warn" "error"))
+    (export "level" (type $level (eq $level0)))
+    (export "log" (func (param "level" $level) (param "message" string)))))
+  {MEMORY}
+  (core func $log (canon lower (func $host-log "log") (memory $memory "memory")))
+  (core module $main-module
+    (import "memory" "memory" (memory 32))
+    (import "host" "log" (func $log (param i32 i32 i32)))
+    {fields}
+    {core})
+  (core instance $main (instantiate $main-module
+    (with "memory" (instance $memory))
+    (with "host" (instance (export "log" (func $log)))) {with}))
+  {outside}
+  {more})"#,
+            component = self.component,
+            with = self.with,
+            fields = self.fields,
+            more = self.more,
+        );
+        wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+/// Lifts the functions of an interface out of `$main`, and exports them under its name.
+fn exported(interface: &Interface, version: &str) -> String {
     let (mut types, mut shim, mut exports, mut with) =
         <(String, String, String, String)>::default();
     for (name, definition) in interface.types {
@@ -224,9 +293,8 @@ fn guest(interface: &Interface, guest: &Guest<'_>, bodies: &[&str]) -> Vec<u8> {
             &format!("(type ${name}-2 {outer}) (export ${name}-1 \"{name}\" (type ${name}-2))\n");
         with += &format!("(with \"{name}\" (type ${name})) ");
     }
-    let (mut core, mut lifts) = <(String, String)>::default();
-    for ((name, kind, signature), body) in interface.functions.iter().zip(bodies) {
-        core += &format!("(func (export \"{name}\") {signature} {body})\n");
+    let mut lifts = String::new();
+    for (name, kind, _) in interface.functions {
         let (inner, outer) = (with_names(kind, ""), with_names(kind, "-1"));
         lifts += &format!(
             "(func $f-{name} {inner} (canon lift (core func $main \"{name}\")
@@ -236,31 +304,15 @@ fn guest(interface: &Interface, guest: &Guest<'_>, bodies: &[&str]) -> Vec<u8> {
         exports += &format!("(export \"{name}\" (func $f-{name}) (func {outer}))\n");
         with += &format!("(with \"{name}\" (func $f-{name})) ");
     }
-    let text = format!(
-        r#"(component
-  {component}
-  (import "careen:strategy/host-log@{PACKAGE_VERSION}" (instance $host-log
-    (type $level0 (enum "debug" "info" "warn" "error"))
-    (export "level" (type $level (eq $level0)))
-    (export "log" (func (param "level" $level) (param "message" string)))))
-  {MEMORY}
-  (core func $log (canon lower (func $host-log "log") (memory $memory "memory")))
-  (core module $main-module
-    (import "memory" "memory" (memory 32))
-    (import "host" "log" (func $log (param i32 i32 i32)))
-    {fields}
-    {core})
-  (core instance $main (instantiate $main-module
-    (with "memory" (instance $memory))
-    (with "host" (instance (export "log" (func $log)))) {further}))
+    let name = interface.name;
+    format!(
+        r#"
   {types}
   {lifts}
-  (component $shim
+  (component $shim-{name}
     {shim}
     {exports})
-  (instance $export (instantiate $shim {with}))
-  (export "careen:strategy/{name}@{PACKAGE_VERSION}" (instance $export)))"#,
-        name = interface.name
-    );
-    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+  (instance $export-{name} (instantiate $shim-{name} {with}))
+  (export "careen:strategy/{name}@{version}" (instance $export-{name}))"#
+    )
 }

@@ -138,6 +138,11 @@ const OUTSIDE: [(&str, &str); 5] = [
     ),
 ];
 
+fn importing<'a>(import: &'a str, mut guest: worlds::Guest<'a>) -> Vec<u8> {
+    guest.component = import;
+    guest.wasm()
+}
+
 #[test]
 fn nobody_reaches_the_outside() {
     let Some(ship) = Ship::launch() else {
@@ -145,17 +150,19 @@ fn nobody_reaches_the_outside() {
     };
     for (name, function) in OUTSIDE {
         let import = format!("(import \"{name}\" (instance (export \"call\" {function})))");
-        let guest = worlds::Guest {
-            component: &import,
-            ..worlds::Guest::default()
-        };
         let core = format!("{SPLIT} unreachable)");
         let mut splitting = Guest::new(&core);
         splitting.component = &import;
         for (strategy, wasm) in [
             (Strategy::Split, splitting.wasm()),
-            (Strategy::Retention, guest.retaining(YES, "unreachable")),
-            (Strategy::Scheduling, guest.scheduling("unreachable")),
+            (
+                Strategy::Retention,
+                importing(&import, worlds::Guest::retaining("", YES, "unreachable")),
+            ),
+            (
+                Strategy::Scheduling,
+                importing(&import, worlds::Guest::scheduling("", "unreachable")),
+            ),
         ] {
             std::fs::write(ship.path("guest.wasm"), wasm).unwrap();
             refused_by(&ship, strategy, name, "plugin-import", name);
