@@ -1,5 +1,5 @@
-//! Cycles that are due, for scheduling strategies: costs are counted on demand, and the host's rules
-//! about the answers are kept.
+//! Cycles that are due, for scheduling strategies: costs are counted on demand, and answers are
+//! held against the host's rules.
 
 use crate::scheduling::{
     CostKnowledge, Cycle, CycleRow, Decision, PastRun, Question, RunPlan, Scheduling, TaskCost,

@@ -50,7 +50,8 @@ const KEEPS: &str = "(i32.store (i32.const 8) (local.get 1)) \
 
 /// A body of `configure` that says no.
 const REFUSES: &str = "(i32.store (i32.const 600) (i32.const 1)) \
-     (i32.store (i32.const 604) (i32.const 3600)) (i32.store (i32.const 608) (i32.const 14)) (i32.const 600)";
+     (i32.store (i32.const 604) (i32.const 3600)) \
+     (i32.store (i32.const 608) (i32.const 14)) (i32.const 600)";
 
 /// A body of `schedule` that waits as many seconds after 1,800,000,000 as is kept at 8.
 const WAITS: &str = "(i32.store (i32.const 1024) (i32.const 0)) \

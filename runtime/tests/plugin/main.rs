@@ -10,6 +10,7 @@ mod attacks;
 mod builtin;
 mod code;
 mod evolution;
+mod kit;
 mod packs;
 mod program;
 mod refused;

@@ -118,7 +118,6 @@ fn flipped_bits_are_found() {
     entry.mends("half of the code");
     fs::write(&entry.seal, b"").unwrap();
     entry.mends("an empty seal");
-    ship.sails_on();
 }
 
 #[test]

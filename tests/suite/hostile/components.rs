@@ -73,7 +73,6 @@ fn what_is_no_component_is_refused() {
             "33554432 bytes",
         );
     }
-    ship.sails_on();
 }
 
 #[test]
@@ -117,7 +116,6 @@ fn components_that_nobody_can_compile_in_the_limit_are_ended() {
     let path = ship.path("guest.wasm");
     let ended = ship.careen_with(Strategy::Split, path.to_str().unwrap());
     ship.ended_by(&ended, "plugin-trap", "31 MiB", true);
-    ship.sails_on();
 }
 
 /// What the world outside offers, and no plugin gets.
@@ -168,7 +166,6 @@ fn nobody_reaches_the_outside() {
             refused_by(&ship, strategy, name, "plugin-import", name);
         }
     }
-    ship.sails_on();
 }
 
 #[test]
@@ -203,7 +200,6 @@ fn what_is_written_for_no_world_of_ours_is_refused() {
         newer.wasm(),
         "split@2.0.0",
     );
-    ship.sails_on();
 }
 
 /// Goal: no answer can be NaN, for no world has floats; method: one that answers with them.
@@ -225,7 +221,6 @@ fn floats_are_refused_before_anything_runs() {
         let words = format!("expected `u32` found `{kind}`");
         assert!(message.contains(&words), "{message}");
     }
-    ship.sails_on();
 }
 
 /// Goal: what an instance would take counts before any of its code runs.
@@ -273,7 +268,6 @@ fn memories_tables_and_instances_are_counted_together() {
         let message = ship.ended_by(&ended, code, moment, true);
         assert!(message.contains(words), "{moment}: {message}");
     }
-    ship.sails_on();
 }
 
 #[test]
@@ -291,7 +285,6 @@ fn a_file_that_is_not_the_pinned_one_is_refused() {
         let message = ship.ended_by(&ended, "plugin-digest-mismatch", &moment, true);
         assert!(message.contains(&pin.to_string()), "{message}");
     }
-    ship.sails_on();
 }
 
 /// Goal: a file that is replaced after its pin was checked, and before it is loaded, is not loaded.
@@ -342,7 +335,6 @@ fn a_file_that_is_replaced_after_the_check_is_refused() {
         "{said}"
     );
     ship.unchanged("a replaced file", false);
-    ship.sails_on();
 }
 
 /// Goal: a guest that does as it should is obeyed: the attacks above fail for what they do.

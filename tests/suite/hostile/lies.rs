@@ -411,7 +411,7 @@ fn describes_as(name: (u32, u32), schema: (u32, u32)) -> String {
         (540, schema.0),
         (544, schema.1),
     ];
-    format!("{GROW} {} (i32.const 512)", stores(&numbers))
+    format!("{} (i32.const 512)", stores(&numbers))
 }
 
 /// An honest body of `describe`.
@@ -440,7 +440,7 @@ pub(super) fn about_itself() -> Vec<Attack> {
         ),
         data(
             "has a name of megabytes",
-            describes_as((0, 6_000_000), schema),
+            format!("{GROW} {}", describes_as((0, 6_000_000), schema)),
             "too much data",
         ),
     ];

@@ -210,8 +210,12 @@ impl Ship {
         // The host's own refusals of harmless answers do not need the plugin's name.
         if attack.code.starts_with("plugin-") {
             let digest = blake3::hash(wasm);
-            let named = format!("guest (blake3 {digest}, memory 8192 KiB, fuel 1000000000");
-            assert!(message.contains(&named), "{moment}: {message}");
+            let named = [
+                format!(" (blake3 {digest}, "),
+                "memory 8192 KiB, fuel 1000000000, deadline 5000 ms): ".to_owned(),
+            ];
+            let is_named = named.iter().all(|words| message.contains(words));
+            assert!(is_named, "{moment}: {message}");
         }
         let answered = ["plugin-error", "plugin-answer-refused", "too-many-expired"];
         if !answered.contains(&attack.code) {

@@ -2,8 +2,9 @@
 //!
 //! TOML with the tables `[retention]`, `[splitting]` and `[scheduling]`, each with `plugin` (a
 //! path, relative to the file), `blake3`, `memory`, `fuel`, `deadline` and the table
-//! `configuration`, all optional. A key that is not known is an error, with its line: a limit or a pin with a typing
-//! error must not count as none. Memory: the file as a tree, a few megabytes for the largest.
+//! `configuration`, all optional. A key that is not known is an error, with its line: a limit or a
+//! pin with a typing error must not count as none. Memory: the file as a tree, a few megabytes for
+//! the largest.
 
 use std::io::Read;
 use std::ops::Range;
