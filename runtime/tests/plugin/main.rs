@@ -10,7 +10,6 @@ mod attacks;
 mod builtin;
 mod code;
 mod commands;
-mod component;
 mod evolution;
 mod kit;
 mod packs;
@@ -18,7 +17,6 @@ mod program;
 mod refused;
 mod retention;
 mod scheduling;
-mod world;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
