@@ -15,6 +15,7 @@ mod kopia_config;
 mod logs;
 mod output;
 mod password;
+mod plugin;
 mod run;
 mod signals;
 mod snapshot;
@@ -113,6 +114,7 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         Command::Run(arguments) => run::run(&console, arguments),
         Command::Plan(arguments) => run::plan(&console, arguments),
         Command::Index(command) => index::run(&console, command),
+        Command::Plugin(command) => plugin::run(&console, command),
         Command::Snapshot(command) => snapshot::run(&console, command),
         Command::Status(arguments) => check::status(&console, arguments),
         Command::Verify(arguments) => check::verify(&console, arguments),

@@ -4,6 +4,8 @@
 //! argument: arguments are visible to every process of the machine. No memory cost.
 
 mod demo;
+mod plugin;
+mod plugin_project;
 mod snapshot;
 
 use std::path::PathBuf;
@@ -13,6 +15,10 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 
 pub(super) use demo::{BACKUPS, BackupShape, DemoArguments, IndexShape};
+pub(super) use plugin::PluginCommand;
+pub(super) use plugin_project::{
+    BuildArguments, Language, NewArguments, ProjectStrategy, parse_name,
+};
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 
 /// Shown by `--version`; says so when the time can be set from outside.
@@ -144,6 +150,9 @@ pub(super) enum Command {
     /// Show snapshots, or expire them by Kopia's policies
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Write a strategy of your own: make a project, build it
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Show the repository: format, owner, epochs, what is due; changes nothing
     Status(StatusArguments),
     /// Check the repository: index, snapshots, contents; changes nothing

@@ -119,6 +119,30 @@ pub(super) enum CliError {
         /// How it ended.
         reason: String,
     },
+    /// A plugin's project cannot be made, or is none.
+    #[error("{}: {reason}", path.display())]
+    PluginProject {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tool that a plugin is built with is not here.
+    #[error("{tool} is not installed; get it by: {get}")]
+    PluginTool {
+        /// The tool.
+        tool: String,
+        /// The command that installs it.
+        get: String,
+    },
+    /// A tool could not build the plugin; it said why itself.
+    #[error("{command}: {reason}")]
+    PluginBuild {
+        /// The tool.
+        command: String,
+        /// How it ended.
+        reason: String,
+    },
     /// The limit is below the floor.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -158,6 +182,9 @@ impl CliError {
             Self::Output(_) => "output",
             Self::DemoDirectory { .. } => "demo-directory",
             Self::DemoRun { .. } => "demo-run",
+            Self::PluginProject { .. } => "plugin-project",
+            Self::PluginTool { .. } => "plugin-tool",
+            Self::PluginBuild { .. } => "plugin-build",
             Self::Memory(error) => error.code(),
             Self::Spill(error) => error.code(),
             Self::Blob(error) => error.code(),

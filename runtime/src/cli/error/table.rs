@@ -125,6 +125,22 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         Exit::SafetyStop,
         "Run the command that is shown by hand; with --keep DIR the repository is left for it.",
     ),
+    row(
+        "plugin-project",
+        Exit::Configuration,
+        "`careen plugin new` makes a project in a directory that is empty or not there yet; \
+         `careen plugin build` builds such a one.",
+    ),
+    row(
+        "plugin-tool",
+        Exit::Configuration,
+        "Run the command that is shown, then build again. careen installs nothing by itself.",
+    ),
+    row(
+        "plugin-build",
+        Exit::Configuration,
+        "The tool said above why it stopped; the project's README.md has its commands.",
+    ),
     // memory, kopia
     row("memory-too-small", Exit::Budget, MORE_MEMORY),
     row("malformed", Exit::SafetyStop, DAMAGED),
