@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../guest-sdk"
 want=$(sed -n '/^name = "wit-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' ../Cargo.lock)
 [[ $(wit-bindgen --version) == *" $want"* ]] || { echo "needs wit-bindgen $want" >&2; exit 1; }
+version=$(sed -n 's/^package careen:strategy@\(.*\);$/\1/p' wit/strategy.wit)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 head_of() {
@@ -27,10 +28,11 @@ generate() {
   wit-bindgen rust wit --world "$world" --out-dir "$work" \
     -d PartialEq --pub-export-macro --export-macro-name "export_$world" \
     --default-bindings-module "\$crate::$module" "$@"
-  { head_of "$world"; cat "$work/$world.rs"; } >"src/$module.rs"
+  # Two worlds export `about`: the macros of the crate need names of their own.
+  { head_of "$world"; sed "s/__export_careen_strategy_/__export_${world}_/" "$work/$world.rs"; } >"src/$module.rs"
 }
 generate splitting bindings
 for world in retention scheduling; do
   generate "$world" "${world}_bindings" \
-    --with careen:strategy/host-log@0.1.0=crate::bindings::careen::strategy::host_log
+    --with careen:strategy/host-log@$version=crate::bindings::careen::strategy::host_log
 done

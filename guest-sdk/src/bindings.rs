@@ -83,7 +83,7 @@ pub mod careen {
           let len0 = vec0.len();
 
           #[cfg(target_arch = "wasm32")]
-          #[link(wasm_import_module = "careen:strategy/host-log@0.1.0")]
+          #[link(wasm_import_module = "careen:strategy/host-log@1.1.0")]
           unsafe extern "C" {
             #[link_name = "log"]
             fn wit_import1(_: i32, _: *mut u8, _: usize, );
@@ -104,6 +104,10 @@ pub mod exports {
   pub mod careen {
     pub mod strategy {
       /// Decides the shape of index sets.
+      ///
+      /// An index set is what Kopia's epochs are made of; its shape decides what opening the repository
+      /// costs every client. Mirrors `getRangeToCompact` of Kopia's `internal/epoch/epoch_manager.go` and
+      /// `BuildShards` of its `repo/content/index/index_builder.go`.
       #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
       pub mod split {
         #[used]
@@ -116,9 +120,9 @@ pub mod exports {
         #[repr(C)]
         #[derive(Clone, Copy, PartialEq)]
         pub struct EpochRow {
-          /// Epoch number.
+          /// Epoch number, as in the name of its blobs, such as `xe12_…`.
           pub epoch: u32,
-          /// Index blobs that a reader uses for it.
+          /// Index blobs that a reader uses for it, at least one.
           pub blobs: u32,
           /// Their size in bytes as stored, 0 where the listing did not tell.
           pub bytes: u64,
@@ -133,16 +137,19 @@ pub mod exports {
         /// What the host tells about the index.
         #[derive(Clone, PartialEq)]
         pub struct Question {
-          /// The epoch that writers write to.
+          /// The epoch that writers write to, Kopia's `CurrentSnapshot.WriteEpoch`.
           pub write_epoch: u32,
           /// First epoch after the range chain, 0 without a chain: the only place where a range may
           /// start.
           pub chain_end: u32,
-          /// Newest settled epoch; none while no epoch is settled.
+          /// Newest settled epoch, two below write-epoch: nobody writes to it any more. None while no
+          /// epoch is settled.
           pub last_settled: ::core::option::Option<u32>,
-          /// Kopia's FullCheckpointFrequency.
+          /// The repository's `FullCheckpointFrequency`, in epochs; Kopia writes a range checkpoint
+          /// when the settled epochs reach so far above chain-end. 7 unless somebody changed it.
           pub full_checkpoint_frequency: u32,
-          /// Most entries that the memory plan lets a shard have.
+          /// Most entries that the memory plan lets a shard have: 100,000 to 16,000,000, which is
+          /// Kopia's `DefaultIndexShardSize`.
           pub shard_entries_max: u32,
           /// Settled epochs from chain-end on, ascending, at most 1,000.
           pub epochs: _rt::Vec::<EpochRow>,
@@ -275,7 +282,7 @@ pub mod exports {
         }
       } }
       pub trait Guest {
-        /// Answers one question. Every call gets a fresh instance: nothing is remembered.
+        /// Answers one question. Every call meets a fresh instance: nothing is remembered.
         ///
         /// An error ends the task; its text is shown, the first 1,000 bytes of it.
         #[allow(async_fn_in_trait)]
@@ -283,21 +290,21 @@ pub mod exports {
       }
       #[doc(hidden)]
       #[macro_export]
-      macro_rules! __export_careen_strategy_split_0_1_0_cabi{
+      macro_rules! __export_splitting_split_1_1_0_cabi{
         ($ty:ident with_types_in $($path_to_types:tt)*) => (const _: () = {
 
-          #[unsafe(export_name = "careen:strategy/split@0.1.0#split")]
+          #[unsafe(export_name = "careen:strategy/split@1.1.0#split")]
           unsafe extern "C" fn export_split(arg0: i32,arg1: i32,arg2: i32,arg3: i32,arg4: i32,arg5: i32,arg6: *mut u8,arg7: usize,) -> *mut u8 {
             unsafe { $($path_to_types)*::_export_split_cabi::<$ty>(arg0, arg1, arg2, arg3, arg4, arg5, arg6, arg7) }
           }
-          #[unsafe(export_name = "cabi_post_careen:strategy/split@0.1.0#split")]
+          #[unsafe(export_name = "cabi_post_careen:strategy/split@1.1.0#split")]
           unsafe extern "C" fn _post_return_split(arg0: *mut u8,) {
             unsafe { $($path_to_types)*::__post_return_split::<$ty>(arg0) }
           }
         };);
       }
       #[doc(hidden)]
-      pub use __export_careen_strategy_split_0_1_0_cabi;
+      pub use __export_splitting_split_1_1_0_cabi;
 
       #[cfg_attr(target_pointer_width="64", repr(align(8)))]
       #[cfg_attr(target_pointer_width="32", repr(align(4)))]
@@ -309,7 +316,8 @@ pub mod exports {
     /// Decides which packs are rewritten together, and how large packs become.
     ///
     /// Packs whose contents are mostly gone waste space and requests. What is chosen here is copied into
-    /// new packs; the old ones are deleted later, when nobody can need them any more.
+    /// new packs; the old ones are deleted later, when nobody can need them any more. Mirrors
+    /// `findContentInShortPacks` of Kopia's `repo/maintenance/content_rewrite.go`.
     #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
     pub mod repack {
       #[used]
@@ -322,9 +330,11 @@ pub mod exports {
       #[repr(C)]
       #[derive(Clone, Copy, PartialEq)]
       pub struct PackRow {
-        /// Whether it holds metadata (directories, manifests) rather than file data.
+        /// Whether it holds metadata (directories, manifests), Kopia's packs `q…`, rather than file
+        /// data, `p…`.
         pub metadata: bool,
-        /// Bytes of the contents that lie in it, those deleted lately included.
+        /// Bytes of the contents that lie in it as stored, those deleted lately included: the sum of
+        /// `PackedLength` over the index. At least 1.
         pub used_bytes: u64,
       }
       impl ::core::fmt::Debug for PackRow {
@@ -332,13 +342,15 @@ pub mod exports {
           f.debug_struct("PackRow").field("metadata", &self.metadata).field("used-bytes", &self.used_bytes).finish()
         }
       }
-      /// Some packs of the repository, in no order. The same question comes for all others, each to a
-      /// fresh instance.
+      /// Some packs of the repository, in no order; the next question has others, until each pack was
+      /// in one.
       #[derive(Clone, PartialEq)]
       pub struct PackQuestion {
-        /// Size at which the repository's clients close a pack, in bytes.
+        /// Size at which the repository's clients close a pack, in bytes: `MaxPackSize` of the
+        /// repository's format, 20 MiB unless somebody changed it. The same in every question of a
+        /// run.
         pub pack_bytes_max: u64,
-        /// At most 1,000.
+        /// 1 to 1,000.
         pub packs: _rt::Vec::<PackRow>,
       }
       impl ::core::fmt::Debug for PackQuestion {
@@ -443,7 +455,8 @@ pub mod exports {
       }
     } }
     pub trait Guest {
-      /// Answers one question. Every call gets a fresh instance: nothing is remembered.
+      /// Answers one question. The questions of one rewrite meet the same instance, one after the
+      /// other; another rewrite, and `split`, a fresh one.
       ///
       /// An error ends the task; its text is shown, the first 1,000 bytes of it.
       #[allow(async_fn_in_trait)]
@@ -451,27 +464,208 @@ pub mod exports {
     }
     #[doc(hidden)]
     #[macro_export]
-    macro_rules! __export_careen_strategy_repack_0_1_0_cabi{
+    macro_rules! __export_splitting_repack_1_1_0_cabi{
       ($ty:ident with_types_in $($path_to_types:tt)*) => (const _: () = {
 
-        #[unsafe(export_name = "careen:strategy/repack@0.1.0#repack")]
+        #[unsafe(export_name = "careen:strategy/repack@1.1.0#repack")]
         unsafe extern "C" fn export_repack(arg0: i64,arg1: *mut u8,arg2: usize,) -> *mut u8 {
           unsafe { $($path_to_types)*::_export_repack_cabi::<$ty>(arg0, arg1, arg2) }
         }
-        #[unsafe(export_name = "cabi_post_careen:strategy/repack@0.1.0#repack")]
+        #[unsafe(export_name = "cabi_post_careen:strategy/repack@1.1.0#repack")]
         unsafe extern "C" fn _post_return_repack(arg0: *mut u8,) {
           unsafe { $($path_to_types)*::__post_return_repack::<$ty>(arg0) }
         }
       };);
     }
     #[doc(hidden)]
-    pub use __export_careen_strategy_repack_0_1_0_cabi;
+    pub use __export_splitting_repack_1_1_0_cabi;
 
     #[repr(align(8))]
     struct _RetArea([::core::mem::MaybeUninit::<u8>; 16+4*::core::mem::size_of::<*const u8>()]);
     static mut _RET_AREA: _RetArea = _RetArea([::core::mem::MaybeUninit::uninit(); 16+4*::core::mem::size_of::<*const u8>()]);
 
   }
+
+  /// What a plugin says about itself, and its configuration.
+  ///
+  /// Optional. A plugin without it is named after its file and takes no configuration.
+  #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+  pub mod about {
+    #[used]
+    #[doc(hidden)]
+    static __FORCE_SECTION_REF: fn() =
+    super::super::super::super::__link_custom_section_describing_imports;
+    
+    use super::super::super::super::_rt;
+    /// What people are told of the plugin.
+    #[derive(Clone, PartialEq)]
+    pub struct Description {
+      /// Its name, 1 to 100 bytes: what plans, reports and errors call it, its digest beside it.
+      pub name: _rt::String,
+      /// Its own version, at most 100 bytes; shown, never compared.
+      pub version: _rt::String,
+      /// What it decides, in a sentence or two; at most 1,000 bytes.
+      pub summary: _rt::String,
+      /// A JSON Schema (2020-12) of its configuration, at most 65,536 bytes; none for a plugin
+      /// that takes none. `EVOLUTION.md` names the keywords that the host knows; a schema with
+      /// another one is refused, since nobody would check it.
+      pub configuration_schema: ::core::option::Option<_rt::String>,
+    }
+    impl ::core::fmt::Debug for Description {
+      fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Description").field("name", &self.name).field("version", &self.version).field("summary", &self.summary).field("configuration-schema", &self.configuration_schema).finish()
+      }
+    }
+    #[doc(hidden)]
+    #[allow(non_snake_case, unused_unsafe)]
+    pub unsafe fn _export_describe_cabi<T_: Guest>() -> *mut u8 { unsafe {#[cfg(target_arch="wasm32")]
+    _rt::run_ctors_once();let result0 = {
+      T_::describe()
+    };
+    let ptr1 = (&raw mut _RET_AREA.0).cast::<u8>();
+    let Description{ name:name2, version:version2, summary:summary2, configuration_schema:configuration_schema2, } = result0;
+    let vec3 = (name2.into_bytes()).into_boxed_slice();
+    let ptr3 = vec3.as_ptr().cast::<u8>();
+    let len3 = vec3.len();
+    ::core::mem::forget(vec3);
+    *ptr1.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len3;
+    *ptr1.add(0).cast::<*mut u8>() = ptr3.cast_mut();
+    let vec4 = (version2.into_bytes()).into_boxed_slice();
+    let ptr4 = vec4.as_ptr().cast::<u8>();
+    let len4 = vec4.len();
+    ::core::mem::forget(vec4);
+    *ptr1.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>() = len4;
+    *ptr1.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr4.cast_mut();
+    let vec5 = (summary2.into_bytes()).into_boxed_slice();
+    let ptr5 = vec5.as_ptr().cast::<u8>();
+    let len5 = vec5.len();
+    ::core::mem::forget(vec5);
+    *ptr1.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>() = len5;
+    *ptr1.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr5.cast_mut();
+    match configuration_schema2 {
+      Some(e) => {
+        *ptr1.add(6*::core::mem::size_of::<*const u8>()).cast::<u8>() = (1i32) as u8;
+        let vec6 = (e.into_bytes()).into_boxed_slice();
+        let ptr6 = vec6.as_ptr().cast::<u8>();
+        let len6 = vec6.len();
+        ::core::mem::forget(vec6);
+        *ptr1.add(8*::core::mem::size_of::<*const u8>()).cast::<usize>() = len6;
+        *ptr1.add(7*::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr6.cast_mut();
+      },
+      None => {
+        {
+          *ptr1.add(6*::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32) as u8;
+        }
+      },
+    };ptr1
+  } }
+  #[doc(hidden)]
+  #[allow(non_snake_case)]
+  pub unsafe fn __post_return_describe<T_: Guest>(arg0: *mut u8,) { unsafe {
+    let l0 = *arg0.add(0).cast::<*mut u8>();
+    let l1 = *arg0.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
+    _rt::cabi_dealloc(l0, l1, 1);
+    let l2 = *arg0.add(2*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+    let l3 = *arg0.add(3*::core::mem::size_of::<*const u8>()).cast::<usize>();
+    _rt::cabi_dealloc(l2, l3, 1);
+    let l4 = *arg0.add(4*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+    let l5 = *arg0.add(5*::core::mem::size_of::<*const u8>()).cast::<usize>();
+    _rt::cabi_dealloc(l4, l5, 1);
+    let l6 = i32::from(*arg0.add(6*::core::mem::size_of::<*const u8>()).cast::<u8>());
+    match l6 {
+      0 => (),
+      _ => {
+        let l7 = *arg0.add(7*::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+        let l8 = *arg0.add(8*::core::mem::size_of::<*const u8>()).cast::<usize>();
+        _rt::cabi_dealloc(l7, l8, 1);
+      },
+    }
+  } }
+  #[doc(hidden)]
+  #[allow(non_snake_case, unused_unsafe)]
+  pub unsafe fn _export_configure_cabi<T_: Guest>(arg0: *mut u8,arg1: usize,) -> *mut u8 { unsafe {#[cfg(target_arch="wasm32")]
+  _rt::run_ctors_once();let result1 = {
+    let len0 = arg1;
+    let bytes0 = _rt::Vec::from_raw_parts(arg0.cast(), len0, len0);
+    T_::configure(_rt::string_lift(bytes0))
+  };
+  let ptr2 = (&raw mut _RET_AREA.0).cast::<u8>();
+  match result1 {
+    Ok(_) => { {
+      *ptr2.add(0).cast::<u8>() = (0i32) as u8;
+    } },
+    Err(e) => { {
+      *ptr2.add(0).cast::<u8>() = (1i32) as u8;
+      let vec3 = (e.into_bytes()).into_boxed_slice();
+      let ptr3 = vec3.as_ptr().cast::<u8>();
+      let len3 = vec3.len();
+      ::core::mem::forget(vec3);
+      *ptr2.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>() = len3;
+      *ptr2.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr3.cast_mut();
+    } },
+  };ptr2
+} }
+#[doc(hidden)]
+#[allow(non_snake_case)]
+pub unsafe fn __post_return_configure<T_: Guest>(arg0: *mut u8,) { unsafe {
+  let l0 = i32::from(*arg0.add(0).cast::<u8>());
+  match l0 {
+    0 => (),
+    _ => {
+      let l1 = *arg0.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+      let l2 = *arg0.add(2*::core::mem::size_of::<*const u8>()).cast::<usize>();
+      _rt::cabi_dealloc(l1, l2, 1);
+    },
+  }
+} }
+pub trait Guest {
+  /// Describes the plugin. The host asks once, when it has loaded it, in an instance of its own;
+  /// the answer must be the same every time.
+  #[allow(async_fn_in_trait)]
+  fn describe() -> Description;
+  /// Takes the configuration: a JSON text of at most 65,536 bytes that fits the schema.
+  ///
+  /// For a plugin with a schema the host calls it once in each instance, before any question.
+  /// Where the user has configured nothing, the text is `{}`, and must fit the schema too. It is
+  /// never called in a plugin without a schema: a configuration for one is the user's error.
+  ///
+  /// An error ends the command, or the task, and changes nothing; its text is shown, the first
+  /// 1,000 bytes of it.
+  #[allow(async_fn_in_trait)]
+  fn configure(json: _rt::String,) -> ::core::result::Result<(),_rt::String>;
+}
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_splitting_about_1_1_0_cabi{
+  ($ty:ident with_types_in $($path_to_types:tt)*) => (const _: () = {
+
+    #[unsafe(export_name = "careen:strategy/about@1.1.0#describe")]
+    unsafe extern "C" fn export_describe() -> *mut u8 {
+      unsafe { $($path_to_types)*::_export_describe_cabi::<$ty>() }
+    }
+    #[unsafe(export_name = "cabi_post_careen:strategy/about@1.1.0#describe")]
+    unsafe extern "C" fn _post_return_describe(arg0: *mut u8,) {
+      unsafe { $($path_to_types)*::__post_return_describe::<$ty>(arg0) }
+    }
+    #[unsafe(export_name = "careen:strategy/about@1.1.0#configure")]
+    unsafe extern "C" fn export_configure(arg0: *mut u8,arg1: usize,) -> *mut u8 {
+      unsafe { $($path_to_types)*::_export_configure_cabi::<$ty>(arg0, arg1) }
+    }
+    #[unsafe(export_name = "cabi_post_careen:strategy/about@1.1.0#configure")]
+    unsafe extern "C" fn _post_return_configure(arg0: *mut u8,) {
+      unsafe { $($path_to_types)*::__post_return_configure::<$ty>(arg0) }
+    }
+  };);
+}
+#[doc(hidden)]
+pub use __export_splitting_about_1_1_0_cabi;
+
+#[cfg_attr(target_pointer_width="64", repr(align(8)))]
+#[cfg_attr(target_pointer_width="32", repr(align(4)))]
+struct _RetArea([::core::mem::MaybeUninit::<u8>; 9*::core::mem::size_of::<*const u8>()]);
+static mut _RET_AREA: _RetArea = _RetArea([::core::mem::MaybeUninit::uninit(); 9*::core::mem::size_of::<*const u8>()]);
+
+}
 
 }
 }
@@ -610,6 +804,13 @@ mod _rt {
       self as i64
     }
   }
+  pub unsafe fn string_lift(bytes: Vec<u8>) -> String {
+    if cfg!(debug_assertions) {
+      String::from_utf8(bytes).unwrap()
+    } else {
+      unsafe { String::from_utf8_unchecked(bytes) }
+    }
+  }
   extern crate alloc as alloc_crate;
   pub use alloc_crate::alloc;
 }
@@ -636,32 +837,36 @@ mod _rt {
 macro_rules! __export_splitting_impl {
   ($ty:ident) => ($crate::bindings::export_splitting!($ty with_types_in $crate::bindings););
   ($ty:ident with_types_in $($path_to_types_root:tt)*) => (
-  $($path_to_types_root)*::exports::careen::strategy::split::__export_careen_strategy_split_0_1_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::careen::strategy::split);
-  $($path_to_types_root)*::exports::careen::strategy::repack::__export_careen_strategy_repack_0_1_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::careen::strategy::repack);
+  $($path_to_types_root)*::exports::careen::strategy::split::__export_splitting_split_1_1_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::careen::strategy::split);
+  $($path_to_types_root)*::exports::careen::strategy::repack::__export_splitting_repack_1_1_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::careen::strategy::repack);
+  $($path_to_types_root)*::exports::careen::strategy::about::__export_splitting_about_1_1_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::careen::strategy::about);
   const _: () = {
 
     #[cfg(target_arch = "wasm32")]
-    #[unsafe(link_section = "component-type:wit-bindgen:0.61.1:careen:strategy@0.1.0:splitting:imports and exports")]
+    #[unsafe(link_section = "component-type:wit-bindgen:0.61.1:careen:strategy@1.1.0:splitting:imports and exports")]
     #[doc(hidden)]
     #[allow(clippy::octal_escapes)]
-    pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 784] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x90\x05\x01A\x02\x01\
-A\x06\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
+    pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 936] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa8\x06\x01A\x02\x01\
+A\x08\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x1ecareen:st\
-rategy/host-log@0.1.0\x05\0\x01B\x0e\x01r\x04\x05epochy\x05blobsy\x05bytesw\x09c\
+rategy/host-log@1.1.0\x05\0\x01B\x0e\x01r\x04\x05epochy\x05blobsy\x05bytesw\x09c\
 ompacted\x7f\x04\0\x09epoch-row\x03\0\0\x01ky\x01p\x01\x01r\x06\x0bwrite-epochy\x09\
 chain-endy\x0clast-settled\x02\x19full-checkpoint-frequencyy\x11shard-entries-ma\
 xy\x06epochs\x03\x04\0\x08question\x03\0\x04\x01r\x02\x03miny\x03maxy\x04\0\x0be\
 poch-range\x03\0\x06\x01p\x07\x01r\x03\x0dshard-entriesy\x05joins\x08\x06reasons\
 \x04\0\x04plan\x03\0\x09\x01j\x01\x0a\x01s\x01@\x01\x08question\x05\0\x0b\x04\0\x05\
-split\x01\x0c\x04\0\x1bcareen:strategy/split@0.1.0\x05\x01\x01B\x0b\x01r\x02\x08\
+split\x01\x0c\x04\0\x1bcareen:strategy/split@1.1.0\x05\x01\x01B\x0b\x01r\x02\x08\
 metadata\x7f\x0aused-bytesw\x04\0\x08pack-row\x03\0\0\x01p\x01\x01r\x02\x0epack-\
 bytes-maxw\x05packs\x02\x04\0\x0dpack-question\x03\0\x03\x01p}\x01r\x03\x0apack-\
 bytesw\x06groups\x05\x06reasons\x04\0\x09pack-plan\x03\0\x06\x01j\x01\x07\x01s\x01\
 @\x01\x08question\x04\0\x08\x04\0\x06repack\x01\x09\x04\0\x1ccareen:strategy/rep\
-ack@0.1.0\x05\x02\x04\0\x1fcareen:strategy/splitting@0.1.0\x04\0\x0b\x0f\x01\0\x09\
-splitting\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.\
-258.3\x10wit-bindgen-rust\x060.61.1";
+ack@1.1.0\x05\x02\x01B\x08\x01ks\x01r\x04\x04names\x07versions\x07summarys\x14co\
+nfiguration-schema\0\x04\0\x0bdescription\x03\0\x01\x01@\0\0\x02\x04\0\x08descri\
+be\x01\x03\x01j\0\x01s\x01@\x01\x04jsons\0\x04\x04\0\x09configure\x01\x05\x04\0\x1b\
+careen:strategy/about@1.1.0\x05\x03\x04\0\x1fcareen:strategy/splitting@1.1.0\x04\
+\0\x0b\x0f\x01\0\x09splitting\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0d\
+wit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
   };
   )
 }
@@ -669,15 +874,15 @@ splitting\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.
 pub use __export_splitting_impl as export_splitting;
 
 #[cfg(target_arch = "wasm32")]
-#[unsafe(link_section = "component-type:wit-bindgen:0.61.1:careen:strategy@0.1.0:splitting-with-all-of-its-exports-removed:encoded world")]
+#[unsafe(link_section = "component-type:wit-bindgen:0.61.1:careen:strategy@1.1.0:splitting-with-all-of-its-exports-removed:encoded world")]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
 pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 337] = *b"\
 \0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb1\x01\x01A\x02\x01\
 A\x02\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x1ecareen:st\
-rategy/host-log@0.1.0\x05\0\x04\0?careen:strategy/splitting-with-all-of-its-expo\
-rts-removed@0.1.0\x04\0\x0b/\x01\0)splitting-with-all-of-its-exports-removed\x03\
+rategy/host-log@1.1.0\x05\0\x04\0?careen:strategy/splitting-with-all-of-its-expo\
+rts-removed@1.1.0\x04\0\x0b/\x01\0)splitting-with-all-of-its-exports-removed\x03\
 \0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-\
 bindgen-rust\x060.61.1";
 

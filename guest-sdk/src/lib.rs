@@ -1,17 +1,30 @@
 //! Write strategy plugins for Careen: one trait and one macro per strategy.
 //!
+//! | module | trait | macro | decides |
+//! |---|---|---|---|
+//! | [`retention`] | [`Retention`](retention::Retention) | [`register_retention!`] | which snapshots are kept |
+//! | [`splitting`] | [`Splitting`](splitting::Splitting) | [`register_splitting!`] | which packs are rewritten together, how index sets are shaped |
+//! | [`scheduling`] | [`Scheduling`](scheduling::Scheduling) | [`register_scheduling!`] | which due tasks run now, in what order, and how much they may use |
+//!
 //! A plugin is an ordinary Rust library. It compiles natively, so `cargo test` needs no
-//! WebAssembly; for `wasm32-unknown-unknown` the macro adds the exports, and the linker writes a
-//! finished component. The contract is `wit/strategy.wit`; the types here are generated from it and
-//! carry its documentation.
+//! WebAssembly, and [`kit`] has realistic questions and the host's own rules about answers; for
+//! `wasm32-unknown-unknown` the macro adds the exports, and the linker writes a finished component.
+//! The contract is `wit/strategy.wit`; the types here are generated from it and carry its
+//! documentation.
+//!
+//! Name, version and summary of a plugin are those of its Cargo package. A strategy is a value:
+//! [`Default`] makes it, or, where people configure it, [`Configured`] does.
 //!
 //! ```
-//! use careen_guest_sdk::{PackPlan, PackQuestion, Plan, Question, Splitting, register_splitting};
+//! use careen_guest_sdk::register_splitting;
+//! use careen_guest_sdk::splitting::{PackPlan, PackQuestion, Plan, Question, Splitting};
 //!
-//! struct NeverJoin;
+//! /// Rewrites nothing, and joins nothing.
+//! #[derive(Default)]
+//! struct Nothing;
 //!
-//! impl Splitting for NeverJoin {
-//!     fn split(question: &Question) -> Result<Plan, String> {
+//! impl Splitting for Nothing {
+//!     fn split(&self, question: &Question) -> Result<Plan, String> {
 //!         Ok(Plan {
 //!             shard_entries: question.shard_entries_max,
 //!             joins: Vec::new(),
@@ -19,7 +32,7 @@
 //!         })
 //!     }
 //!
-//!     fn repack(question: &PackQuestion) -> Result<PackPlan, String> {
+//!     fn repack(&mut self, question: &PackQuestion) -> Result<PackPlan, String> {
 //!         Ok(PackPlan {
 //!             pack_bytes: question.pack_bytes_max,
 //!             groups: vec![0; question.packs.len()],
@@ -28,39 +41,28 @@
 //!     }
 //! }
 //!
-//! register_splitting!(NeverJoin);
+//! register_splitting!(Nothing);
 //! ```
-//!
-//! Retention strategies are in [`retention`], scheduling strategies in [`scheduling`].
 
 #[doc(hidden)]
 pub mod bindings;
+mod configured;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod kit;
 pub mod retention;
 #[doc(hidden)]
 pub mod retention_bindings;
 pub mod scheduling;
 #[doc(hidden)]
 pub mod scheduling_bindings;
+pub mod splitting;
 
 pub use bindings::careen::strategy::host_log::Level;
-pub use bindings::exports::careen::strategy::repack::{PackPlan, PackQuestion, PackRow};
-pub use bindings::exports::careen::strategy::split::{EpochRange, EpochRow, Plan, Question};
-
-/// Decides the shape of index sets, and which packs are rewritten.
-///
-/// There is no `self`: every call gets a fresh instance, nothing is remembered between calls.
-pub trait Splitting {
-    /// Answers one question. An error ends the task and changes nothing; its text is shown to
-    /// people.
-    ///
-    /// What the answer may hold is written at [`Plan`]; the host refuses everything else.
-    fn split(question: &Question) -> Result<Plan, String>;
-
-    /// Answers one question about packs. An error ends the task and changes nothing.
-    ///
-    /// What the answer may hold is written at [`PackPlan`]; the host refuses everything else.
-    fn repack(question: &PackQuestion) -> Result<PackPlan, String>;
-}
+pub use configured::Configured;
+#[cfg(feature = "json")]
+pub use configured::from_json;
+#[doc(hidden)]
+pub use configured::{ByConfiguration, ByDefault, Made};
 
 /// Writes one line to the host's log; in a native test, to standard error.
 ///
@@ -83,42 +85,53 @@ pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| log(Level::Error, &panic.to_string())));
 }
 
-/// Exports a type that implements [`Splitting`] as the plugin's strategy. Use it once in a plugin.
-///
-/// Natively it expands to a check that the type implements the trait, nothing else.
+/// Keeps a strategy in one place of a component, and exports what it says about itself: the part
+/// that all strategies share. `$way` makes the strategy.
+#[doc(hidden)]
 #[macro_export]
-macro_rules! register_splitting {
-    ($strategy:ty) => {
-        const _: () = {
-            #[cfg(target_arch = "wasm32")]
-            struct Exported;
+macro_rules! __export_about {
+    ($strategy:ty, $kept:ty, $way:ty, $bindings:ident) => {
+        ::std::thread_local! {
+            /// The strategy, once it was asked or configured.
+            static STRATEGY: ::std::cell::RefCell<Option<$kept>> =
+                const { ::std::cell::RefCell::new(None) };
+        }
 
-            #[cfg(target_arch = "wasm32")]
-            impl $crate::bindings::exports::careen::strategy::split::Guest for Exported {
-                fn split(question: $crate::Question) -> Result<$crate::Plan, String> {
-                    $crate::log_panics();
-                    <$strategy as $crate::Splitting>::split(&question)
+        /// Asks the strategy, and makes it first where it can be made without a configuration.
+        fn ask<R>(question: impl FnOnce(&mut $kept) -> Result<R, String>) -> Result<R, String> {
+            $crate::log_panics();
+            STRATEGY.with(|strategy| {
+                let mut strategy = strategy.borrow_mut();
+                match &mut *strategy {
+                    Some(strategy) => question(strategy),
+                    none => {
+                        let made = <$way as $crate::Made<$strategy>>::unconfigured()?;
+                        question(none.insert(made.into()))
+                    }
+                }
+            })
+        }
+
+        struct Exported;
+
+        impl $crate::$bindings::exports::careen::strategy::about::Guest for Exported {
+            fn describe() -> $crate::$bindings::exports::careen::strategy::about::Description {
+                $crate::log_panics();
+                let schema = <$way as $crate::Made<$strategy>>::SCHEMA;
+                $crate::$bindings::exports::careen::strategy::about::Description {
+                    name: ::std::env!("CARGO_PKG_NAME").into(),
+                    version: ::std::env!("CARGO_PKG_VERSION").into(),
+                    summary: ::std::env!("CARGO_PKG_DESCRIPTION").into(),
+                    configuration_schema: schema.map(Into::into),
                 }
             }
 
-            #[cfg(target_arch = "wasm32")]
-            impl $crate::bindings::exports::careen::strategy::repack::Guest for Exported {
-                fn repack(question: $crate::PackQuestion) -> Result<$crate::PackPlan, String> {
-                    $crate::log_panics();
-                    <$strategy as $crate::Splitting>::repack(&question)
-                }
+            fn configure(json: String) -> Result<(), String> {
+                $crate::log_panics();
+                let made = <$way as $crate::Made<$strategy>>::configure(&json)?;
+                STRATEGY.with(|strategy| *strategy.borrow_mut() = Some(made.into()));
+                Ok(())
             }
-
-            #[cfg(target_arch = "wasm32")]
-    $crate::bindings::export_splitting!(Exported with_types_in $crate::bindings);
-
-            #[cfg(not(target_arch = "wasm32"))]
-            const _: fn(&$crate::Question) -> Result<$crate::Plan, String> =
-                <$strategy as $crate::Splitting>::split;
-
-            #[cfg(not(target_arch = "wasm32"))]
-            const _: fn(&$crate::PackQuestion) -> Result<$crate::PackPlan, String> =
-                <$strategy as $crate::Splitting>::repack;
-        };
+        }
     };
 }

@@ -11,7 +11,7 @@ pub use crate::scheduling_bindings::exports::careen::strategy::schedule::{
 
 /// Decides which due tasks of maintenance run now, and in what order.
 ///
-/// There is no `self`: every call gets a fresh instance, nothing is remembered between calls.
+/// Nothing is remembered between questions: each meets a fresh value.
 pub trait Scheduling {
     /// Answers one question. An error ends the run before anything is written; its text is shown to
     /// people.
@@ -20,7 +20,7 @@ pub trait Scheduling {
     /// everything else, and asks each task's safety gate again just before the task. Costs are
     /// counted only for a strategy that answers [`Decision::CountCosts`] while
     /// [`Question::costs`] is [`CostKnowledge::NotCounted`]: that reads the whole index.
-    fn schedule(question: &Question) -> Result<Decision, String>;
+    fn schedule(&self, question: &Question) -> Result<Decision, String>;
 }
 
 impl Budget {
@@ -67,17 +67,20 @@ impl Question {
 
 /// Exports a type that implements [`Scheduling`] as the plugin's strategy. Use it once in a plugin.
 ///
-/// Natively it expands to a check that the type implements the trait, nothing else.
+/// `register_scheduling!(Mine)` for a type that is [`Default`], `register_scheduling!(Mine,
+/// configured)` for one that is [`Configured`](crate::Configured). Natively it expands to a check
+/// that the type is that, nothing else.
 ///
 /// ```
 /// use careen_guest_sdk::register_scheduling;
 /// use careen_guest_sdk::scheduling::{Decision, Pause, Question, RunPlan, Scheduling, TaskRow};
 ///
 /// /// Kopia's choice, but nothing between 08:00 and 20:00 local time.
+/// #[derive(Default)]
 /// struct AtNight;
 ///
 /// impl Scheduling for AtNight {
-///     fn schedule(question: &Question) -> Result<Decision, String> {
+///     fn schedule(&self, question: &Question) -> Result<Decision, String> {
 ///         let (begin, end) = (8 * 3_600, 20 * 3_600);
 ///         let time = question.seconds_of_day();
 ///         if (begin..end).contains(&time) && !question.asked_for {
@@ -96,6 +99,13 @@ impl Question {
 /// }
 ///
 /// register_scheduling!(AtNight);
+///
+/// // In a test: a question with a full cycle, and the host's rules about the answer.
+/// use careen_guest_sdk::kit;
+/// let mut question = kit::cycles();
+/// question.now_seconds = kit::at(2026, 11, 24, 21, 0);
+/// let answer = kit::schedule(&AtNight, &question).unwrap();
+/// assert!(matches!(answer, Decision::Run(_)));
 /// ```
 ///
 /// What a task costs is told on demand:
@@ -107,10 +117,11 @@ impl Question {
 /// };
 ///
 /// /// Nothing that reads more than a gigabyte, unless nobody knows what it reads.
+/// #[derive(Default)]
 /// struct Thrifty;
 ///
 /// impl Scheduling for Thrifty {
-///     fn schedule(question: &Question) -> Result<Decision, String> {
+///     fn schedule(&self, question: &Question) -> Result<Decision, String> {
 ///         if question.costs == CostKnowledge::NotCounted {
 ///             return Ok(Decision::CountCosts);
 ///         }
@@ -130,32 +141,35 @@ impl Question {
 #[macro_export]
 macro_rules! register_scheduling {
     ($strategy:ty) => {
+        $crate::register_scheduling!(@made $strategy, $crate::ByDefault);
+    };
+    ($strategy:ty, configured) => {
+        $crate::register_scheduling!(@made $strategy, $crate::ByConfiguration);
+    };
+    (@made $strategy:ty, $way:ty) => {
+        #[cfg(target_arch = "wasm32")]
         const _: () = {
-            #[cfg(target_arch = "wasm32")]
-            struct Exported;
+            $crate::__export_about!($strategy, $strategy, $way, scheduling_bindings);
 
-            #[cfg(target_arch = "wasm32")]
             impl $crate::scheduling_bindings::exports::careen::strategy::schedule::Guest
                 for Exported
             {
                 fn schedule(
                     question: $crate::scheduling::Question,
                 ) -> Result<$crate::scheduling::Decision, String> {
-                    $crate::log_panics();
-                    <$strategy as $crate::scheduling::Scheduling>::schedule(&question)
+                    ask(|strategy| $crate::scheduling::Scheduling::schedule(strategy, &question))
                 }
             }
 
-            #[cfg(target_arch = "wasm32")]
             $crate::scheduling_bindings::export_scheduling!(
                 Exported with_types_in $crate::scheduling_bindings
             );
+        };
 
-            #[cfg(not(target_arch = "wasm32"))]
-            const _: fn(
-                &$crate::scheduling::Question,
-            ) -> Result<$crate::scheduling::Decision, String> =
-                <$strategy as $crate::scheduling::Scheduling>::schedule;
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() = || {
+            fn is_one<S: $crate::scheduling::Scheduling, W: $crate::Made<S>>() {}
+            is_one::<$strategy, $way>();
         };
     };
 }

@@ -236,6 +236,12 @@ impl MemoryPlan {
         ]
     }
 
+    /// Strategy call: the most that a plugin may be given instead of `plugin_bytes`, in bytes.
+    pub fn plugin_bytes_max(&self) -> usize {
+        let planned = self.limit_bytes.min(USEFUL_BYTES) * PLANNED_PERCENT / 100;
+        planned.saturating_sub(PROCESS_BYTES + self.names_bytes)
+    }
+
     /// Returns the largest of the phases with these names, the process included, in bytes.
     pub fn largest_of(&self, names: &[&str]) -> usize {
         let phases = self.phases();

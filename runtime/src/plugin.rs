@@ -10,25 +10,33 @@
 //! Compiling takes 12 to 550 MiB, so it happens in a child process with its own limits; the result
 //! is cached. `unsafe` is in `engine.rs` only: loading machine code that this program has compiled.
 
+mod about;
+mod argument;
 mod cache;
 mod compile;
+mod configuration;
+mod contract;
 mod engine;
 mod error;
 mod limits;
+mod load;
 mod retention;
 mod scheduling;
+mod schema;
 mod session;
 mod splitting;
 mod wasm_file;
 
+pub use about::About;
+pub use argument::{parse_plugin_argument, parse_strategy_argument, parse_strategy_arguments};
 pub use cache::default_cache_directory;
 pub use compile::{COMPILE_SUBCOMMAND, CompileLimits, compile_child_main};
+pub use configuration::Configuration;
+pub use contract::CONTRACT_VERSION;
 pub use error::{Failure, PluginError};
-pub use limits::LimitExceeded;
+pub use limits::{LimitExceeded, PluginLimits, WASM_BYTES_MAX};
+pub use load::PluginOptions;
 pub use retention::{RetentionPlugin, load_retention};
 pub use scheduling::{SchedulingPlugin, load_scheduling};
-pub use splitting::{
-    PluginOptions, SplittingPlugin, load, parse_plugin_argument, parse_strategy_argument,
-    parse_strategy_arguments,
-};
-pub use wasm_file::{PluginSource, WASM_BYTES_MAX};
+pub use splitting::{SplittingPlugin, load};
+pub use wasm_file::PluginSource;

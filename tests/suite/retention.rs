@@ -21,11 +21,11 @@ use kit::cycle::Expires;
 use kit::golden::{DAMAGED, Golden, NAMES};
 use kit::index_work::{Bench, open};
 use kit::kopia::{self, Client, CreateOptions};
-use retention_kopia::Kopia;
+use retention_kopia::{AtWork, Kopia};
 use sdk::Retention as _;
 
 /// The built-in strategy as native code.
-struct Native(Option<Kopia>);
+struct Native(Option<AtWork>);
 
 fn moment(time: Timestamp) -> sdk::Moment {
     sdk::Moment {
@@ -56,7 +56,7 @@ impl Retention for Native {
             offset_seconds: question.zone.offset_seconds,
             zone: Vec::new(),
         };
-        self.0 = Some(Kopia::begin(&question).unwrap());
+        self.0 = Some(Kopia.begin(&question).unwrap());
         Ok(())
     }
 
@@ -71,7 +71,8 @@ impl Retention for Native {
             size: row.size_bytes,
         };
         let rows: Vec<_> = rows.iter().map(row).collect();
-        let decided = self.0.as_mut().unwrap().decide(&rows).unwrap().into_iter();
+        let source = self.0.as_mut().unwrap();
+        let decided = Kopia.decide(source, &rows).unwrap().into_iter();
         let decision = |sdk::Decision { expire, reason }| Decision { expire, reason };
         Ok(decided.map(decision).collect())
     }

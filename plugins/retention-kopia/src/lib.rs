@@ -28,8 +28,12 @@ const INCOMPLETE_KEPT_FOR: Nanos = 4 * HOUR;
 /// Incomplete snapshots that are kept, whatever their age.
 const INCOMPLETE_KEPT: u64 = 3;
 
-/// The strategy, at work on one source.
-pub struct Kopia {
+/// The strategy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kopia;
+
+/// The strategy at work on one source.
+pub struct AtWork {
     policy: Policy,
     zone: Zone,
     /// Snapshots seen.
@@ -82,8 +86,10 @@ struct Periods {
 }
 
 impl Retention for Kopia {
-    fn begin(question: &Question) -> Result<Self, String> {
-        Ok(Self {
+    type Source = AtWork;
+
+    fn begin(&self, question: &Question) -> Result<AtWork, String> {
+        Ok(AtWork {
             policy: Policy {
                 keep_latest: effective_keep_latest(&question.policy),
                 ..question.policy
@@ -97,12 +103,16 @@ impl Retention for Kopia {
         })
     }
 
-    fn decide(&mut self, snapshots: &[SnapshotRow]) -> Result<Vec<Decision>, String> {
-        Ok(snapshots.iter().map(|row| self.snapshot(row)).collect())
+    fn decide(
+        &self,
+        source: &mut AtWork,
+        snapshots: &[SnapshotRow],
+    ) -> Result<Vec<Decision>, String> {
+        Ok(snapshots.iter().map(|row| source.snapshot(row)).collect())
     }
 }
 
-impl Kopia {
+impl AtWork {
     fn snapshot(&mut self, row: &SnapshotRow) -> Decision {
         let start = nanos_of(&row.start);
         let reasons = if row.incomplete_reason.is_empty() {

@@ -46,7 +46,7 @@ fn policy(keep: [Option<i64>; 6]) -> Policy {
     }
 }
 
-fn begin(policy: Policy) -> Kopia {
+fn begin(policy: Policy) -> AtWork {
     let moment = Moment {
         seconds: 0,
         nanos: 0,
@@ -62,7 +62,7 @@ fn begin(policy: Policy) -> Kopia {
         offset_seconds: 0,
         zone: Vec::new(),
     };
-    Kopia::begin(&question).unwrap()
+    Kopia.begin(&question).unwrap()
 }
 
 /// Checks the reasons of snapshots, newest first; `-` is an expired one.
@@ -70,10 +70,10 @@ fn check(keep: [Option<i64>; 6], told: &[(&str, &str)]) {
     let rows: Vec<_> = told.iter().map(|(time, _)| row(time)).collect();
     // Whatever the batches are.
     for batch in [1, 2, 1_000] {
-        let mut strategy = begin(policy(keep));
+        let mut source = begin(policy(keep));
         let answers: Vec<_> = rows
             .chunks(batch)
-            .flat_map(|rows| strategy.decide(rows).unwrap())
+            .flat_map(|rows| Kopia.decide(&mut source, rows).unwrap())
             .collect();
         for ((time, reason), answer) in told.iter().zip(&answers) {
             let given = if answer.expire { "-" } else { &answer.reason };
@@ -182,9 +182,9 @@ fn a_week_and_a_month_with_one_name_count_once() {
 #[test]
 fn velero_keeps_all() {
     const MOST: Option<i64> = Some(i32::MAX as i64);
-    let mut strategy = begin(policy([MOST; 6]));
+    let mut source = begin(policy([MOST; 6]));
     let rows: Vec<_> = (0..3_000).map(|_| row("2026-02-20T12:00")).collect();
-    let answers = strategy.decide(&rows).unwrap();
+    let answers = Kopia.decide(&mut source, &rows).unwrap();
     let place = answers.iter().position(|answer| answer.expire);
     assert_eq!(
         place,
@@ -193,15 +193,15 @@ fn velero_keeps_all() {
     );
     assert_eq!(answers[1].reason, "latest-2");
     assert_eq!(answers[2_999].reason, "latest-2999");
-    assert!(strategy.periods.names.len() < 2_300);
+    assert!(source.periods.names.len() < 2_300);
 }
 
 #[test]
 fn a_pin_keeps() {
-    let mut strategy = begin(policy([Some(1), None, None, None, None, None]));
+    let mut source = begin(policy([Some(1), None, None, None, None, None]));
     let mut pinned = row("2026-02-19T12:00");
     pinned.pins = vec!["velero-pin".into(), "mine".into()];
-    let answers = strategy.decide(&[row("2026-02-20T12:00"), pinned]);
+    let answers = Kopia.decide(&mut source, &[row("2026-02-20T12:00"), pinned]);
     assert_eq!(
         answers.unwrap()[1],
         Decision::keep("pinned: velero-pin, mine")

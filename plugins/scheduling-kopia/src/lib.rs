@@ -12,10 +12,11 @@ use careen_guest_sdk::register_scheduling;
 use careen_guest_sdk::scheduling::{Cycle, Decision, Question, RunPlan, Scheduling, TaskRow};
 
 /// The strategy.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Kopia;
 
 impl Scheduling for Kopia {
-    fn schedule(question: &Question) -> Result<Decision, String> {
+    fn schedule(&self, question: &Question) -> Result<Decision, String> {
         // Kopia looks at the full cycle first; what the user asks for is alone.
         let full = question.cycles.iter().find(|row| row.cycle == Cycle::Full);
         let row = full.or_else(|| question.cycles.first());
@@ -75,7 +76,7 @@ mod tests {
     }
 
     fn schedule_knowing(cycles: Vec<CycleRow>, costs: CostKnowledge) -> Result<Decision, String> {
-        Kopia::schedule(&Question {
+        Kopia.schedule(&Question {
             now_seconds: 0,
             offset_seconds: 0,
             zone: Vec::new(),

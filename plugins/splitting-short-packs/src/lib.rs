@@ -12,9 +12,8 @@
 //! Memory: one answer. Mirrors `getRangeToCompact` in Kopia's `internal/epoch/epoch_manager.go` and
 //! `findContentInShortPacks` in its `repo/maintenance/content_rewrite.go`.
 
-use careen_guest_sdk::{
-    EpochRange, PackPlan, PackQuestion, Plan, Question, Splitting, register_splitting,
-};
+use careen_guest_sdk::register_splitting;
+use careen_guest_sdk::splitting::{EpochRange, PackPlan, PackQuestion, Plan, Question, Splitting};
 
 /// Packs with less than this share of the maximum in use are short, in percent.
 const SHORT_PERCENT: u64 = 60;
@@ -23,10 +22,11 @@ const SHORT_PERCENT: u64 = 60;
 const SHORT: u8 = 1;
 
 /// The strategy.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ShortPacks;
 
 impl Splitting for ShortPacks {
-    fn split(question: &Question) -> Result<Plan, String> {
+    fn split(&self, question: &Question) -> Result<Plan, String> {
         let (joins, why) = join(question);
         Ok(Plan {
             shard_entries: question.shard_entries_max,
@@ -35,7 +35,7 @@ impl Splitting for ShortPacks {
         })
     }
 
-    fn repack(question: &PackQuestion) -> Result<PackPlan, String> {
+    fn repack(&mut self, question: &PackQuestion) -> Result<PackPlan, String> {
         let below = question.pack_bytes_max * SHORT_PERCENT / 100;
         let group = |used_bytes| if used_bytes < below { SHORT } else { 0 };
         let groups = question.packs.iter().map(|pack| group(pack.used_bytes));
@@ -77,7 +77,7 @@ fn join(question: &Question) -> (Vec<EpochRange>, String) {
 
 #[cfg(test)]
 mod tests {
-    use careen_guest_sdk::PackRow;
+    use careen_guest_sdk::splitting::PackRow;
 
     use super::*;
 
@@ -93,7 +93,9 @@ mod tests {
     }
 
     fn joins(chain_end: u32, last_settled: Option<u32>, frequency: u32) -> Vec<(u32, u32)> {
-        let plan = ShortPacks::split(&question(chain_end, last_settled, frequency)).unwrap();
+        let plan = ShortPacks
+            .split(&question(chain_end, last_settled, frequency))
+            .unwrap();
         plan.joins.iter().map(|join| (join.min, join.max)).collect()
     }
 
@@ -130,7 +132,7 @@ mod tests {
             pack_bytes_max: 1_000_001,
             packs: packs.to_vec(),
         };
-        let plan = ShortPacks::repack(&question).unwrap();
+        let plan = ShortPacks.repack(&question).unwrap();
         assert_eq!(plan.groups, [1, 0, 1, 0]);
         assert_eq!(plan.pack_bytes, 1_000_001);
         assert!(!plan.reason.is_empty());
@@ -140,7 +142,7 @@ mod tests {
     fn shards_are_as_large_as_allowed_and_the_reason_is_short() {
         let mut small = question(0, Some(u32::MAX - 2), u32::MAX - 2);
         small.shard_entries_max = 400_000;
-        let plan = ShortPacks::split(&small).unwrap();
+        let plan = ShortPacks.split(&small).unwrap();
         assert_eq!(plan.shard_entries, 400_000);
         assert!(plan.reason.len() <= 1_000, "{}", plan.reason);
     }

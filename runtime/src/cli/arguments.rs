@@ -7,6 +7,7 @@ mod demo;
 mod plugin;
 mod plugin_project;
 mod snapshot;
+mod strategies;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ pub(super) use plugin_project::{
     BuildArguments, Language, NewArguments, ProjectStrategy, parse_name,
 };
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
+pub(super) use strategies::StrategiesArgument;
 
 /// Shown by `--version`; says so when the time can be set from outside.
 pub(super) const VERSION: &str = if cfg!(feature = "test-clock") {
@@ -204,6 +206,9 @@ pub(super) struct CycleArguments {
     /// content.
     #[arg(long = "plugin", value_name = "STRATEGY=FILE")]
     pub(super) plugins: Vec<String>,
+    /// Which strategies file.
+    #[command(flatten)]
+    pub(super) strategies: StrategiesArgument,
 }
 
 /// Which cycle.
@@ -340,6 +345,9 @@ pub(super) struct ChangeArguments {
     /// With a digest the file is refused unless it has exactly this content.
     #[arg(long = "plugin", value_name = "STRATEGY=FILE")]
     pub(super) plugins: Vec<String>,
+    /// Which strategies file.
+    #[command(flatten)]
+    pub(super) strategies: StrategiesArgument,
 }
 
 /// Options of `status`.
@@ -400,7 +408,7 @@ fn parse_percent(text: &str) -> Result<f64, String> {
 }
 
 /// Parses a size as people write it: `64MiB`, `64Mi` (Kubernetes), `1GB`, plain bytes.
-fn parse_size(text: &str) -> Result<usize, String> {
+pub(super) fn parse_size(text: &str) -> Result<usize, String> {
     let size: bytesize::ByteSize = text
         .parse()
         .map_err(|_| "expected a size such as 64MiB".to_owned())?;

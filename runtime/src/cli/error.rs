@@ -59,6 +59,15 @@ pub(super) enum CliError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The strategies file cannot be used.
+    #[cfg(feature = "plugins")]
+    #[error("{}: {reason}", path.display())]
+    StrategiesFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and in which line.
+        reason: String,
+    },
     /// The config file connects to a server, not to a storage.
     #[error("{}: connects to a Kopia server at {url}", path.display())]
     ConfigServer {
@@ -170,6 +179,8 @@ impl CliError {
         match self {
             Self::Usage(_) => "usage",
             Self::ConfigFile { .. } => "config-file",
+            #[cfg(feature = "plugins")]
+            Self::StrategiesFile { .. } => "strategies-file",
             Self::ConfigServer { .. } => "config-server",
             Self::ConfigReadOnly { .. } => "config-read-only",
             Self::UnsupportedStorage { .. } => "unsupported-storage",

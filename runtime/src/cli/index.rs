@@ -6,7 +6,7 @@ use super::Console;
 use super::arguments::{ChangeArguments, IndexCommand, InspectArguments, ListArguments};
 use super::error::{CliError, Exit};
 use super::output::Kind;
-use super::strategy;
+use super::strategy::{self, Named};
 use super::target::Target;
 use super::workspace::workspace;
 use crate::kopia::blob_id::BlobId;
@@ -83,7 +83,8 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
     if !epochs {
         return compact_v0(console, arguments, options, &repository, &workspace);
     }
-    let mut splitting = strategy::splitting(&arguments.plugins, &workspace.memory)?;
+    let named = Named::new(console, &arguments.plugins, &arguments.strategies);
+    let mut splitting = strategy::splitting(&named, &workspace.memory)?;
     if arguments.dry_run {
         let plan = index_maintenance::plan(&repository, &workspace, &mut *splitting, &options)?;
         console.output.both(Kind::Plan, "plan", &plan);

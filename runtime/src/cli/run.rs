@@ -10,6 +10,7 @@ use super::arguments::{CycleArguments, CycleMode, RunArguments, SafetyMargins};
 use super::error::{CliError, Exit};
 use super::output::Kind;
 use super::signals::stop_flag;
+use super::strategy::Named;
 use super::target::Target;
 use super::workspace::workspace;
 use super::{strategy, time_zone};
@@ -37,7 +38,8 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
     target.refuse_read_only()?;
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
-    let strategies = strategy::of_run(&cycle.plugins, &workspace.memory, cycle.expire_snapshots)?;
+    let named = Named::new(console, &cycle.plugins, &cycle.strategies);
+    let strategies = strategy::of_run(&named, &workspace.memory, cycle.expire_snapshots)?;
     let report = run::run(
         &repository,
         &workspace,
@@ -56,7 +58,8 @@ pub(super) fn plan(console: &Console, arguments: &CycleArguments) -> Result<Exit
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let expire = arguments.expire_snapshots;
-    let strategies = strategy::of_run(&arguments.plugins, &workspace.memory, expire)?;
+    let named = Named::new(console, &arguments.plugins, &arguments.strategies);
+    let strategies = strategy::of_run(&named, &workspace.memory, expire)?;
     let plan = run_plan::plan(&repository, &workspace, strategies, &options)?;
     console.output.both(Kind::Plan, "plan", &plan);
     Ok(Exit::Done)

@@ -1,8 +1,8 @@
 //! What the process finds around it: time, randomness, environment.
 //!
 //! The only file of this floor that reads environment variables, so that there is one list of them:
-//! `KOPIA_PASSWORD`, `CAREEN_LOG`, `TZ`, `CAREEN_KOPIA` and `PATH` (demo), and with the feature
-//! `test-clock` `CAREEN_NOW`. No memory cost.
+//! `KOPIA_PASSWORD`, `CAREEN_STRATEGIES`, `CAREEN_LOG`, `TZ`, `CAREEN_KOPIA` and `PATH` (demo), and
+//! with the feature `test-clock` `CAREEN_NOW`. No memory cost.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,6 +15,9 @@ use crate::clock::{ManualClock, SharedClock, SharedRandomness, SystemClock, Syst
 
 /// Where the password may be.
 pub(super) const PASSWORD_VARIABLE: &str = "KOPIA_PASSWORD";
+
+/// Which strategies file is taken where none is named.
+const STRATEGIES_VARIABLE: &str = "CAREEN_STRATEGIES";
 
 /// Which log lines are told.
 const LOG_VARIABLE: &str = "CAREEN_LOG";
@@ -36,6 +39,8 @@ pub(super) struct Surroundings {
     pub(super) stamps: bool,
     /// `KOPIA_PASSWORD`.
     pub(super) password: Option<OsString>,
+    /// `CAREEN_STRATEGIES`, unless it is empty.
+    pub(super) strategies: Option<PathBuf>,
     /// `CAREEN_LOG`.
     pub(super) log: Option<String>,
     /// `CAREEN_KOPIA`.
@@ -63,6 +68,9 @@ impl Surroundings {
             randomness: Arc::new(SystemRandomness),
             stamps: given.is_some(),
             password: std::env::var_os(PASSWORD_VARIABLE),
+            strategies: std::env::var_os(STRATEGIES_VARIABLE)
+                .filter(|file| !file.is_empty())
+                .map(PathBuf::from),
             log: std::env::var(LOG_VARIABLE).ok(),
             kopia: std::env::var_os(KOPIA_VARIABLE),
             path: std::env::var_os("PATH"),

@@ -1,11 +1,11 @@
 //! Asks which packs are rewritten together, and holds the host's rules about the answers.
 //!
-//! Packs are asked about in batches, each on its own; the numbers in the answers join packs over
-//! all of them. The rules that need more than one batch are here: a pack that is alone in its
-//! number and kind is not worth a rewrite, so the first one waits for a second; all answers agree
-//! on the size of new packs; a full pack is left; and what is chosen fits into the task's budget.
-//! Memory: a batch, and three numbers for each number and kind. Mirrors `findContentInShortPacks`
-//! of Kopia's `repo/maintenance/content_rewrite.go`.
+//! Packs are asked about in batches; the numbers in the answers join packs over all of them. The
+//! rules that need more than one batch are here: a pack that is alone in its number and kind is not
+//! worth a rewrite, so the first one waits for a second; all answers agree on the size of new packs;
+//! a full pack is left; and what is chosen fits into the task's budget. Memory: a batch, and three
+//! numbers for each number and kind. Mirrors `findContentInShortPacks` of Kopia's
+//! `repo/maintenance/content_rewrite.go`.
 
 use super::budget::{Budget, Cost};
 use super::strategy::{
@@ -19,6 +19,9 @@ pub const SHORT_PERCENT: u64 = 60;
 pub trait ChoosePacks {
     /// Answers a question about some packs.
     fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError>;
+
+    /// Ends the questions about all packs: what was remembered of them is forgotten.
+    fn end(&mut self) {}
 
     /// Names it for errors.
     fn describe(&self) -> String;
@@ -40,6 +43,10 @@ pub struct ByStrategy<'a> {
 impl ChoosePacks for ByStrategy<'_> {
     fn choose(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError> {
         self.splitting.repack(question)
+    }
+
+    fn end(&mut self) {
+        self.splitting.end_repack();
     }
 
     fn describe(&self) -> String {

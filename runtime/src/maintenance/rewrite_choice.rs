@@ -14,7 +14,7 @@ use crate::repository::{RepositoryError, Workspace};
 use crate::spill::{MappedU32, SortBuffer, Sorter};
 
 use super::MaintenanceError;
-use super::pack_choice::PackChoice;
+use super::pack_choice::{ChoosePacks, PackChoice};
 use super::rewrite_contents::{RewriteContentsStats, RewriteOptions, RewritePlan};
 use super::strategy::{PACK_GROUP_MAX, PackRow};
 
@@ -222,8 +222,27 @@ pub(super) fn choose_packs(
     let Some(packs) = &mut options.packs else {
         return Ok(Chosen::default());
     };
-    let (kind, mut count) = (options.kind, 0);
-    let mut choice = PackChoice::new(&mut **packs, options.pack_bytes_max);
+    let chosen = ask_about_packs(
+        table,
+        sums,
+        &mut **packs,
+        options.kind,
+        options.pack_bytes_max,
+    );
+    packs.end();
+    chosen
+}
+
+/// Asks about every pack that contents of this kind lie in.
+fn ask_about_packs(
+    table: &ContentTable,
+    sums: &MappedU32,
+    packs: &mut dyn ChoosePacks,
+    kind: Option<u8>,
+    pack_bytes_max: u64,
+) -> Result<Chosen, MaintenanceError> {
+    let mut count = 0;
+    let mut choice = PackChoice::new(packs, pack_bytes_max);
     let mut mark = |number: u32, group: u8| {
         sums.set(u64::from(number), CHOSEN - u32::from(group));
         count += 1;

@@ -144,8 +144,12 @@ pub trait Splitting: Send {
     /// Answers `question`.
     fn split(&mut self, question: &SplittingQuestion) -> Result<SplittingAnswer, StrategyError>;
 
-    /// Answers `question`, on its own: nothing is remembered of others.
+    /// Answers `question`, one of those about a rewrite. A strategy may remember what it was asked
+    /// before, until `end_repack`.
     fn repack(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, StrategyError>;
+
+    /// Ends the questions about one rewrite: what was remembered of them is forgotten.
+    fn end_repack(&mut self) {}
 
     /// Names the strategy for plans and errors: file, digest, limits.
     fn describe(&self) -> String;

@@ -23,7 +23,8 @@ use crate::clock::Stopwatch;
 
 use super::engine;
 use super::error::{Failure, GUEST_TEXT_BYTES_MAX, harmless};
-use super::wasm_file::{PluginSource, WASM_BYTES_MAX};
+use super::limits::WASM_BYTES_MAX;
+use super::wasm_file::PluginSource;
 
 /// Hidden subcommand of the program that [`compile_child_main`] implements.
 pub const COMPILE_SUBCOMMAND: &str = "plugin-compile";

@@ -19,16 +19,14 @@ use std::os::fd::AsRawFd;
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine, Strategy};
 
+use super::limits::WASM_STACK_BYTES;
+
 /// Address space of one linear memory. More than the default limit of a plugin, so that its memory
 /// does not move, and little enough to work under `ulimit -v`.
 const MEMORY_RESERVATION_BYTES: u64 = 32 << 20;
 
 /// Unmapped bytes after a linear memory.
 const MEMORY_GUARD_BYTES: u64 = 64 << 10;
-
-/// Stack of a plugin's code, as wasmtime has it by default. Threads that call plugins have 2 MiB at
-/// least.
-const WASM_STACK_BYTES: usize = 512 << 10;
 
 /// Returns the engine that every plugin is compiled for and runs in.
 pub(super) fn new_engine() -> wasmtime::Result<Engine> {

@@ -63,6 +63,15 @@ pub enum Failure {
     /// It is a component, but not one for this strategy or this version.
     #[error("is not written for this host: {0}")]
     World(String),
+    /// What it says about itself cannot be used.
+    #[error("describes itself with {0}")]
+    Description(String),
+    /// The schema of its configuration cannot be used.
+    #[error("exports a configuration schema that cannot be used: {0}")]
+    Schema(String),
+    /// Its configuration does not fit, or it takes none.
+    #[error("is not configured as it must be: {0}")]
+    Configuration(String),
     /// It trapped.
     #[error("{reason} (used: {usage})")]
     Trap {
@@ -117,6 +126,9 @@ impl Failure {
             Self::CompileLimit(_) => "plugin-compile-limit",
             Self::Import(_) => "plugin-import",
             Self::World(_) => "plugin-world",
+            Self::Description(_) => "plugin-description",
+            Self::Schema(_) => "plugin-schema",
+            Self::Configuration(_) => "plugin-configuration",
             Self::Trap { .. } => "plugin-trap",
             Self::Fuel { .. } => "plugin-fuel",
             Self::Deadline { .. } => "plugin-deadline",

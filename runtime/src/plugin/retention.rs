@@ -4,26 +4,32 @@
 //! from a source's first snapshot to its last. Whoever asks checks the decisions; here they are
 //! only turned into plain values. Memory: see the floor's head; a batch is copied once.
 
-use wasmtime::component::Component;
-
 use crate::clock::Timestamp;
 use crate::maintenance::retention::{Decision, Retention, RetentionQuestion, ZONE_CHANGES_MAX};
 use crate::maintenance::strategy::StrategyError;
 use crate::repository::snapshot_history::HistoryRow;
 
-use super::error::{Failure, PluginError, harmless, without_controls};
-use super::session::{Guest, Session};
-use super::splitting::{self, Parts, PluginOptions};
+use super::about::About;
+use super::error::{Failure, PluginError, without_controls};
+use super::load::{Parts, Phase, PluginOptions, load_parts};
 use super::wasm_file::PluginSource;
 
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../guest-sdk/wit",
-        world: "retention",
+        inline: "
+            package careen:host;
+
+            world retention {
+                import careen:strategy/host-log@1.1.0;
+                export careen:strategy/retain@1.1.0;
+            }
+        ",
+        world: "careen:host/retention",
         imports: { default: trappable },
         with: {
             "careen:strategy/host-log":
-                crate::plugin::splitting::bindings::careen::strategy::host_log,
+                crate::plugin::contract::bindings::careen::strategy::host_log,
         },
     });
 }
@@ -33,8 +39,9 @@ use bindings::exports::careen::strategy::retain as wit;
 /// A loaded retention plugin.
 pub struct RetentionPlugin {
     parts: Parts,
-    component: bindings::RetentionPre<Guest>,
-    source: Option<(Session, bindings::Retention)>,
+    exports: bindings::RetentionIndices,
+    /// The instance that has begun a source.
+    source: Option<Phase>,
 }
 
 impl PluginOptions {
@@ -48,22 +55,15 @@ impl PluginOptions {
 }
 
 /// Loads a retention plugin: reads, checks the pin, compiles or takes from the cache, checks its
-/// interfaces.
+/// interfaces and its configuration.
 ///
 /// # Errors
-/// Every reason why the plugin cannot be used; nothing of it has run then.
+/// Every reason why the plugin cannot be used.
 pub fn load_retention(options: PluginOptions) -> Result<RetentionPlugin, PluginError> {
-    let link = |engine: &_, component: &Component| {
-        splitting::link(engine, component, |linker| {
-            linker
-                .instantiate_pre(component)
-                .and_then(bindings::RetentionPre::new)
-        })
-    };
-    let (parts, component) = splitting::load_parts(options, link)?;
+    let (parts, exports) = load_parts(options, bindings::RetentionIndices::new)?;
     Ok(RetentionPlugin {
         parts,
-        component,
+        exports,
         source: None,
     })
 }
@@ -71,43 +71,39 @@ pub fn load_retention(options: PluginOptions) -> Result<RetentionPlugin, PluginE
 impl RetentionPlugin {
     /// Returns the BLAKE3 digest of the component: what a pin holds.
     pub fn digest(&self) -> &[u8; 32] {
-        &self.parts.digest
+        self.parts.digest()
+    }
+
+    /// Returns what the plugin says about itself; nothing for one of the contract's version 1.0.
+    pub fn about(&self) -> Option<&About> {
+        self.parts.about()
     }
 
     fn start(&mut self, question: &RetentionQuestion) -> Result<(), Failure> {
         self.source = None;
         let question = question_of(question);
-        let Parts {
-            engine,
-            name,
-            limits,
-            ..
-        } = &self.parts;
-        let mut session = Session::new(engine, name, *limits);
-        let component = &self.component;
-        let (instance, begun) = session.call(engine, |store| {
-            let instance = component.instantiate(&mut *store)?;
-            let begun = instance
+        let mut phase = self.parts.begin()?;
+        phase.ask(&self.parts, |store, instance| {
+            let exports = self.exports.load(&mut *store, instance)?;
+            exports
                 .careen_strategy_retain()
-                .call_begin(store, &question)?;
-            Ok((instance, begun))
+                .call_begin(store, &question)
         })?;
-        begun.map_err(|reason| Failure::Answered(harmless(&reason)))?;
-        self.source = Some((session, instance));
+        self.source = Some(phase);
         Ok(())
     }
 
     fn ask(&mut self, rows: &[HistoryRow]) -> Result<Vec<Decision>, Failure> {
         let rows: Vec<_> = rows.iter().map(row_of).collect();
-        // After an error the session is gone.
-        let Some((mut session, instance)) = self.source.take() else {
+        // After an error the instance is gone.
+        let Some(mut phase) = self.source.take() else {
             return Err(Failure::Answered("no source was begun".into()));
         };
-        let answer = session.call(&self.parts.engine, |store| {
-            instance.careen_strategy_retain().call_decide(store, &rows)
+        let decisions = phase.ask(&self.parts, |store, instance| {
+            let exports = self.exports.load(&mut *store, instance)?;
+            exports.careen_strategy_retain().call_decide(store, &rows)
         })?;
-        let decisions = answer.map_err(|reason| Failure::Answered(harmless(&reason)))?;
-        self.source = Some((session, instance));
+        self.source = Some(phase);
         let decision = |decision: wit::Decision| Decision {
             expire: decision.expire,
             reason: without_controls(&decision.reason),

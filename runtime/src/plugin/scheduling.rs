@@ -6,8 +6,6 @@
 
 use std::time::Duration;
 
-use wasmtime::component::Component;
-
 use crate::clock::Timestamp;
 use crate::maintenance::budget::Budget;
 use crate::maintenance::cycle_plan::Verdict;
@@ -19,19 +17,27 @@ use crate::maintenance::scheduling::{
 use crate::maintenance::strategy::StrategyError;
 use crate::maintenance::task_costs::TaskCost;
 
+use super::about::About;
 use super::error::{Failure, PluginError, harmless, without_controls};
-use super::session::Guest;
-use super::splitting::{self, Parts, PluginOptions};
+use super::load::{Parts, PluginOptions, load_parts};
 use super::wasm_file::PluginSource;
 
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../guest-sdk/wit",
-        world: "scheduling",
+        inline: "
+            package careen:host;
+
+            world scheduling {
+                import careen:strategy/host-log@1.1.0;
+                export careen:strategy/schedule@1.1.0;
+            }
+        ",
+        world: "careen:host/scheduling",
         imports: { default: trappable },
         with: {
             "careen:strategy/host-log":
-                crate::plugin::splitting::bindings::careen::strategy::host_log,
+                crate::plugin::contract::bindings::careen::strategy::host_log,
         },
     });
 }
@@ -47,7 +53,7 @@ const ALMOST_A_SECOND: Duration = Duration::from_nanos(999_999_999);
 /// A loaded scheduling plugin.
 pub struct SchedulingPlugin {
     parts: Parts,
-    component: bindings::SchedulingPre<Guest>,
+    exports: bindings::SchedulingIndices,
 }
 
 impl PluginOptions {
@@ -61,34 +67,31 @@ impl PluginOptions {
 }
 
 /// Loads a scheduling plugin: reads, checks the pin, compiles or takes from the cache, checks its
-/// interfaces.
+/// interfaces and its configuration.
 ///
 /// # Errors
-/// Every reason why the plugin cannot be used; nothing of it has run then.
+/// Every reason why the plugin cannot be used.
 pub fn load_scheduling(options: PluginOptions) -> Result<SchedulingPlugin, PluginError> {
-    let link = |engine: &_, component: &Component| {
-        splitting::link(engine, component, |linker| {
-            linker
-                .instantiate_pre(component)
-                .and_then(bindings::SchedulingPre::new)
-        })
-    };
-    let (parts, component) = splitting::load_parts(options, link)?;
-    Ok(SchedulingPlugin { parts, component })
+    let (parts, exports) = load_parts(options, bindings::SchedulingIndices::new)?;
+    Ok(SchedulingPlugin { parts, exports })
 }
 
 impl SchedulingPlugin {
     /// Returns the BLAKE3 digest of the component: what a pin holds.
     pub fn digest(&self) -> &[u8; 32] {
-        &self.parts.digest
+        self.parts.digest()
+    }
+
+    /// Returns what the plugin says about itself; nothing for one of the contract's version 1.0.
+    pub fn about(&self) -> Option<&About> {
+        self.parts.about()
     }
 
     fn ask(&mut self, question: &SchedulingQuestion) -> Result<SchedulingAnswer, Failure> {
         let question = question_of(question);
-        let component = &self.component;
-        let decision = self.parts.ask(|store| {
-            let instance = component.instantiate(&mut *store)?;
-            instance
+        let decision = self.parts.ask_once(|store, instance| {
+            let exports = self.exports.load(&mut *store, instance)?;
+            exports
                 .careen_strategy_schedule()
                 .call_schedule(store, &question)
         })?;

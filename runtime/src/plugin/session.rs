@@ -1,9 +1,9 @@
-//! Calls into a plugin: a fresh store with its limits, the log, and what came of it.
+//! Calls into a plugin: a store with its limits, the log, and what came of it.
 //!
-//! Mostly nothing of an instance survives a call, so one answer cannot depend on another; a
-//! strategy that is asked in batches has a session of several calls. Whatever state an error leaves
-//! behind is gone. Fuel ends loops the same way on every machine; the deadline is the net below it.
-//! Memory: the plugin's budget, and [`HOSTCALL_BYTES`] for what it hands over.
+//! A session lives for one phase of a run: its instance is configured, answers the questions of the
+//! phase, and is gone. Whatever state an error leaves behind is gone too. Fuel ends loops the same
+//! way on every machine; the deadline is the net below it.
+//! Memory: the plugin's budget, and [`ANSWER_BYTES_MAX`] for what it hands over.
 
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
@@ -14,34 +14,13 @@ use wasmtime::{Engine, Store, Trap};
 use crate::clock::Stopwatch;
 
 use super::error::{Failure, harmless};
-use super::limits::{LimitExceeded, Limiter};
-
-/// Host memory for one answer or one log line: strings that share their bytes count each time.
-const HOSTCALL_BYTES: usize = 4 << 20;
-
-/// Handles to resources. The worlds have none; components may have their own.
-const HANDLES_MAX: usize = 1_000;
-
-/// Log lines of one call that are passed on.
-const LOG_LINES_MAX: u32 = 100;
-
-/// Log lines of one call after which the plugin is ended: a call of the host costs more time than
-/// its fuel.
-const LOG_CALLS_MAX: u32 = 10_000;
+use super::limits::{
+    ANSWER_BYTES_MAX, HANDLES_MAX, LOG_CALLS_MAX, LOG_LINES_MAX, LimitExceeded, Limiter,
+    PluginLimits,
+};
 
 /// Stack of the thread that watches the deadline: it sleeps and adds one.
 const WATCH_STACK_BYTES: usize = 64 << 10;
-
-/// What one call may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CallLimits {
-    /// Bytes of all memories and tables together.
-    pub(super) memory_bytes: usize,
-    /// Fuel: about 6 to 20 units a nanosecond.
-    pub(super) fuel: u64,
-    /// Wall time.
-    pub(super) deadline: Duration,
-}
 
 /// What a store knows about its plugin.
 pub(super) struct Guest {
@@ -60,29 +39,16 @@ pub(super) enum LogLevel {
     Error,
 }
 
-/// Makes a store, lets `call` instantiate and call, and says what ended it.
-///
-/// # Errors
-/// A failure for every trap, limit and unusable value. The store is gone in any case.
-pub(super) fn run<R>(
-    engine: &Engine,
-    name: &str,
-    limits: CallLimits,
-    call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<R>,
-) -> Result<R, Failure> {
-    Session::new(engine, name, limits).call(engine, call)
-}
-
 /// A store that several calls share: what a plugin keeps of one is there in the next. Each call has
 /// the whole fuel, time and log of a call; memory is the plugin's all the time.
 pub(super) struct Session {
     store: Store<Guest>,
-    limits: CallLimits,
+    limits: PluginLimits,
 }
 
 impl Session {
     /// Makes a store with its limits. Nothing runs yet.
-    pub(super) fn new(engine: &Engine, name: &str, limits: CallLimits) -> Self {
+    pub(super) fn new(engine: &Engine, name: &str, limits: PluginLimits) -> Self {
         let guest = Guest {
             name: name.to_owned(),
             limiter: Limiter::new(limits.memory_bytes),
@@ -91,7 +57,7 @@ impl Session {
         };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.limiter);
-        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_hostcall_fuel(ANSWER_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
         Self { store, limits }
     }
@@ -124,7 +90,7 @@ impl Session {
 fn explain(
     error: &wasmtime::Error,
     store: &Store<Guest>,
-    limits: CallLimits,
+    limits: PluginLimits,
     elapsed: Duration,
 ) -> Failure {
     let guest = store.data();

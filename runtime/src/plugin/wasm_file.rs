@@ -9,9 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::error::Failure;
-
-/// Largest component. CPython as a component has 18 MB.
-pub const WASM_BYTES_MAX: u64 = 32 << 20;
+use super::limits::WASM_BYTES_MAX;
 
 /// One piece of the file.
 const BUFFER_BYTES: usize = 64 << 10;

@@ -28,7 +28,7 @@ fn attack(wasm: &[u8], change: impl FnOnce(&mut PluginOptions)) -> StrategyError
 
 /// Asserts the code, and words that people need to understand it.
 fn assert_ends(wasm: &[u8], code: &str, words: &str) {
-    let error = attack(wasm, |options| options.fuel = 20_000_000);
+    let error = attack(wasm, |options| options.limits.fuel = 20_000_000);
     assert_eq!(error.code(), code, "{error}");
     assert!(error.to_string().contains(words), "{error}");
 }
@@ -61,8 +61,8 @@ fn endless_loops_run_out_of_fuel() {
 #[test]
 fn an_endless_loop_with_endless_fuel_meets_the_deadline() {
     let error = attack(&trap("(loop (br 0))"), |options| {
-        options.fuel = u64::MAX;
-        options.deadline = Duration::from_millis(50);
+        options.limits.fuel = u64::MAX;
+        options.limits.deadline = Duration::from_millis(50);
     });
     assert_eq!(error.code(), "plugin-deadline", "{error}");
     assert!(error.to_string().contains("of 50 ms"), "{error}");

@@ -9,7 +9,7 @@ use careen::maintenance::strategy::{
     SplittingAnswer, SplittingQuestion,
 };
 use careen::plugin::{PluginSource, load};
-use careen_guest_sdk as sdk;
+use careen_guest_sdk::splitting as sdk;
 use proptest::prelude::*;
 use splitting_short_packs::ShortPacks;
 
@@ -33,7 +33,7 @@ fn native(question: &SplittingQuestion) -> SplittingAnswer {
             })
             .collect(),
     };
-    let plan = <ShortPacks as sdk::Splitting>::split(&question).unwrap();
+    let plan = sdk::Splitting::split(&ShortPacks, &question).unwrap();
     SplittingAnswer {
         shard_entries: plan.shard_entries.into(),
         joins: plan
@@ -125,7 +125,7 @@ fn names_itself_with_digest_and_limits() {
     assert!(text.starts_with("splitting-short-packs (blake3 "), "{text}");
     assert!(text.contains(&hex::encode(plugin.digest())), "{text}");
     assert!(
-        text.contains("memory 8192 KiB, fuel 1000000000, deadline 5000 ms"),
+        text.contains(", version 0.1.0, memory 8192 KiB, fuel 1000000000, deadline 5000 ms)"),
         "{text}"
     );
 }
@@ -152,8 +152,8 @@ fn a_large_question_is_cheap() {
 fn needs_little() {
     let question = question(EPOCH_ROWS_MAX as u32);
     let mut options = options(PluginSource::Builtin);
-    options.memory_bytes = 1 << 20;
-    options.fuel = 1_000_000;
+    options.limits.memory_bytes = 1 << 20;
+    options.limits.fuel = 1_000_000;
     let mut plugin = load(options).unwrap();
     assert!(plugin.split(&question).is_ok());
 }

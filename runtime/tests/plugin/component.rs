@@ -125,8 +125,8 @@ impl<'a> Guest<'a> {
             component: "",
             core,
             repack: "unreachable",
-            log_version: "0.1.0",
-            version: "0.1.0",
+            log_version: "1.0.0",
+            version: "1.0.0",
         }
     }
 

@@ -5,10 +5,12 @@
 #![cfg(feature = "plugins")]
 #![allow(clippy::unwrap_used)]
 
+mod about;
 mod attacks;
 mod builtin;
 mod code;
 mod component;
+mod evolution;
 mod packs;
 mod program;
 mod refused;

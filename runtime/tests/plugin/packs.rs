@@ -6,7 +6,7 @@ use careen::maintenance::strategy::{
     PACK_ROWS_MAX, PackRow, RepackAnswer, RepackQuestion, Splitting,
 };
 use careen::plugin::{PluginSource, load};
-use careen_guest_sdk as sdk;
+use careen_guest_sdk::splitting as sdk;
 use proptest::prelude::*;
 
 use super::component::repacking;
@@ -32,8 +32,7 @@ fn native(question: &RepackQuestion) -> RepackAnswer {
         pack_bytes_max: question.pack_bytes_max,
         packs: question.packs.iter().map(row).collect(),
     };
-    let strategy = <splitting_short_packs::ShortPacks as sdk::Splitting>::repack;
-    let plan = strategy(&question).unwrap();
+    let plan = sdk::Splitting::repack(&mut splitting_short_packs::ShortPacks, &question).unwrap();
     RepackAnswer {
         pack_bytes: plan.pack_bytes,
         groups: plan.groups,
@@ -68,8 +67,8 @@ fn the_built_in_strategy_chooses_as_kopia() {
 #[test]
 fn a_full_question_needs_little() {
     let mut options = options(PluginSource::Builtin);
-    options.memory_bytes = 1 << 20;
-    options.fuel = 1_000_000;
+    options.limits.memory_bytes = 1 << 20;
+    options.limits.fuel = 1_000_000;
     let mut plugin = load(options).unwrap();
     let answer = plugin.repack(&question(&vec![7; PACK_ROWS_MAX])).unwrap();
     assert_eq!(answer.groups, vec![1; PACK_ROWS_MAX]);
@@ -113,11 +112,33 @@ fn hostile_guests_are_ended() {
         (body(1, (1024, u32::MAX)), "plugin-data"),
         ("(i32.const -8)".to_owned(), "plugin-data"),
     ] {
-        let change = |options: &mut careen::plugin::PluginOptions| options.fuel = 20_000_000;
+        let change = |options: &mut careen::plugin::PluginOptions| options.limits.fuel = 20_000_000;
         let mut plugin = load_wasm(&repacking(&body), change).unwrap();
         for _ in 0..2 {
             let error = plugin.repack(&question(&[1])).unwrap_err();
             assert_eq!(error.code(), code, "{body}: {error}");
         }
     }
+}
+
+/// Goal: the questions of one rewrite meet one instance, another rewrite a fresh one, and so does
+/// what comes after an error; method: a guest that counts its calls, and traps at an empty question.
+#[test]
+fn the_questions_of_a_rewrite_meet_the_same_instance() {
+    let count = "(i32.add (i32.load (i32.const 48)) (i32.const 1))";
+    let plan = body(0, (1024, 0));
+    let counts = format!(
+        "(if (i32.eqz (local.get 2)) (then unreachable)) (i32.store (i32.const 48) {count}) \
+         (drop {plan}) (i64.store (i32.const 24) (i64.extend_i32_u (i32.load (i32.const 48)))) \
+         (i32.const 16)"
+    );
+    let mut plugin = load_wasm(&repacking(&counts), |_| ()).unwrap();
+    let mut ask = |used: &[u64]| plugin.repack(&question(used)).map(|plan| plan.pack_bytes);
+    assert_eq!(ask(&[1]).unwrap(), 1);
+    assert_eq!(ask(&[1]).unwrap(), 2);
+    assert_eq!(ask(&[]).unwrap_err().code(), "plugin-trap");
+    assert_eq!(ask(&[1]).unwrap(), 1);
+    assert_eq!(ask(&[1]).unwrap(), 2);
+    plugin.end_repack();
+    assert_eq!(plugin.repack(&question(&[1])).unwrap().pack_bytes, 1);
 }

@@ -32,12 +32,12 @@ fn imports_other_than_the_log_are_refused_by_name() {
     );
     guest.component = r#"(import "run" (func (param "command" string)))"#;
     assert_refused(&guest.wasm(), "plugin-import", "imports run,");
-    guest.component = r#"(import "careen:strategy/host-files@0.1.0" (instance
+    guest.component = r#"(import "careen:strategy/host-files@1.1.0" (instance
         (export "read" (func (result string)))))"#;
     assert_refused(
         &guest.wasm(),
         "plugin-world",
-        "careen:strategy/host-files@0.1.0",
+        "it imports careen:strategy/host-files@1.1.0, which this host, careen:strategy@1.1.0, does",
     );
 }
 
@@ -54,19 +54,17 @@ fn an_interface_of_types_alone_is_no_import() {
 fn other_versions_are_refused_and_shown() {
     let core = format!("{SPLIT} unreachable)");
     let mut guest = Guest::new(&core);
-    guest.version = "0.2.0";
-    assert_refused(
-        &guest.wasm(),
-        "plugin-world",
-        "exports careen:strategy/split@0.2.0",
-    );
-    guest.version = "0.1.0";
-    guest.log_version = "0.2.0";
-    assert_refused(
-        &guest.wasm(),
-        "plugin-world",
-        "careen:strategy/host-log@0.2.0",
-    );
+    for other in ["0.1.0", "2.0.0"] {
+        guest.version = other;
+        let words =
+            format!("it has careen:strategy/split@{other}, this host speaks careen:strategy@1.1.0");
+        assert_refused(&guest.wasm(), "plugin-world", &words);
+        guest.version = "1.0.0";
+        guest.log_version = other;
+        let words = format!("it has careen:strategy/host-log@{other}, this host speaks");
+        assert_refused(&guest.wasm(), "plugin-world", &words);
+        guest.log_version = "1.0.0";
+    }
     let empty = wat::parse_str("(component)").unwrap();
     assert_refused(&empty, "plugin-world", "it exports nothing");
 }

@@ -72,25 +72,28 @@ fn native(rows: &[HistoryRow]) -> Vec<(bool, String)> {
         at_seconds: *at_seconds,
         offset_seconds: *offset_seconds,
     };
-    let mut strategy = <Kopia as sdk::Retention>::begin(&sdk::Question {
-        source: sdk::Source {
-            host: "h".into(),
-            user: "u".into(),
-            path: "/a".into(),
+    let mut source = sdk::Retention::begin(
+        &Kopia,
+        &sdk::Question {
+            source: sdk::Source {
+                host: "h".into(),
+                user: "u".into(),
+                path: "/a".into(),
+            },
+            policy: sdk::Policy {
+                keep_latest: policy.keep_latest,
+                keep_hourly: policy.keep_hourly,
+                keep_daily: policy.keep_daily,
+                keep_weekly: policy.keep_weekly,
+                keep_monthly: policy.keep_monthly,
+                keep_annual: policy.keep_annual,
+                ignore_identical_snapshots: policy.ignore_identical_snapshots,
+            },
+            now: moment(question.now),
+            offset_seconds: question.zone.offset_seconds,
+            zone: question.zone.changes.iter().map(change).collect(),
         },
-        policy: sdk::Policy {
-            keep_latest: policy.keep_latest,
-            keep_hourly: policy.keep_hourly,
-            keep_daily: policy.keep_daily,
-            keep_weekly: policy.keep_weekly,
-            keep_monthly: policy.keep_monthly,
-            keep_annual: policy.keep_annual,
-            ignore_identical_snapshots: policy.ignore_identical_snapshots,
-        },
-        now: moment(question.now),
-        offset_seconds: question.zone.offset_seconds,
-        zone: question.zone.changes.iter().map(change).collect(),
-    })
+    )
     .unwrap();
     let row = |row: &HistoryRow| sdk::SnapshotRow {
         id: row.id.clone(),
@@ -102,7 +105,7 @@ fn native(rows: &[HistoryRow]) -> Vec<(bool, String)> {
         size: row.size_bytes,
     };
     let rows: Vec<_> = rows.iter().map(row).collect();
-    let decided = sdk::Retention::decide(&mut strategy, &rows).unwrap();
+    let decided = sdk::Retention::decide(&Kopia, &mut source, &rows).unwrap();
     decided
         .into_iter()
         .map(|decision| (decision.expire, decision.reason))
@@ -128,7 +131,7 @@ fn the_component_answers_as_its_native_code_in_batches() {
 
 #[test]
 fn limits_end_the_plugin_by_name_and_a_new_source_begins_afresh() {
-    let mut starved = load(|options| options.fuel = 60_000);
+    let mut starved = load(|options| options.limits.fuel = 60_000);
     starved.begin(&question()).unwrap();
     let error = starved.decide(&rows(1_000)).unwrap_err();
     assert_eq!(error.code(), "plugin-fuel", "{error}");
@@ -139,11 +142,11 @@ fn limits_end_the_plugin_by_name_and_a_new_source_begins_afresh() {
     assert!(starved.decide(&rows(1)).is_err(), "the source is lost");
     starved.begin(&question()).unwrap();
     assert_eq!(starved.decide(&rows(1)).unwrap().len(), 1);
-    let mut small = load(|options| options.memory_bytes = 64 << 10);
-    assert_eq!(
-        small.begin(&question()).unwrap_err().code(),
-        "plugin-memory"
-    );
+    // It describes itself when it is loaded, and cannot even do that.
+    let mut small = super::options(PluginSource::BuiltinRetention);
+    small.limits.memory_bytes = 64 << 10;
+    let error = load_retention(small).err().unwrap();
+    assert_eq!(error.code(), "plugin-memory", "{error}");
 }
 
 #[test]
@@ -162,7 +165,7 @@ fn guest(fields: &str, begin: &str, decide: &str) -> RetentionPlugin {
     let path = directory.path().join("guest.wasm");
     std::fs::write(&path, retaining(fields, begin, decide)).unwrap();
     let mut options = super::options(PluginSource::File { path, blake3: None });
-    options.fuel = 20_000_000;
+    options.limits.fuel = 20_000_000;
     load_retention(options).unwrap()
 }
 

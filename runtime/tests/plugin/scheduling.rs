@@ -60,6 +60,11 @@ fn question(cycles: &[Cycle], has_epochs: bool) -> SchedulingQuestion {
     }
 }
 
+/// A question about full maintenance.
+pub(crate) fn question_of_full() -> SchedulingQuestion {
+    question(&[Cycle::Full], true)
+}
+
 /// The same question with costs: those of task `n` are `n * 10` and the four numbers after it.
 fn with_costs(mut question: SchedulingQuestion) -> SchedulingQuestion {
     question.costs = Costs::Counted;
@@ -85,7 +90,8 @@ fn builtin(change: impl FnOnce(&mut PluginOptions)) -> SchedulingPlugin {
     load_scheduling(options).unwrap()
 }
 
-fn load(
+/// Loads a guest.
+pub(crate) fn load(
     wasm: &[u8],
     change: impl FnOnce(&mut PluginOptions),
 ) -> Result<SchedulingPlugin, PluginError> {
@@ -116,20 +122,23 @@ fn native(question: &SchedulingQuestion) -> (Vec<String>, String) {
         because: String::new(),
         tasks: row.tasks.iter().map(task).collect(),
     };
-    let decision = <scheduling_kopia::Kopia as sdk::Scheduling>::schedule(&sdk::Question {
-        now_seconds: question.now.seconds(),
-        offset_seconds: 0,
-        zone: Vec::new(),
-        asked_for: question.asked_for,
-        cycles: question.cycles.iter().map(row).collect(),
-        writers: 0,
-        newest_writer_seconds: None,
-        index_blobs: 0,
-        index_bytes: 0,
-        memory_bytes: 0,
-        scratch_bytes: 0,
-        costs: sdk::CostKnowledge::NotCounted,
-    });
+    let decision = sdk::Scheduling::schedule(
+        &scheduling_kopia::Kopia,
+        &sdk::Question {
+            now_seconds: question.now.seconds(),
+            offset_seconds: 0,
+            zone: Vec::new(),
+            asked_for: question.asked_for,
+            cycles: question.cycles.iter().map(row).collect(),
+            writers: 0,
+            newest_writer_seconds: None,
+            index_blobs: 0,
+            index_bytes: 0,
+            memory_bytes: 0,
+            scratch_bytes: 0,
+            costs: sdk::CostKnowledge::NotCounted,
+        },
+    );
     let Ok(sdk::Decision::Run(plan)) = decision else {
         panic!("{decision:?}")
     };
@@ -142,8 +151,8 @@ fn native(question: &SchedulingQuestion) -> (Vec<String>, String) {
 #[test]
 fn the_built_in_strategy_runs_what_kopia_runs() {
     let mut plugin = builtin(|options| {
-        options.memory_bytes = 1 << 20;
-        options.fuel = 1_000_000;
+        options.limits.memory_bytes = 1 << 20;
+        options.limits.fuel = 1_000_000;
     });
     for has_epochs in [true, false] {
         for (cycles, first) in [
@@ -298,7 +307,7 @@ fn costs_are_told_on_demand() {
 
 /// Asks a guest twice; both askings must end the same way.
 fn attack(wasm: &[u8]) -> StrategyError {
-    let mut plugin = load(wasm, |options| options.fuel = 20_000_000).unwrap();
+    let mut plugin = load(wasm, |options| options.limits.fuel = 20_000_000).unwrap();
     let question = question(&[Cycle::Full, Cycle::Quick], true);
     let first = plugin.schedule(&question).unwrap_err();
     let second = plugin.schedule(&question).unwrap_err();
@@ -407,7 +416,7 @@ fn a_plugin_of_another_strategy_is_refused() {
     assert!(
         error
             .to_string()
-            .contains("it exports careen:strategy/split@0.1.0"),
+            .contains("it exports careen:strategy/split@1.0.0"),
         "{error}"
     );
 }

@@ -1,5 +1,5 @@
-//! Components for the worlds `scheduling` and `retention` out of a few lines of WebAssembly text:
-//! honest around, hostile inside.
+//! Components for the worlds `scheduling` and `retention`, with `about` or without, out of a few
+//! lines of WebAssembly text: honest around, hostile inside.
 //!
 //! Types are written once, with `{name}` where one uses another; they are put into the component
 //! and into the shim that gives them their names, as a component's exports need them. Bodies are
@@ -144,6 +144,23 @@ const RETAIN: Interface = Interface {
     ],
 };
 
+const ABOUT: Interface = Interface {
+    name: "about",
+    types: &[(
+        "description",
+        r#"(record (field "name" string) (field "version" string) (field "summary" string)
+                   (field "configuration-schema" (option string)))"#,
+    )],
+    functions: &[
+        ("describe", "(result {description})", "(result i32)"),
+        (
+            "configure",
+            r#"(param "json" string) (result (result (error string)))"#,
+            "(param i32 i32) (result i32)",
+        ),
+    ],
+};
+
 /// Memory with an allocator that never frees; too much of it traps.
 const MEMORY: &str = r#"
   (core module $memory-module
@@ -157,14 +174,53 @@ const MEMORY: &str = r#"
   (core instance $memory (instantiate $memory-module))
 "#;
 
+/// What varies between the guests.
+pub(crate) struct Guest<'a> {
+    /// Fields of the main core module; `memory` and `$log` are imported already.
+    pub(crate) fields: &'a str,
+    /// Text put last into the component: further exports.
+    pub(crate) more: &'a str,
+    /// Version of all interfaces that are imported and exported.
+    pub(crate) version: &'a str,
+    interfaces: Vec<(&'static Interface, Vec<&'a str>)>,
+}
+
+impl<'a> Guest<'a> {
+    /// A guest whose `schedule` has this body.
+    pub(crate) fn scheduling(fields: &'a str, body: &'a str) -> Self {
+        Self::new(fields, &SCHEDULE, vec![body])
+    }
+
+    /// A guest whose `begin` and `decide` have these bodies.
+    fn retaining(fields: &'a str, begin: &'a str, decide: &'a str) -> Self {
+        Self::new(fields, &RETAIN, vec![begin, decide])
+    }
+
+    fn new(fields: &'a str, interface: &'static Interface, bodies: Vec<&'a str>) -> Self {
+        Self {
+            fields,
+            more: "",
+            version: "1.0.0",
+            interfaces: vec![(interface, bodies)],
+        }
+    }
+
+    /// Adds the interface `about`, whose functions have these bodies.
+    pub(crate) fn about(mut self, describe: &'a str, configure: &'a str) -> Self {
+        self.version = "1.1.0";
+        self.interfaces.push((&ABOUT, vec![describe, configure]));
+        self
+    }
+}
+
 /// A guest whose `schedule` has this body; `fields` are further fields of its core module.
 pub(crate) fn scheduling(fields: &str, body: &str) -> Vec<u8> {
-    guest(&SCHEDULE, fields, &[body])
+    Guest::scheduling(fields, body).wasm()
 }
 
 /// A guest whose `begin` and `decide` have these bodies.
 pub(crate) fn retaining(fields: &str, begin: &str, decide: &str) -> Vec<u8> {
-    guest(&RETAIN, fields, &[begin, decide])
+    Guest::retaining(fields, begin, decide).wasm()
 }
 
 /// Replaces `{name}` by the index of that type, with a suffix.
@@ -172,35 +228,20 @@ fn with_names(text: &str, suffix: &str) -> String {
     text.replace('{', "$").replace('}', suffix)
 }
 
-fn guest(interface: &Interface, fields: &str, bodies: &[&str]) -> Vec<u8> {
-    let (mut types, mut shim, mut exports, mut with) =
-        <(String, String, String, String)>::default();
-    for (name, definition) in interface.types {
-        let inner = with_names(definition, "");
-        types += &format!("(type ${name} {inner})\n");
-        shim += &format!(
-            "(type ${name}-0 {inner}) (import \"{name}\" (type ${name} (eq ${name}-0)))\n"
-        );
-        let outer = with_names(definition, "-1");
-        exports +=
-            &format!("(type ${name}-2 {outer}) (export ${name}-1 \"{name}\" (type ${name}-2))\n");
-        with += &format!("(with \"{name}\" (type ${name})) ");
-    }
-    let (mut core, mut lifts) = <(String, String)>::default();
-    for ((name, kind, signature), body) in interface.functions.iter().zip(bodies) {
-        core += &format!("(func (export \"{name}\") {signature} {body})\n");
-        let (inner, outer) = (with_names(kind, ""), with_names(kind, "-1"));
-        lifts += &format!(
-            "(func $f-{name} {inner} (canon lift (core func $main \"{name}\")
-               (memory $memory \"memory\") (realloc (func $memory \"realloc\"))))\n"
-        );
-        shim += &format!("(import \"{name}\" (func $f-{name} {inner}))\n");
-        exports += &format!("(export \"{name}\" (func $f-{name}) (func {outer}))\n");
-        with += &format!("(with \"{name}\" (func $f-{name})) ");
-    }
-    let text = format!(
-        r#"(component
-  (import "careen:strategy/host-log@0.1.0" (instance $host-log
+impl Guest<'_> {
+    /// Returns the component.
+    pub(crate) fn wasm(&self) -> Vec<u8> {
+        let version = self.version;
+        let (mut core, mut outside) = <(String, String)>::default();
+        for (interface, bodies) in &self.interfaces {
+            outside += &exported(interface, version);
+            for ((name, _, signature), body) in interface.functions.iter().zip(bodies) {
+                core += &format!("(func (export \"{name}\") {signature} {body})\n");
+            }
+        }
+        let text = format!(
+            r#"(component
+  (import "careen:strategy/host-log@{version}" (instance $host-log
     (type $level0 (enum "debug" "info" "warn" "error"))
     (export "level" (type $level (eq $level0)))
     (export "log" (func (param "level" $level) (param "message" string)))))
@@ -214,16 +255,52 @@ fn guest(interface: &Interface, fields: &str, bodies: &[&str]) -> Vec<u8> {
   (core instance $main (instantiate $main-module
     (with "memory" (instance $memory))
     (with "host" (instance (export "log" (func $log))))))
+  {outside}
+  {more})"#,
+            fields = self.fields,
+            more = self.more,
+        );
+        wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+/// Lifts the functions of an interface out of `$main`, and exports them under its name.
+fn exported(interface: &Interface, version: &str) -> String {
+    let (mut types, mut shim, mut exports, mut with) =
+        <(String, String, String, String)>::default();
+    for (name, definition) in interface.types {
+        let inner = with_names(definition, "");
+        types += &format!("(type ${name} {inner})\n");
+        shim += &format!(
+            "(type ${name}-0 {inner}) (import \"{name}\" (type ${name} (eq ${name}-0)))\n"
+        );
+        let outer = with_names(definition, "-1");
+        exports +=
+            &format!("(type ${name}-2 {outer}) (export ${name}-1 \"{name}\" (type ${name}-2))\n");
+        with += &format!("(with \"{name}\" (type ${name})) ");
+    }
+    let mut lifts = String::new();
+    for (name, kind, _) in interface.functions {
+        let (inner, outer) = (with_names(kind, ""), with_names(kind, "-1"));
+        lifts += &format!(
+            "(func $f-{name} {inner} (canon lift (core func $main \"{name}\")
+               (memory $memory \"memory\") (realloc (func $memory \"realloc\"))))\n"
+        );
+        shim += &format!("(import \"{name}\" (func $f-{name} {inner}))\n");
+        exports += &format!("(export \"{name}\" (func $f-{name}) (func {outer}))\n");
+        with += &format!("(with \"{name}\" (func $f-{name})) ");
+    }
+    let name = interface.name;
+    format!(
+        r#"
   {types}
   {lifts}
-  (component $shim
+  (component $shim-{name}
     {shim}
     {exports})
-  (instance $export (instantiate $shim {with}))
-  (export "careen:strategy/{name}@0.1.0" (instance $export)))"#,
-        name = interface.name
-    );
-    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+  (instance $export-{name} (instantiate $shim-{name} {with}))
+  (export "careen:strategy/{name}@{version}" (instance $export-{name}))"#
+    )
 }
 
 /// Stores numbers, each at its address.

@@ -4,7 +4,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::RepositoryArgument;
+use super::{RepositoryArgument, StrategiesArgument};
 use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 
 /// `careen snapshot …`
@@ -52,6 +52,9 @@ pub(in crate::cli) struct ExpireArguments {
     /// With a digest the file is refused unless it has exactly this content.
     #[arg(long = "plugin", value_name = "STRATEGY=FILE")]
     pub(in crate::cli) plugins: Vec<String>,
+    /// Which strategies file.
+    #[command(flatten)]
+    pub(in crate::cli) strategies: StrategiesArgument,
 }
 
 const EXPIRE_HELP: &str = "\
