@@ -16,19 +16,21 @@ eval "$tools"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-for world in retention scheduling splitting; do
-  "$CAREEN_GUEST_PYTHON/componentize-py" --quiet --wit-path guest-sdk/wit --world "$world" bindings "$work/$world"
-  # The rest is for the component's own event loop.
-  rm -rf "$work/$world"/{componentize_py_async_support,componentize_py_runtime.pyi,poll_loop.py}
-  sed -i 's/[[:space:]]*$//' $(find "$work/$world" -name '*.py')
-done
+# All worlds in one: a project's test takes what it needs.
+"$CAREEN_GUEST_PYTHON/componentize-py" --quiet --wit-path guest-sdk/wit \
+  --world retention --world scheduling --world splitting bindings "$work/bindings"
+cd "$work/bindings"
+# The rest is for the component's own event loop.
+rm -rf componentize_py_async_support componentize_py_runtime.pyi poll_loop.py
+find . -name '*.py' -exec sed -i 's/[[:space:]]*$//' {} +
+cd "$OLDPWD"
 python=guest-sdk/templates/python/bindings
 if [[ -n $check ]]; then
-  diff -r -x __pycache__ "$work" "$python" || { echo "run $0" >&2; exit 1; }
+  diff -r -x __pycache__ "$work/bindings" "$python" || { echo "run $0" >&2; exit 1; }
   exit 0
 fi
 rm -rf "$python"
-cp -r "$work" "$python"
+cp -r "$work/bindings" "$python"
 
 want=$(sed -n '/^name = "wit-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
 [[ $(wit-bindgen --version) == *" $want"* ]] || { echo "needs wit-bindgen $want" >&2; exit 1; }

@@ -11,6 +11,7 @@ mod builtin;
 mod code;
 mod component;
 mod evolution;
+mod examples;
 mod packs;
 mod program;
 mod refused;

@@ -42,7 +42,11 @@ struct Built {
 impl fmt::Display for Built {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (component, bytes) = (self.component.display(), self.bytes);
-        writeln!(f, "built {component}: {bytes} bytes in {:.1} s", self.seconds)?;
+        writeln!(
+            f,
+            "built {component}: {bytes} bytes in {:.1} s",
+            self.seconds
+        )?;
         writeln!(f, "pin   {}", self.pin)?;
         write!(f, "use   {}", self.shows)
     }
@@ -63,10 +67,17 @@ pub(super) fn run(console: &Console, arguments: &BuildArguments) -> Result<Exit,
     }
     let (bytes, digest) = digest(&component)?;
     let built = Built {
-        pin: format!("{}={}@blake3:{digest}", strategy.name(), component.display()),
+        pin: format!(
+            "{}={}@blake3:{digest}",
+            strategy.name(),
+            component.display()
+        ),
         bytes,
         seconds: (started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
-        shows: shown_by(strategy, &component.display().to_string()),
+        shows: shown_by(
+            strategy,
+            &directory.join("strategies.toml").display().to_string(),
+        ),
         component,
     };
     console.output.both(Kind::Report, "plugin", &built);

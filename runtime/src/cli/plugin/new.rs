@@ -31,7 +31,11 @@ impl fmt::Display for Made {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let directory = self.directory.display();
         let (strategy, source) = (&self.project.strategy, templates::source(&self.project));
-        writeln!(f, "made {directory}: a {strategy} strategy, {} files", self.files)?;
+        writeln!(
+            f,
+            "made {directory}: a {strategy} strategy, {} files",
+            self.files
+        )?;
         writeln!(f, "edit   {directory}/{source}")?;
         writeln!(f, "read   {directory}/README.md   (test, build, use)")?;
         write!(f, "build  careen plugin build {directory}")
@@ -118,7 +122,13 @@ mod tests {
                 assert_eq!(Project::read(&root).unwrap(), project);
                 for template in templates::of(&project) {
                     let text = fs::read_to_string(root.join(template.path)).unwrap();
-                    for mark in ["@NAME@", "@STRATEGY@", "@MODULE@", "@VERSION@"] {
+                    for mark in [
+                        "@NAME@",
+                        "@STRATEGY@",
+                        "@MEMORY@",
+                        "@CONFIGURATION@",
+                        "@VERSION@",
+                    ] {
                         assert!(!text.contains(mark), "{}: {mark}", template.path);
                     }
                 }

@@ -42,17 +42,40 @@ const RUST: &[Template<'_>] = files! {
     "careen-guest-sdk/Cargo.toml" <- "templates/rust/sdk-Cargo.toml.in",
     "careen-guest-sdk/README.md" <- "README.md",
     "careen-guest-sdk/wit/strategy.wit" <- "wit/strategy.wit",
-    "careen-guest-sdk/src/lib.rs" <- "src/lib.rs",
     "careen-guest-sdk/src/bindings.rs" <- "src/bindings.rs",
+    "careen-guest-sdk/src/configured.rs" <- "src/configured.rs",
+    "careen-guest-sdk/src/kit.rs" <- "src/kit.rs",
+    "careen-guest-sdk/src/kit/packs.rs" <- "src/kit/packs.rs",
+    "careen-guest-sdk/src/kit/scheduling.rs" <- "src/kit/scheduling.rs",
+    "careen-guest-sdk/src/kit/sources.rs" <- "src/kit/sources.rs",
+    "careen-guest-sdk/src/kit/splitting.rs" <- "src/kit/splitting.rs",
+    "careen-guest-sdk/src/lib.rs" <- "src/lib.rs",
     "careen-guest-sdk/src/retention.rs" <- "src/retention.rs",
     "careen-guest-sdk/src/retention_bindings.rs" <- "src/retention_bindings.rs",
     "careen-guest-sdk/src/scheduling.rs" <- "src/scheduling.rs",
     "careen-guest-sdk/src/scheduling_bindings.rs" <- "src/scheduling_bindings.rs",
+    "careen-guest-sdk/src/splitting.rs" <- "src/splitting.rs",
 };
 
 const PYTHON: &[Template<'_>] = files! {
     "README.md" <- "templates/python/README.md.in",
     "requirements.txt" <- "templates/python/requirements.txt.in",
+    "bindings/componentize_py_types.py" <- "templates/python/bindings/componentize_py_types.py",
+    "bindings/wit_world/__init__.py" <- "templates/python/bindings/wit_world/__init__.py",
+    "bindings/wit_world/exports/__init__.py"
+        <- "templates/python/bindings/wit_world/exports/__init__.py",
+    "bindings/wit_world/exports/about.py" <- "templates/python/bindings/wit_world/exports/about.py",
+    "bindings/wit_world/exports/repack.py"
+        <- "templates/python/bindings/wit_world/exports/repack.py",
+    "bindings/wit_world/exports/retain.py"
+        <- "templates/python/bindings/wit_world/exports/retain.py",
+    "bindings/wit_world/exports/schedule.py"
+        <- "templates/python/bindings/wit_world/exports/schedule.py",
+    "bindings/wit_world/exports/split.py" <- "templates/python/bindings/wit_world/exports/split.py",
+    "bindings/wit_world/imports/__init__.py"
+        <- "templates/python/bindings/wit_world/imports/__init__.py",
+    "bindings/wit_world/imports/host_log.py"
+        <- "templates/python/bindings/wit_world/imports/host_log.py",
     ".gitignore" <- "templates/python/gitignore.in",
     "wit/strategy.wit" <- "wit/strategy.wit",
 };
@@ -62,6 +85,10 @@ const JAVASCRIPT: &[Template<'_>] = files! {
     "package.json" <- "templates/javascript/package.json.in",
     ".gitignore" <- "templates/javascript/gitignore.in",
     "wit/strategy.wit" <- "wit/strategy.wit",
+};
+
+const STRATEGIES: &[Template<'_>] = files! {
+    "strategies.toml" <- "templates/strategies.toml.in",
 };
 
 /// The files of a language and a strategy alone.
@@ -109,7 +136,7 @@ pub(super) fn of<'a>(project: &Project) -> Vec<Template<'a>> {
         Language::Python => PYTHON,
         Language::Javascript => JAVASCRIPT,
     };
-    [shared, own(language, strategy)].concat()
+    [shared, STRATEGIES, own(language, strategy)].concat()
 }
 
 /// The file that its author changes first.
@@ -123,15 +150,26 @@ pub(super) fn source(project: &Project) -> &'static str {
 
 /// Fills in the marks of a template.
 pub(super) fn filled(text: &str, project: &Project) -> String {
-    let component = format!("{}.wasm", project.name);
-    let shown = match project.known() {
-        Ok((strategy, _)) => shown_by(strategy, &component),
-        Err(_) => String::new(),
+    let Ok((strategy, language)) = project.known() else {
+        return text.to_owned();
     };
+    // What a runtime takes before it has answered anything, and some more.
+    let memory = match language {
+        Language::Rust | Language::Javascript => "8MiB",
+        Language::Python => "16MiB",
+    };
+    let configuration = match strategy {
+        ProjectStrategy::Retention => "keep-days = 30\nkeep-weeks = 52",
+        ProjectStrategy::Scheduling => "closed-from-hour = 8\nclosed-to-hour = 20",
+        ProjectStrategy::Splitting => "short-percent = 40",
+    };
+    let shown = shown_by(strategy, "strategies.toml");
     [
-        ("@USE@", shown.as_str()),
+        ("@USE@", &*shown),
         ("@NAME@", &project.name),
         ("@STRATEGY@", &project.strategy),
+        ("@MEMORY@", memory),
+        ("@CONFIGURATION@", configuration),
         ("@VERSION@", env!("CARGO_PKG_VERSION")),
         ("@RUST_VERSION@", env!("CARGO_PKG_RUST_VERSION")),
         ("@WIT_BINDGEN@", WIT_BINDGEN),
@@ -139,16 +177,18 @@ pub(super) fn filled(text: &str, project: &Project) -> String {
         ("@COMPONENTIZE_QJS@", COMPONENTIZE_QJS),
     ]
     .iter()
-    .fold(text.to_owned(), |text, (mark, value)| text.replace(mark, value))
+    .fold(text.to_owned(), |text, (mark, value)| {
+        text.replace(mark, value)
+    })
 }
 
-/// The command that shows what a component decides; it changes nothing.
-pub(super) fn shown_by(strategy: ProjectStrategy, component: &str) -> String {
+/// The command that shows what a plugin decides; it changes nothing.
+pub(super) fn shown_by(strategy: ProjectStrategy, file: &str) -> String {
     let command = match strategy {
         ProjectStrategy::Retention => "snapshot expire",
         ProjectStrategy::Scheduling | ProjectStrategy::Splitting => "plan",
     };
-    format!("careen {command} REPOSITORY --plugin {}={component}", strategy.name())
+    format!("careen {command} REPOSITORY --strategies {file}")
 }
 
 #[cfg(test)]
@@ -164,10 +204,14 @@ mod tests {
     #[test]
     fn the_whole_sdk_is_part_of_a_project() {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-sdk");
-        for folder in ["src", "wit"] {
+        for folder in ["src", "src/kit", "wit"] {
             let entries = std::fs::read_dir(format!("{root}/{folder}")).unwrap();
             for entry in entries {
-                let name = entry.unwrap().file_name().into_string().unwrap();
+                let entry = entry.unwrap();
+                if entry.path().is_dir() {
+                    continue;
+                }
+                let name = entry.file_name().into_string().unwrap();
                 let path = format!("careen-guest-sdk/{folder}/{name}");
                 assert!(RUST.iter().any(|file| file.path == path), "{path}");
             }

@@ -27,11 +27,7 @@ const GET_RUST: &str = "Rust is installed by rustup; see https://rust-lang.org/t
 const GET_TARGET: &str = "rustup target add wasm32-unknown-unknown";
 
 /// Builds a Rust plugin.
-pub(super) fn cargo(
-    directory: &Path,
-    project: &Project,
-    component: &Path,
-) -> Result<(), CliError> {
+pub(super) fn cargo(directory: &Path, project: &Project, component: &Path) -> Result<(), CliError> {
     let flags = std::env::var(TARGET_FLAGS).unwrap_or_default();
     if !has_target(directory, &flags) {
         return Err(missing(
@@ -88,7 +84,7 @@ pub(super) fn componentize_qjs(
     );
     let mut build = Command::new(program);
     build.args(["--wit", "wit", "--world", &project.strategy]);
-    build.args(["--js", "strategy.js", "--stub-wasi", "--opt-size", "--output"]);
+    build.args(["--js", "strategy.js", "--stub-wasi", "--sync", "--output"]);
     build.arg(file_name(component));
     run(build.current_dir(directory), "componentize-qjs", &get)
 }
@@ -154,7 +150,13 @@ fn target_directory(directory: &Path) -> Result<PathBuf, CliError> {
     };
     let cannot = |error: io::Error| failed(error.to_string());
     let mut child = Command::new("cargo")
-        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
         .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -168,6 +170,10 @@ fn target_directory(directory: &Path) -> Result<PathBuf, CliError> {
     child.wait().map_err(cannot)?;
     let metadata: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
-    let found = metadata.get("target_directory").and_then(|path| path.as_str());
-    found.map(PathBuf::from).ok_or_else(|| failed("names no target directory".into()))
+    let found = metadata
+        .get("target_directory")
+        .and_then(|path| path.as_str());
+    found
+        .map(PathBuf::from)
+        .ok_or_else(|| failed("names no target directory".into()))
 }
