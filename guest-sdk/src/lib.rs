@@ -1,10 +1,11 @@
 //! Write strategy plugins for Careen: one trait and one macro per strategy.
 //!
-//! | module | trait | macro | decides |
-//! |---|---|---|---|
-//! | [`retention`] | [`Retention`](retention::Retention) | [`register_retention!`] | which snapshots are kept |
-//! | [`splitting`] | [`Splitting`](splitting::Splitting) | [`register_splitting!`] | which packs are rewritten together, how index sets are shaped |
-//! | [`scheduling`] | [`Scheduling`](scheduling::Scheduling) | [`register_scheduling!`] | which due tasks run now, in what order, and how much they may use |
+//! * [`retention`] decides which snapshots are kept: [`Retention`](retention::Retention),
+//!   [`register_retention!`].
+//! * [`splitting`] decides which packs are rewritten together, and how index sets are shaped:
+//!   [`Splitting`](splitting::Splitting), [`register_splitting!`].
+//! * [`scheduling`] decides which due tasks run now, in what order, and how much they may use:
+//!   [`Scheduling`](scheduling::Scheduling), [`register_scheduling!`].
 //!
 //! A plugin is an ordinary Rust library. It compiles natively, so `cargo test` needs no
 //! WebAssembly, and [`kit`] has realistic questions and the host's own rules about answers; for

@@ -1,4 +1,5 @@
-//! Packs, for splitting strategies.
+//! Packs, for splitting strategies: asked about in batches as the host does, with its rules about
+//! the answers.
 
 use crate::splitting::{PackPlan, PackQuestion, PackRow, Splitting};
 

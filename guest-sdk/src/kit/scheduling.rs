@@ -1,4 +1,5 @@
-//! Cycles that are due, for scheduling strategies.
+//! Cycles that are due, for scheduling strategies: costs are counted on demand, and answers are
+//! held against the host's rules.
 
 use crate::scheduling::{
     CostKnowledge, Cycle, CycleRow, Decision, PastRun, Question, RunPlan, Scheduling, TaskCost,

@@ -1,4 +1,5 @@
-//! Sources with snapshots, for retention strategies.
+//! Sources with snapshots, for retention strategies: asked in batches as the host does, with its
+//! rules about the decisions.
 
 use crate::retention::{
     Decision, Moment, Policy, Question, Retention, SnapshotRow, Source as Who, Tag, ZoneChange,

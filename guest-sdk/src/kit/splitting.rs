@@ -1,4 +1,5 @@
-//! An index, for splitting strategies.
+//! An index, for splitting strategies, with the host's rules about the answers: a copy of them,
+//! which a test of the host compares with its own.
 
 use crate::splitting::{EpochRow, Plan, Question, Splitting};
 

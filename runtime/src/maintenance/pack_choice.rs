@@ -2,9 +2,9 @@
 //!
 //! Packs are asked about in batches; the numbers in the answers join packs over all of them. The
 //! rules that need more than one batch are here: a pack that is alone in its number and kind is not
-//! worth a rewrite, so the first one waits for a second; all answers agree on the size of new packs;
-//! a full pack is left; and what is chosen fits into the task's budget. Memory: a batch, and three
-//! numbers for each number and kind. Mirrors `findContentInShortPacks` of Kopia's
+//! worth a rewrite, so the first one waits for a second; all answers agree on the size of new
+//! packs; a full pack is left; and what is chosen fits into the task's budget. Memory: a batch, and
+//! three numbers for each number and kind. Mirrors `findContentInShortPacks` of Kopia's
 //! `repo/maintenance/content_rewrite.go`.
 
 use super::budget::{Budget, Cost};

@@ -3,8 +3,8 @@
 //! Memory, fuel and time can be set for each strategy, within what is written here and what the
 //! memory plan leaves; everything else is the same for all. Memory is one budget for all memories
 //! and tables together: wasmtime's own `StoreLimits` looks at each memory alone, so 60 memories of
-//! 8 MiB would pass. A wish above the budget traps with our own words; -1 to the plugin would end as
-//! `unreachable` without a reason. Invariant: `held_bytes <= memory_bytes`.
+//! 8 MiB would pass. A wish above the budget traps with our own words; -1 to the plugin would end
+//! as `unreachable` without a reason. Invariant: `held_bytes <= memory_bytes`.
 
 use std::fmt;
 use std::time::Duration;

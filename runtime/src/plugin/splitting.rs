@@ -1,9 +1,9 @@
 //! The splitting strategy as a plugin: loads a component and asks it.
 //!
 //! A question about epochs costs an instance and a call, well below a millisecond; the questions of
-//! one rewrite share an instance. Whoever asks checks the answer with `SplittingAnswer::check`; here
-//! it is only turned into plain values. Memory: see the floor's head; the question is copied once,
-//! 24 bytes a row.
+//! one rewrite share an instance. Whoever asks checks the answer with `SplittingAnswer::check`;
+//! here it is only turned into plain values. Memory: see the floor's head; the question is copied
+//! once, 24 bytes a row.
 
 use crate::maintenance::strategy::{
     EpochRange, RepackAnswer, RepackQuestion, Splitting, SplittingAnswer, SplittingQuestion,

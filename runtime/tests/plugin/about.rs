@@ -15,7 +15,9 @@ const TEXTS: &str = r#"
     (data (i32.const 3072) "at \1bnight")
     (data (i32.const 3088) "1.2.3")
     (data (i32.const 3104) "only at night")
-    (data (i32.const 3200) "{\"type\":\"object\",\"properties\":{\"begins\":{\"type\":\"integer\",\"maximum\":23}},\"additionalProperties\":false}")
+    (data (i32.const 3200)
+      "{\"type\":\"object\",\"properties\":{\"begins\":{\"type\":\"integer\",\"maximum\":23}},"
+      "\"additionalProperties\":false}")
     (data (i32.const 3600) "22 is too late")
 "#;
 
@@ -42,15 +44,17 @@ fn honest() -> String {
 }
 
 /// A body of `configure` that keeps the length of what it got at 8, and says yes.
-const KEEPS: &str = "(i32.store (i32.const 8) (local.get 1)) (i32.store (i32.const 600) (i32.const 0)) \
-     (i32.const 600)";
+const KEEPS: &str = "(i32.store (i32.const 8) (local.get 1)) \
+     (i32.store (i32.const 600) (i32.const 0)) (i32.const 600)";
 
 /// A body of `configure` that says no.
-const REFUSES: &str = "(i32.store (i32.const 600) (i32.const 1)) (i32.store (i32.const 604) (i32.const 3600)) \
+const REFUSES: &str = "(i32.store (i32.const 600) (i32.const 1)) \
+     (i32.store (i32.const 604) (i32.const 3600)) \
      (i32.store (i32.const 608) (i32.const 14)) (i32.const 600)";
 
 /// A body of `schedule` that waits as many seconds after 1,800,000,000 as is kept at 8.
-const WAITS: &str = "(i32.store (i32.const 1024) (i32.const 0)) (i32.store (i32.const 1032) (i32.const 1)) \
+const WAITS: &str = "(i32.store (i32.const 1024) (i32.const 0)) \
+     (i32.store (i32.const 1032) (i32.const 1)) \
      (i64.store (i32.const 1040) (i64.add (i64.const 1800000000) \
        (i64.extend_i32_u (i32.load (i32.const 8))))) \
      (i32.store (i32.const 1048) (i32.const 0)) (i32.store (i32.const 1052) (i32.const 0)) \

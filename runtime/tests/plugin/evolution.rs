@@ -1,4 +1,5 @@
-//! The rules of `guest-sdk/EVOLUTION.md`, as tests: which versions of the contract run.
+//! The rules of `guest-sdk/EVOLUTION.md`, as tests: which versions of the contract run, which are
+//! refused, and with which words.
 
 use careen::maintenance::scheduling::Scheduling;
 use careen::maintenance::strategy::Splitting;
@@ -26,16 +27,16 @@ fn a_plugin_of_the_first_version_runs_and_is_pinned() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("oldest.wasm");
     std::fs::write(&path, &wasm).unwrap();
-    let blake3 = Some(*blake3::hash(&wasm).as_bytes());
+    let digest = *blake3::hash(&wasm).as_bytes();
     let source = |blake3| PluginSource::File {
         path: path.clone(),
         blake3,
     };
-    let mut plugin = load(options(source(blake3))).unwrap();
+    let mut plugin = load(options(source(Some(digest)))).unwrap();
     assert_eq!(plugin.split(&question(2)).unwrap().shard_entries, 100_000);
     assert!(plugin.about().is_none());
     assert!(plugin.describe().starts_with("oldest (blake3 "));
-    assert_eq!(plugin.digest(), &blake3.unwrap());
+    assert_eq!(plugin.digest(), &digest);
     let error = load(options(source(Some([7; 32])))).err().unwrap();
     assert_eq!(error.code(), "plugin-digest-mismatch");
 }

@@ -122,7 +122,8 @@ fn hostile_guests_are_ended() {
 }
 
 /// Goal: the questions of one rewrite meet one instance, another rewrite a fresh one, and so does
-/// what comes after an error; method: a guest that counts its calls, and traps at an empty question.
+/// what comes after an error; method: a guest that counts its calls, and traps at an empty
+/// question.
 #[test]
 fn the_questions_of_a_rewrite_meet_the_same_instance() {
     let count = "(i32.add (i32.load (i32.const 48)) (i32.const 1))";

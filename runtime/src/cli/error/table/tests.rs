@@ -1,4 +1,5 @@
-//! Every code of every floor has one row, and rows are as they must be.
+//! Every code of every floor has one row, and rows are as they must be: hints are sentences, codes
+//! kebab-case, exit codes those that are documented.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
