@@ -5,6 +5,7 @@
 # Languages whose tools cannot be had are named and left out; then the exit code is 75.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+checkout=$PWD
 careen=$(realpath "${1:-target/release/careen}")
 tools=$(.ci/guest-tools.sh python javascript) || lacking=$?
 eval "$tools"
@@ -64,5 +65,8 @@ for language in "${languages[@]}"; do
     esac
   done
 done
+step "the examples: plan" "$careen" plan "$repository" --mode full --expire-snapshots \
+  --strategies "$checkout/plugins/examples/strategies.toml" --output text
+expects "scheduling by maintenance-window"
 echo "${#languages[@]} languages of 3"
 exit "${lacking:-0}"
