@@ -45,6 +45,11 @@
 //! register_splitting!(Nothing);
 //! ```
 
+/// The examples of the package's page compile.
+#[cfg(all(doctest, feature = "json"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[doc(hidden)]
 pub mod bindings;
 mod configured;

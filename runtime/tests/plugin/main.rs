@@ -12,6 +12,7 @@ mod code;
 mod component;
 mod evolution;
 mod examples;
+mod kit;
 mod packs;
 mod program;
 mod refused;

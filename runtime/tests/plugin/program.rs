@@ -4,13 +4,14 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::world::{scheduling, stores};
+use super::world::{Guest, scheduling, stores};
 
 fn careen(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_careen"));
     command
         .args(arguments)
         .env("KOPIA_PASSWORD", "static-passw0rd")
+        .env_remove("CAREEN_STRATEGIES")
         .env_remove("CAREEN_NOW");
     command.output().unwrap()
 }
@@ -123,5 +124,121 @@ fn a_scheduling_plugin_decides_and_cannot_hurt() {
     let twice = format!("scheduling={soon}");
     let twice = ["run", path, "--plugin", &twice, "--plugin", &twice];
     assert_fails(&twice, 50, "plugin-argument");
+    assert_eq!(files(&root), before, "nothing was written");
+}
+
+/// A scheduling plugin that waits an hour, and needs a configuration with a number `hour` below 24.
+fn configured_plugin(folder: &Path) {
+    let schema = r#"{"required":["hour"],"properties":{"hour":{"maximum":23}}}"#;
+    let texts = format!(
+        "(data (i32.const 3072) \"by the hour\") (data (i32.const 3200) \"{}\")",
+        schema.replace('"', "\\\"")
+    );
+    let schema_bytes = u32::try_from(schema.len()).unwrap();
+    let describe = stores(&[
+        (512, 3_072),
+        (516, 11),
+        (536, 1),
+        (540, 3_200),
+        (544, schema_bytes),
+    ]);
+    let describe = format!("{describe} (i32.const 512)");
+    let configure = "(i32.store (i32.const 600) (i32.const 0)) (i32.const 600)";
+    let soon = "(i64.store (i32.const 1040) \
+                (i64.add (i64.load (local.get 0)) (i64.const 3600)))";
+    let numbers = stores(&[(1_024, 0), (1_032, 1), (1_048, 3_072), (1_052, 11)]);
+    let schedule = format!("{numbers} {soon} (i32.const 1024)");
+    let guest = Guest::scheduling(&texts, &schedule).about(&describe, configure);
+    std::fs::write(folder.join("hour.wasm"), guest.wasm()).unwrap();
+}
+
+/// Goal: plugin, limits and configuration come from the strategies file, the command line's plugin
+/// wins, and what is wrong ends the command before anything happens, with its line or its place.
+#[test]
+fn a_strategies_file_says_which_plugin_and_how() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("repository");
+    let path = root.to_str().unwrap();
+    let shape = ["--entries", "1000", "--index-blobs", "10"];
+    succeeded(&[&["demo", "--no-run", "--keep", path][..], &shape].concat());
+    let before = files(&root);
+    std::fs::create_dir(folder.path().join("strategies")).unwrap();
+    let file = folder.path().join("strategies/strategies.toml");
+    let name = file.to_str().unwrap();
+    configured_plugin(&folder.path().join("strategies"));
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    let plan = ["plan", path, "--mode", "full", "--strategies", name];
+    let whole = "[scheduling]\nplugin = \"hour.wasm\"\nmemory = \"16MiB\"\n\
+                 [scheduling.configuration]\nhour = 22\n";
+    write(whole);
+    let told = succeeded(&[&plan[..], &["--json"]].concat());
+    assert!(
+        told.contains(": by the hour") && told.contains("memory 16384 KiB"),
+        "{told}"
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_careen"));
+    let by_environment = command
+        .args(["plan", path, "--mode", "full", "--json"])
+        .env("KOPIA_PASSWORD", "static-passw0rd")
+        .env("CAREEN_STRATEGIES", name)
+        .output();
+    let told = String::from_utf8(by_environment.unwrap().stdout).unwrap();
+    assert!(told.contains(": by the hour"), "{told}");
+    for (text, code, words) in [
+        (
+            "[scheduling]\nplugins = \"hour.wasm\"\n",
+            "strategies-file",
+            "line 2: unknown field",
+        ),
+        (
+            "[scheduling]\nmemory = \"1GiB\"\n",
+            "strategies-file",
+            "a memory of 1073741824",
+        ),
+        (
+            "[scheduling]\nplugin = \"hour.wasm\"\n",
+            "plugin-configuration",
+            "lacks \\\"hour",
+        ),
+        (
+            "[scheduling]\nplugin = \"hour.wasm\"\nconfiguration = { hour = 24 }\n",
+            "plugin-configuration",
+            "configuration/hour is 24; the most is 23",
+        ),
+        (
+            "[scheduling.configuration]\nhour = 22\n",
+            "plugin-configuration",
+            "takes no configuration",
+        ),
+        (
+            "[splitting.configuration]\na = 1\n",
+            "plugin-configuration",
+            "splitting-short-packs",
+        ),
+    ] {
+        write(text);
+        for command in ["run", "plan"] {
+            let arguments = [&[command][..], &plan[1..]].concat();
+            assert_fails(&arguments, 50, code);
+            let told = careen(&[&arguments[..], &["--json"]].concat());
+            let told = String::from_utf8(told.stdout).unwrap();
+            assert!(told.contains(words), "{text}: {told}");
+        }
+    }
+    // The command line's plugin instead of the file's: it takes no configuration.
+    write(whole);
+    let trap = plugin(folder.path(), "trap.wasm", "", "unreachable");
+    let trap = format!("scheduling={trap}");
+    assert_fails(
+        &[&plan[..], &["--plugin", &trap]].concat(),
+        50,
+        "plugin-configuration",
+    );
+    write("[scheduling]\nplugin = \"hour.wasm\"\n");
+    assert_fails(
+        &[&plan[..], &["--plugin", &trap]].concat(),
+        60,
+        "plugin-trap",
+    );
     assert_eq!(files(&root), before, "nothing was written");
 }
