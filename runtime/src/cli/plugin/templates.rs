@@ -41,6 +41,7 @@ const RUST: &[Template<'_>] = files! {
     ".cargo/config.toml" <- "templates/rust/cargo-config.toml.in",
     "careen-guest-sdk/Cargo.toml" <- "templates/rust/sdk-Cargo.toml.in",
     "careen-guest-sdk/README.md" <- "README.md",
+    "careen-guest-sdk/EVOLUTION.md" <- "EVOLUTION.md",
     "careen-guest-sdk/wit/strategy.wit" <- "wit/strategy.wit",
     "careen-guest-sdk/src/bindings.rs" <- "src/bindings.rs",
     "careen-guest-sdk/src/configured.rs" <- "src/configured.rs",
