@@ -5,6 +5,7 @@
 
 use super::project::Project;
 use crate::cli::arguments::{Language, ProjectStrategy};
+use crate::plugin::CONTRACT_VERSION;
 
 /// The version of componentize-py that projects ask for; CI builds with the same.
 pub(super) const COMPONENTIZE_PY: &str = "0.25.1";
@@ -171,6 +172,7 @@ pub(super) fn filled(text: &str, project: &Project) -> String {
         ("@STRATEGY@", &project.strategy),
         ("@MEMORY@", memory),
         ("@CONFIGURATION@", configuration),
+        ("@CONTRACT@", CONTRACT_VERSION),
         ("@VERSION@", env!("CARGO_PKG_VERSION")),
         ("@RUST_VERSION@", env!("CARGO_PKG_RUST_VERSION")),
         ("@WIT_BINDGEN@", WIT_BINDGEN),
