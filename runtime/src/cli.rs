@@ -15,6 +15,7 @@ mod kopia_config;
 mod logs;
 mod output;
 mod password;
+#[cfg(feature = "plugins")]
 mod plugin;
 mod run;
 mod signals;
@@ -24,6 +25,7 @@ mod surroundings;
 mod target;
 mod telling;
 mod time_zone;
+mod used;
 mod wording;
 mod workspace;
 
@@ -114,8 +116,9 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         Command::Run(arguments) => run::run(&console, arguments),
         Command::Plan(arguments) => run::plan(&console, arguments),
         Command::Index(command) => index::run(&console, command),
-        Command::Plugin(command) => plugin::run(&console, command),
         Command::Snapshot(command) => snapshot::run(&console, command),
+        #[cfg(feature = "plugins")]
+        Command::Plugin(command) => plugin::run(&console, command),
         Command::Status(arguments) => check::status(&console, arguments),
         Command::Verify(arguments) => check::verify(&console, arguments),
     };

@@ -4,7 +4,9 @@
 //! argument: arguments are visible to every process of the machine. No memory cost.
 
 mod demo;
+#[cfg(feature = "plugins")]
 mod plugin;
+#[cfg(feature = "plugins")]
 mod plugin_project;
 mod snapshot;
 mod strategies;
@@ -16,7 +18,12 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 
 pub(super) use demo::{BACKUPS, BackupShape, DemoArguments, IndexShape};
-pub(super) use plugin::PluginCommand;
+#[cfg(feature = "plugins")]
+pub(super) use plugin::{
+    CheckArguments, CompileArguments, CompileLimit, LoadArguments, PluginCommand, RecordArguments,
+    ReplayArguments, StrategyName, TestArguments,
+};
+#[cfg(feature = "plugins")]
 pub(super) use plugin_project::{
     BuildArguments, Language, NewArguments, ProjectStrategy, parse_name,
 };
@@ -100,6 +107,11 @@ pub(super) struct GlobalOptions {
     /// Most of the disk that the scratch directory may take: 20GiB [default: what is free]
     #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
     pub(super) scratch_quota: Option<usize>,
+    /// Directory with the code of compiled plugins [default: careen in the user's cache directory]
+    ///
+    /// `careen plugin compile` fills it ahead of time. Only this user may write it.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) plugin_cache: Option<PathBuf>,
     /// Kopia's config file of the repository, instead of a path
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -152,7 +164,8 @@ pub(super) enum Command {
     /// Show snapshots, or expire them by Kopia's policies
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
-    /// Write a strategy of your own: make a project, build it
+    /// A strategy of your own: make it, build it, check and test it, record and replay questions
+    #[cfg(feature = "plugins")]
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Show the repository: format, owner, epochs, what is due; changes nothing

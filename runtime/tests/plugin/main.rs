@@ -9,6 +9,7 @@ mod about;
 mod attacks;
 mod builtin;
 mod code;
+mod commands;
 mod component;
 mod evolution;
 mod examples;

@@ -147,6 +147,28 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         Exit::Configuration,
         "The tool said above why it stopped; the project's README.md has its commands.",
     ),
+    row(
+        "plugin-configuration-file",
+        Exit::Configuration,
+        "Give --configuration a file with JSON, at most 64 KiB; `careen plugin check` shows the \
+         plugin's schema.",
+    ),
+    row(
+        "plugin-recording",
+        Exit::Configuration,
+        "Give -o a file in a directory that this user may write to, with room for it.",
+    ),
+    row(
+        "plugin-batches",
+        Exit::Configuration,
+        "Give what `careen plugin record` wrote, whole and unchanged; record again if in doubt.",
+    ),
+    row(
+        "plugin-test",
+        Exit::SafetyStop,
+        "The rows above say what is wrong. An answer that differs follows from something besides \
+         the question: the order of a hash map, an address, or what an instance remembers.",
+    ),
     // memory, kopia
     row("memory-too-small", Exit::Budget, MORE_MEMORY),
     row("malformed", Exit::SafetyStop, DAMAGED),
