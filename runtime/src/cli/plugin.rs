@@ -11,6 +11,7 @@ mod project;
 mod record;
 mod replay;
 mod templates;
+mod tools;
 
 use std::path::Path;
 

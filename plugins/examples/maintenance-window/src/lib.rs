@@ -1,8 +1,8 @@
 //! Scheduling: maintenance in a window of local time, within a budget for each run.
 //!
 //! Outside of the window a run ends at once and says when the window opens; what the user asks for
-//! runs at any time. Inside, all that is due runs, the full cycle first, in Kopia's order, until the
-//! bytes and requests of the run are used up; what is left stays due for the next run.
+//! runs at any time. Inside, all that is due runs, the full cycle first, in Kopia's order, until
+//! the bytes and requests of the run are used up; what is left stays due for the next run.
 //!
 //! Memory: one answer.
 

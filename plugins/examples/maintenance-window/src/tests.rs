@@ -1,4 +1,5 @@
-//! The window on every side, midnight and changes of local time included; the budget's division.
+//! The window on every side, midnight and changes of local time included; and how the budget is
+//! divided among the tasks.
 
 use careen_guest_sdk::kit;
 use careen_guest_sdk::scheduling::{Budget, TaskCost, TaskRow, Verdict, ZoneChange};

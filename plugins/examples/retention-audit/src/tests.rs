@@ -1,4 +1,5 @@
-//! What is kept for audits, beside what the policy keeps.
+//! What is kept for audits, beside what the policy keeps: which snapshots are audited, which are a
+//! month's last, and for how long.
 
 use careen_guest_sdk::kit;
 use careen_guest_sdk::retention::{Moment, Tag};

@@ -84,9 +84,7 @@ impl Splitting for ByPrice {
             groups: groups.collect(),
             reason: match below {
                 0 => "at these prices no rewrite is worth it".into(),
-                _ => format!(
-                    "a rewrite is worth its price where less than {below} bytes of a pack are in use"
-                ),
+                _ => format!("a rewrite is worth its price below {below} bytes in use"),
             },
         })
     }

@@ -4,8 +4,6 @@
 //! (cargo fetches the one dependency of a Rust plugin as it always does). Whatever a tool prints
 //! goes to standard error. Memory: the tools are children; the component is read once, in pieces.
 
-mod tools;
-
 use std::fmt;
 use std::fs;
 use std::io::Read;
@@ -15,6 +13,7 @@ use serde::Serialize;
 
 use super::project::Project;
 use super::templates::shown_by;
+use super::tools;
 use crate::cli::Console;
 use crate::cli::arguments::{BuildArguments, Language};
 use crate::cli::error::{CliError, Exit};

@@ -85,9 +85,13 @@ mod tests {
             Project::read(directory.path()).map_err(|error| error.code())
         };
         let line = |name: &str, strategy: &str, language: &str| {
-            format!(
-                r#"{{"careen":"0","name":"{name}","strategy":"{strategy}","language":"{language}"}}"#
-            )
+            let value = serde_json::json!({
+                "careen": "0",
+                "name": name,
+                "strategy": strategy,
+                "language": language,
+            });
+            value.to_string()
         };
         assert!(read(&line("a", "retention", "rust")).is_ok());
         for text in [

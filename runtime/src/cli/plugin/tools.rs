@@ -7,8 +7,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::super::project::Project;
-use super::super::templates::{COMPONENTIZE_PY, COMPONENTIZE_QJS};
+use super::project::Project;
+use super::templates::{COMPONENTIZE_PY, COMPONENTIZE_QJS};
 use crate::cli::error::CliError;
 
 /// The target that Rust plugins are compiled for.
