@@ -256,6 +256,11 @@ impl MemoryPlan {
         self.pack_read_bytes / 2
     }
 
+    /// Compiling a plugin: what the child process that does it may hold beside this one, in bytes.
+    pub fn compile_bytes(&self) -> usize {
+        self.limit_bytes / 100 * PLANNED_PERCENT - PROCESS_BYTES - self.names_bytes
+    }
+
     /// Returns the largest phase, the process included, in bytes.
     pub fn peak_bytes(&self) -> usize {
         let phases = self.phases();
@@ -353,6 +358,8 @@ mod tests {
                 plan.merge_runs
             );
             assert!(plan.unlock_bytes >= 4 * MIB, "{mib} MiB");
+            // What the built-in strategies need.
+            assert!(plan.compile_bytes() >= 14 * MIB, "{mib} MiB");
         }
     }
 

@@ -11,6 +11,7 @@
 mod damaged;
 mod golden_state;
 mod histories;
+mod hostile;
 mod index_v0;
 mod judges;
 mod kill;

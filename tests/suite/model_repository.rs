@@ -25,6 +25,7 @@ mod judge;
 mod model;
 mod others;
 mod plan;
+mod strategies;
 mod struck;
 mod weather;
 

@@ -30,11 +30,17 @@ pub(super) use plugin_project::{
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 pub(super) use strategies::StrategiesArgument;
 
-/// Shown by `--version`; says so when the time can be set from outside.
+/// Shown by `--version`; says so when the time can be set from outside, or plugins are compiled
+/// without limits.
 pub(super) const VERSION: &str = if cfg!(feature = "test-clock") {
     concat!(
         env!("CARGO_PKG_VERSION"),
         " (test-clock: takes the time from CAREEN_NOW; only for tests)"
+    )
+} else if cfg!(feature = "compile-in-process") {
+    concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (compile-in-process: compiles plugins without limits; only for fuzzing)"
     )
 } else {
     env!("CARGO_PKG_VERSION")

@@ -57,6 +57,7 @@ fn options(
     }
     if let Some(bytes) = compile.compile_memory {
         options.compile.address_space_bytes = bytes as u64;
+        options.compile.data_bytes = bytes as u64;
     }
     Ok(options)
 }

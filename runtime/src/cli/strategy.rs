@@ -135,6 +135,8 @@ fn chosen<const N: usize>(
         if let Some(directory) = named.cache {
             options.cache_directory = Some(directory.to_owned());
         }
+        let compile = &mut options.compile;
+        compile.data_bytes = compile.data_bytes.min(memory.compile_bytes() as u64);
         options
     });
     let given = parse_strategy_arguments(&names, named.plugins)?;

@@ -54,6 +54,15 @@ impl Wanted {
     pub(super) fn wants(&self, task: CycleTask) -> bool {
         self.tasks.is_empty() || self.tasks.contains(&task)
     }
+
+    /// Returns whether a task needs snapshot GC of the same run before it: without margins nothing
+    /// else brings back what is in use and was deleted before it is forgotten. A strategy may leave
+    /// GC out, or its budget may; a user who names the task alone is taken at their word.
+    pub(super) fn waits_for_gc(&self, task: CycleTask) -> bool {
+        task == CycleTask::FullDropDeletedContent
+            && !self.safety.require_two_gc_cycles
+            && self.wants(CycleTask::SnapshotGc)
+    }
 }
 
 /// What a repository says of its maintenance, as far as decisions need it.
@@ -193,7 +202,12 @@ impl CyclePlan {
             let row = if !wanted.wants(task) {
                 PlannedTask::not_run(task, Verdict::Off, "not among the tasks that were named")
             } else if order.contains(&task) {
-                let gate = gate(task, cycle, &history, wanted, facts.params, facts.now);
+                let runs = |row: &PlannedTask| row.verdict == Verdict::Runs;
+                let collects = |row: &PlannedTask| row.task == CycleTask::SnapshotGc && runs(row);
+                let gate = match wanted.waits_for_gc(task) && !self.tasks.iter().any(collects) {
+                    true => gc_first(),
+                    false => gate(task, cycle, &history, wanted, facts.params, facts.now),
+                };
                 if gate.is_open() && task == CycleTask::FullDropDeletedContent {
                     self.drop_before = safe_drop_time(&history, &wanted.safety, facts.now).ok();
                 }
@@ -306,6 +320,14 @@ fn nothing_due(facts: &Circumstances<'_>) -> String {
     let full = wait("full", params.full.enabled, schedule.next_full);
     let quick = wait("quick", params.quick.enabled, schedule.next_quick);
     format!("nothing is due: {quick}, {full}")
+}
+
+/// The gate of a task that snapshot GC of the same run must come before.
+pub(super) fn gc_first() -> Gate {
+    Gate::Closed {
+        because: "without safety margins snapshot GC of the same run must succeed first".to_owned(),
+        until: None,
+    }
 }
 
 /// Tells whether a task of a cycle may run, on a history.

@@ -21,7 +21,7 @@ use super::advance_deletion_watermark::advance_deletion_watermark;
 use super::budget::Budget;
 use super::cleanup_logs::cleanup_logs;
 use super::compact_indexes_v0::{CompactionV0, settle_time};
-use super::cycle_plan::{PlannedTask, Verdict, Wanted, gate};
+use super::cycle_plan::{PlannedTask, Verdict, Wanted, gate, gc_first};
 use super::cycle_task::{Cycle, CycleTask};
 use super::expire_snapshots::{ExpireOptions, ExpirePlan};
 use super::halt::Halt;
@@ -259,6 +259,10 @@ impl Work<'_> {
     /// Judges a task on what was recorded until now.
     fn gate(&self, task: CycleTask) -> Gate {
         let (wanted, now) = (&self.options.wanted, self.repository.clock.now());
+        let collected = |run: &TaskRun| run.task == CycleTask::SnapshotGc && run.success;
+        if wanted.waits_for_gc(task) && !self.report.tasks.iter().any(collected) {
+            return gc_first();
+        }
         gate(task, self.cycle, &self.history, wanted, self.params, now)
     }
 

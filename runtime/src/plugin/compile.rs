@@ -7,7 +7,8 @@
 //! standard output, and a reason to standard error. It has no environment and touches no other
 //! file.
 //!
-//! Memory: 64 KiB here; 12 to 20 MiB in the child for an honest plugin in Rust or C.
+//! Memory: 64 KiB here; 12 to 20 MiB in the child for an honest plugin in Rust or C, and never more
+//! than it is given: the caller says what is left of its own limit.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -42,6 +43,10 @@ pub struct CompileLimits {
     pub program: Option<PathBuf>,
     /// Address space, in bytes. The program itself takes a part of it.
     pub address_space_bytes: u64,
+    /// Memory of its own (heap, and whatever else it may write to), in bytes: below what is left
+    /// of the memory limit, so that the kernel has nobody to kill. On cgroup v2 it may take the
+    /// whole container.
+    pub data_bytes: u64,
     /// Processor time, in seconds.
     pub cpu_seconds: u64,
     /// Size of the machine code, in bytes.
@@ -56,6 +61,7 @@ impl Default for CompileLimits {
         Self {
             program: None,
             address_space_bytes: 512 << 20,
+            data_bytes: 512 << 20,
             cpu_seconds: 60,
             code_bytes: 64 << 20,
             deadline: Duration::from_secs(120),
@@ -70,6 +76,9 @@ pub(super) fn compile(
     code: &File,
     limits: &CompileLimits,
 ) -> Result<(), Failure> {
+    if cfg!(feature = "compile-in-process") {
+        return compile_here(source, digest, code);
+    }
     let started = Stopwatch::start();
     let mut child = spawn(code, limits)?;
     let stdin = child.stdin.take();
@@ -86,11 +95,26 @@ pub(super) fn compile(
         (compiled, status, reader.join().unwrap_or_default())
     });
     judge(status?, &words, limits)?;
-    if compiled? != *digest {
-        let error = io::Error::other("the file changed while it was compiled");
-        return Err(Failure::io("read the file")(error));
+    same_file(compiled?, digest)
+}
+
+fn same_file(compiled: blake3::Hash, digest: &[u8; 32]) -> Result<(), Failure> {
+    if compiled == *digest {
+        return Ok(());
     }
-    Ok(())
+    let error = io::Error::other("the file changed while it was compiled");
+    Err(Failure::io("read the file")(error))
+}
+
+/// Compiles in this process, where a fuzz target sees what its input reaches.
+fn compile_here(source: &PluginSource, digest: &[u8; 32], mut code: &File) -> Result<(), Failure> {
+    let refused = |error: wasmtime::Error| Failure::Compile(harmless(&format!("{error:#}")));
+    let mut wasm = Vec::new();
+    same_file(source.copy_to(&mut wasm)?, digest)?;
+    let engine = engine::new_engine().map_err(refused)?;
+    let compiled = engine::compile(&engine, &wasm).map_err(refused)?;
+    code.write_all(&compiled)
+        .map_err(Failure::io("write the code"))
 }
 
 fn spawn(code: &File, limits: &CompileLimits) -> Result<Child, Failure> {
@@ -102,6 +126,7 @@ fn spawn(code: &File, limits: &CompileLimits) -> Result<Child, Failure> {
     Command::new(program)
         .arg(COMPILE_SUBCOMMAND)
         .arg(limits.address_space_bytes.to_string())
+        .arg(limits.data_bytes.to_string())
         .arg(limits.cpu_seconds.to_string())
         .arg(limits.code_bytes.to_string())
         .env_clear()
@@ -169,8 +194,9 @@ fn judge(status: Option<ExitStatus>, words: &str, limits: &CompileLimits) -> Res
     };
     let colon = if words.is_empty() { "" } else { ": " };
     Err(Failure::CompileLimit(format!(
-        "{end}{colon}{words} (limits: {} MiB of address space, {} s of processor time, \
-         {} MiB of code, {} s in all)",
+        "{end}{colon}{words} (limits: {} MiB of memory, {} MiB of address space, {} s of \
+         processor time, {} MiB of code, {} s in all)",
+        limits.data_bytes >> 20,
         limits.address_space_bytes >> 20,
         limits.cpu_seconds,
         limits.code_bytes >> 20,
@@ -184,13 +210,13 @@ fn why(signal: i32) -> &'static str {
         Some(Signal::XCPU) => " (processor time)",
         Some(Signal::XFSZ) => " (size of the code)",
         Some(Signal::KILL) => " (killed, perhaps for the system's lack of memory)",
-        Some(Signal::ABORT) => " (gave up, mostly for lack of address space)",
+        Some(Signal::ABORT) => " (gave up, mostly for lack of memory)",
         _ => "",
     }
 }
 
-/// Runs the child: `plugin-compile ADDRESS_SPACE_BYTES CPU_SECONDS CODE_BYTES`, without the
-/// program's name.
+/// Runs the child: `plugin-compile ADDRESS_SPACE_BYTES DATA_BYTES CPU_SECONDS CODE_BYTES`, without
+/// the program's name.
 ///
 /// Reads a component from standard input and writes machine code to standard output. Exit code 65
 /// and a reason on standard error when the component is refused, 1 for everything else. Every
@@ -209,13 +235,14 @@ fn compile_child(arguments: impl IntoIterator<Item = OsString>) -> Result<(), (u
     let other = |error: &dyn std::fmt::Display| (1, error.to_string());
     let numbers: Vec<u64> = arguments
         .into_iter()
-        .take(4)
+        .take(5)
         .filter_map(|argument| argument.to_str()?.parse().ok())
         .collect();
-    let &[address_space_bytes, cpu_seconds, code_bytes] = numbers.as_slice() else {
+    let limits: Result<[u64; 4], _> = numbers.try_into();
+    let Ok(limits) = limits else {
         return Err(other(&"not for people: started by this program itself"));
     };
-    confine(address_space_bytes, cpu_seconds, code_bytes).map_err(|error| other(&error))?;
+    confine(limits).map_err(|error| other(&error))?;
     let mut wasm = Vec::new();
     io::stdin()
         .take(WASM_BYTES_MAX)
@@ -232,7 +259,7 @@ fn compile_child(arguments: impl IntoIterator<Item = OsString>) -> Result<(), (u
 }
 
 /// Limits this process for good.
-fn confine(address_space_bytes: u64, cpu_seconds: u64, code_bytes: u64) -> io::Result<()> {
+fn confine([address_space, data, cpu_seconds, code]: [u64; 4]) -> io::Result<()> {
     let lower = |resource, value: u64| {
         let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
         let limit = Rlimit {
@@ -242,9 +269,10 @@ fn confine(address_space_bytes: u64, cpu_seconds: u64, code_bytes: u64) -> io::R
         };
         setrlimit(resource, limit)
     };
-    lower(Resource::As, address_space_bytes)?;
+    lower(Resource::As, address_space)?;
+    lower(Resource::Data, data)?;
     lower(Resource::Cpu, cpu_seconds)?;
-    lower(Resource::Fsize, code_bytes)?;
+    lower(Resource::Fsize, code)?;
     lower(Resource::Core, 0)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // Not every kernel and container has the file. The limits above hold without it.
@@ -268,7 +296,7 @@ mod tests {
         assert!(
             aborted
                 .to_string()
-                .contains("signal 6 (gave up, mostly for lack of address space): words"),
+                .contains("signal 6 (gave up, mostly for lack of memory): words"),
             "{aborted}"
         );
         assert_eq!(judge(101 << 8).unwrap_err().code(), "plugin-compile-limit");
@@ -279,8 +307,8 @@ mod tests {
         let run = |arguments: &[&str]| compile_child(arguments.iter().map(OsString::from));
         assert_eq!(run(&[]).unwrap_err().0, 1);
         assert_eq!(run(&["1", "2"]).unwrap_err().0, 1);
-        assert_eq!(run(&["1", "2", "x"]).unwrap_err().0, 1);
-        assert_eq!(run(&["1", "2", "3", "4"]).unwrap_err().0, 1);
+        assert_eq!(run(&["1", "2", "3", "x"]).unwrap_err().0, 1);
+        assert_eq!(run(&["1", "2", "3", "4", "5"]).unwrap_err().0, 1);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use super::component::{Guest, SPLIT, answer, splitting};
-use super::world::{retaining, stores};
+use guests::answers::{splits as answer, stores};
+use guests::splitting::{Guest, SPLIT, splitting};
+use guests::worlds::retaining;
 
 fn careen(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_careen"));

@@ -10,7 +10,6 @@ mod attacks;
 mod builtin;
 mod code;
 mod commands;
-mod component;
 mod evolution;
 mod examples;
 mod kit;
@@ -19,7 +18,6 @@ mod program;
 mod refused;
 mod retention;
 mod scheduling;
-mod world;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

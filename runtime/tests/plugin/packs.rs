@@ -9,8 +9,9 @@ use careen::plugin::{PluginSource, load};
 use careen_guest_sdk::splitting as sdk;
 use proptest::prelude::*;
 
-use super::component::repacking;
 use super::{load_wasm, options};
+use guests::answers::repacks as body;
+use guests::splitting::repacking;
 
 fn question(used_bytes: &[u64]) -> RepackQuestion {
     let row = |(number, used_bytes): (usize, &u64)| PackRow {
@@ -72,19 +73,6 @@ fn a_full_question_needs_little() {
     let mut plugin = load(options).unwrap();
     let answer = plugin.repack(&question(&vec![7; PACK_ROWS_MAX])).unwrap();
     assert_eq!(answer.groups, vec![1; PACK_ROWS_MAX]);
-}
-
-/// A body that answers with these bytes as groups.
-fn body(pack_bytes: u64, groups: (u32, u32)) -> String {
-    let store = |at: u32, value: u32| format!("(i32.store (i32.const {at}) (i32.const {value}))");
-    format!(
-        "(i32.store8 (i32.const 16) (i32.const 0)) \
-         (i64.store (i32.const 24) (i64.const {pack_bytes})) {} {} {} {} (i32.const 16)",
-        store(32, groups.0),
-        store(36, groups.1),
-        store(40, 0),
-        store(44, 0),
-    )
 }
 
 #[test]

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::world::{Guest, scheduling, stores};
+use guests::answers::stores;
+use guests::worlds::{Guest, scheduling};
 
 fn careen(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_careen"));

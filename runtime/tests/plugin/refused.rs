@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use careen::plugin::PluginError;
 
-use super::component::{Guest, SPLIT, answer, splitting};
 use super::load_wasm;
+use guests::PACKAGE_VERSION;
+use guests::answers::splits as answer;
+use guests::splitting::{Guest, SPLIT, splitting};
 
 fn refused(wasm: &[u8]) -> PluginError {
     load_wasm(wasm, |_| ()).err().expect("must not load")
@@ -59,11 +61,11 @@ fn other_versions_are_refused_and_shown() {
         let words =
             format!("it has careen:strategy/split@{other}, this host speaks careen:strategy@1.1.0");
         assert_refused(&guest.wasm(), "plugin-world", &words);
-        guest.version = "1.0.0";
+        guest.version = PACKAGE_VERSION;
         guest.log_version = other;
         let words = format!("it has careen:strategy/host-log@{other}, this host speaks");
         assert_refused(&guest.wasm(), "plugin-world", &words);
-        guest.log_version = "1.0.0";
+        guest.log_version = PACKAGE_VERSION;
     }
     let empty = wat::parse_str("(component)").unwrap();
     assert_refused(&empty, "plugin-world", "it exports nothing");

@@ -13,8 +13,9 @@ use careen::repository::snapshot_history::HistoryRow;
 use careen_guest_sdk::retention as sdk;
 use retention_kopia::Kopia;
 
-use super::component::splitting;
-use super::world::{retaining, stores};
+use guests::answers::{AT, DECISION, YES, decides, says, stores};
+use guests::splitting::splitting;
+use guests::worlds::retaining;
 
 fn load(change: impl FnOnce(&mut PluginOptions)) -> RetentionPlugin {
     let mut options = super::options(PluginSource::BuiltinRetention);
@@ -168,31 +169,6 @@ fn guest(fields: &str, begin: &str, decide: &str) -> RetentionPlugin {
     options.limits.fuel = 20_000_000;
     load_retention(options).unwrap()
 }
-
-/// Where an answer is.
-const AT: u32 = 1_024;
-
-/// A body of `begin` that says yes.
-const YES: &str = "(i32.store (i32.const 512) (i32.const 0)) (i32.const 512)";
-
-/// A body of `decide` that answers with decisions: where they are, and how many.
-fn decides(at: u32, count: u32) -> String {
-    let numbers = [(AT, 0), (AT + 4, at), (AT + 8, count)];
-    format!("{} (i32.const {AT})", stores(&numbers))
-}
-
-/// A body that answers with an error of its own, which is at 3072.
-fn says(bytes: u32) -> String {
-    let numbers = [(AT, 1), (AT + 4, 3_072), (AT + 8, bytes)];
-    format!("{} (i32.const {AT})", stores(&numbers))
-}
-
-/// One decision at 2048: expired, for "old\x1b[2J".
-const DECISION: &str = r#"
-    (data (i32.const 3072) "old\1b[2J")
-    (data (i32.const 3200) "\ff\fe")
-    (data (i32.const 2048) "\01\00\00\00\00\0c\00\00\07\00\00\00")
-"#;
 
 #[test]
 fn an_honest_guest_is_answered_and_cannot_steer_a_terminal() {

@@ -13,8 +13,10 @@ use careen::maintenance::task_costs::TaskCost;
 use careen::plugin::{PluginError, PluginOptions, PluginSource, SchedulingPlugin, load_scheduling};
 use careen_guest_sdk::scheduling as sdk;
 
-use super::component::splitting;
-use super::world::{scheduling, stores};
+use guests::PACKAGE_VERSION;
+use guests::answers::{AT, EMPTY, TASKS, runs, stores, waits};
+use guests::splitting::splitting;
+use guests::worlds::scheduling;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -180,46 +182,6 @@ fn the_built_in_strategy_runs_what_kopia_runs() {
     assert!(text.starts_with("scheduling-kopia (blake3 "), "{text}");
     assert!(text.contains(&hex::encode(plugin.digest())), "{text}");
 }
-
-/// Where the answer is.
-const AT: u32 = 1_024;
-
-/// A body that answers with tasks of the full cycle: where they are and how many, and a reason.
-fn runs(tasks: (u32, u32), reason: (u32, u32)) -> String {
-    let numbers = [
-        (AT, 0),
-        (AT + 8, 0),
-        (AT + 16, 1),
-        (AT + 20, tasks.0),
-        (AT + 24, tasks.1),
-        (AT + 28, reason.0),
-        (AT + 32, reason.1),
-    ];
-    format!("{} (i32.const {AT})", stores(&numbers))
-}
-
-/// A body that answers with a moment.
-fn waits(seconds: i64, reason: (u32, u32)) -> String {
-    let numbers = [
-        (AT, 0),
-        (AT + 8, 1),
-        (AT + 24, reason.0),
-        (AT + 28, reason.1),
-    ];
-    let moment = format!("(i64.store (i32.const {}) (i64.const {seconds}))", AT + 16);
-    format!("{} {moment} (i32.const {AT})", stores(&numbers))
-}
-
-/// Where memory is empty: above what the host has written.
-const EMPTY: u32 = 1 << 20;
-
-/// Two tasks at 2048, with names at 3072: snapshot-gc, and the rewrite with 7,000 bytes.
-const TASKS: &str = r#"
-    (data (i32.const 3072) "snapshot-gcfull-rewrite-contents\1b[2J")
-    (data (i32.const 2048) "\00\0c\00\00\0b\00\00\00")
-    (data (i32.const 2088) "\0b\0c\00\00\15\00\00\00")
-    (data (i32.const 2096) "\01\00\00\00\00\00\00\00\58\1b\00\00\00\00\00\00")
-"#;
 
 #[test]
 fn honest_guests_are_answered() {
@@ -413,12 +375,8 @@ fn nonsense_is_refused_by_the_check() {
 fn a_plugin_of_another_strategy_is_refused() {
     let error = load(&splitting("unreachable"), |_| ()).err().unwrap();
     assert_eq!(error.code(), "plugin-world", "{error}");
-    assert!(
-        error
-            .to_string()
-            .contains("it exports careen:strategy/split@1.0.0"),
-        "{error}"
-    );
+    let exports = format!("it exports careen:strategy/split@{PACKAGE_VERSION}");
+    assert!(error.to_string().contains(&exports), "{error}");
 }
 
 /// Goal: nothing of a guest is remembered; method: one that answers only the first call.

@@ -11,7 +11,7 @@ use careen::repository::schedule_store::write_schedule;
 use kit::world::{Content, Entry, START, World, WorldOptions, model};
 use serde_json::value::RawValue;
 
-use super::model::{Key, Marker, Model, Pack};
+use super::model::{Key, Known, Marker, Model, Pack};
 use super::plan::{Age, DeadSession, Flush, Plan, Snapshot};
 
 /// Size of full packs. A short pack has less than 60 % of it in use.
@@ -130,11 +130,18 @@ impl Building<'_> {
         for snapshot in plan.snapshots.iter().filter(own) {
             let (root, used) = self.tree(snapshot, &mut contents);
             if !snapshot.forgotten {
-                manifests.push(self.manifest(snapshot, &root));
+                let manifest = self.manifest(snapshot, &root);
                 // Without its index nobody knows the manifest.
-                self.model
-                    .used
-                    .extend(used.into_iter().filter(|_| !is_lost));
+                if !is_lost {
+                    self.model.used.extend(used.iter().cloned());
+                    let known = Known {
+                        used,
+                        complete: !snapshot.incomplete,
+                        pinned: snapshot.pinned,
+                    };
+                    self.model.snapshots.insert(manifest.id.clone(), known);
+                }
+                manifests.push(manifest);
             }
         }
         if !manifests.is_empty() {
@@ -268,9 +275,13 @@ impl Building<'_> {
             true => r#""incomplete":"checkpoint","#,
             false => "",
         };
+        let pins = match snapshot.pinned {
+            true => r#""pins":["mine"],"#,
+            false => "",
+        };
         let source = r#""source":{"host":"h","userName":"u","path":"/p"},"#;
         let root = format!(r#""rootEntry":{{"type":"d","obj":"{root}"}}"#);
-        let data = RawValue::from_string(format!("{{{source}{incomplete}{root}}}"));
+        let data = RawValue::from_string(format!("{{{source}{incomplete}{pins}{root}}}"));
         self.world.manifest("snapshot", data.unwrap())
     }
 

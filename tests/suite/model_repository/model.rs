@@ -45,6 +45,15 @@ pub(super) struct Marker {
     pub(super) time: Timestamp,
 }
 
+/// A snapshot whose manifest is there.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// Its root, and all below it.
+    pub(super) used: BTreeSet<Key>,
+    pub(super) complete: bool,
+    pub(super) pinned: bool,
+}
+
 /// A repository.
 #[derive(Clone, Debug)]
 pub(super) struct Model {
@@ -54,6 +63,8 @@ pub(super) struct Model {
     pub(super) winners: View,
     pub(super) watermark: Option<i64>,
     pub(super) used: BTreeSet<Key>,
+    /// By the IDs of their manifests.
+    pub(super) snapshots: BTreeMap<String, Known>,
     pub(super) packs: BTreeMap<String, Pack>,
     pub(super) markers: BTreeMap<String, Marker>,
     /// Runs that succeeded.
@@ -85,6 +96,7 @@ impl Model {
             winners: View::new(),
             watermark: None,
             used: BTreeSet::new(),
+            snapshots: BTreeMap::new(),
             packs: BTreeMap::new(),
             markers: BTreeMap::new(),
             runs: Vec::new(),
@@ -104,7 +116,7 @@ impl Model {
     }
 
     /// Returns `seconds` where the margins are on, else none.
-    fn margin(&self, seconds: i64) -> Duration {
+    pub(super) fn margin(&self, seconds: i64) -> Duration {
         let seconds = if self.unsafe_runs { 0 } else { seconds };
         Duration::from_secs(seconds as u64)
     }
@@ -202,7 +214,7 @@ impl Model {
     }
 
     /// A rewrite waits until what the last of these left over is deleted.
-    fn may_rewrite(&self, rewrites: &[CycleTask]) -> bool {
+    pub(super) fn may_rewrite(&self, rewrites: &[CycleTask]) -> bool {
         let deletions = [CycleTask::FullDeleteBlobs, CycleTask::QuickDeleteBlobs];
         match self.last(rewrites) {
             None => true,
@@ -243,7 +255,7 @@ impl Model {
     }
 
     /// The moment before which deleted contents are forgotten.
-    fn drop_time(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn drop_time(&self, now: Timestamp) -> Option<Timestamp> {
         if self.unsafe_runs {
             return Some(now);
         }
@@ -268,7 +280,7 @@ impl Model {
         }
     }
 
-    fn may_delete(&self, now: Timestamp) -> bool {
+    pub(super) fn may_delete(&self, now: Timestamp) -> bool {
         let rewrites = [
             CycleTask::FullRewriteContents,
             CycleTask::QuickRewriteContents,

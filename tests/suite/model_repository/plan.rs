@@ -69,6 +69,8 @@ pub(super) struct Snapshot {
     pub(super) incomplete: bool,
     /// Whether its manifest is gone.
     pub(super) forgotten: bool,
+    /// Whether the user keeps it, whatever a policy says.
+    pub(super) pinned: bool,
 }
 
 /// A content that somebody has deleted.
@@ -126,6 +128,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         indirect: kinds.0,
         incomplete: kinds.1,
         forgotten: kinds.2,
+        pinned: flush == 7,
     })
 }
 

@@ -191,6 +191,7 @@ fn much_to_rewrite(epochs: bool) -> Plan {
         indirect: false,
         incomplete: false,
         forgotten: false,
+        pinned: false,
     };
     Plan {
         flushes: vec![flush(0), flush(20), flush(40)],

@@ -147,3 +147,30 @@ fn a_plan_is_json_with_its_reasons() {
     });
     assert_eq!(json, expected);
 }
+
+/// Goal: without margins, what is deleted is forgotten only behind snapshot GC of the same run,
+/// unless the user names the task alone; method: orders that a strategy may choose.
+#[test]
+fn without_margins_forgetting_waits_for_gc_of_the_same_run() {
+    let judge = |order: &[CycleTask], tasks: &[CycleTask], safety: Safety| {
+        let wanted = Wanted {
+            mode: Mode::Full,
+            tasks: tasks.to_vec(),
+            safety,
+        };
+        let facts = Circumstances {
+            has_epochs: true,
+            params: &MaintenanceParams::default(),
+            schedule: &daily(),
+            now: NOW,
+        };
+        let plan = CyclePlan::of_cycle(Cycle::Full, String::new(), order, &wanted, &facts);
+        let drop = |row: &&PlannedTask| row.task == CycleTask::FullDropDeletedContent;
+        plan.tasks.iter().find(drop).unwrap().verdict
+    };
+    let (gc, drop) = (CycleTask::SnapshotGc, CycleTask::FullDropDeletedContent);
+    assert_eq!(judge(&[drop], &[], Safety::none()), Verdict::Waits);
+    assert_eq!(judge(&[gc, drop], &[], Safety::none()), Verdict::Runs);
+    assert_eq!(judge(&[drop], &[drop], Safety::none()), Verdict::Runs);
+    assert_eq!(judge(&[drop], &[], Safety::full()), Verdict::Runs);
+}

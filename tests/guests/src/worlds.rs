@@ -3,7 +3,9 @@
 //!
 //! Types are written once, with `{name}` where one uses another; they are put into the component
 //! and into the shim that gives them their names, as a component's exports need them. Bodies are
-//! those of core functions, in the form that the canonical ABI asks for.
+//! those of core functions, in the form that the canonical ABI asks for. Memory: the component.
+
+use super::{ABOUT_VERSION, PACKAGE_VERSION};
 
 /// An interface that a guest exports.
 struct Interface {
@@ -175,51 +177,57 @@ const MEMORY: &str = r#"
 "#;
 
 /// What varies between the guests.
-pub(crate) struct Guest<'a> {
+pub struct Guest<'a> {
+    /// Text put first into the component: further imports, further instances.
+    pub component: &'a str,
+    /// Further arguments of the main core module's instance.
+    pub with: &'a str,
     /// Fields of the main core module; `memory` and `$log` are imported already.
-    pub(crate) fields: &'a str,
+    pub fields: &'a str,
     /// Text put last into the component: further exports.
-    pub(crate) more: &'a str,
+    pub more: &'a str,
     /// Version of all interfaces that are imported and exported.
-    pub(crate) version: &'a str,
+    pub version: &'a str,
     interfaces: Vec<(&'static Interface, Vec<&'a str>)>,
 }
 
 impl<'a> Guest<'a> {
     /// A guest whose `schedule` has this body.
-    pub(crate) fn scheduling(fields: &'a str, body: &'a str) -> Self {
+    pub fn scheduling(fields: &'a str, body: &'a str) -> Self {
         Self::new(fields, &SCHEDULE, vec![body])
     }
 
     /// A guest whose `begin` and `decide` have these bodies.
-    fn retaining(fields: &'a str, begin: &'a str, decide: &'a str) -> Self {
+    pub fn retaining(fields: &'a str, begin: &'a str, decide: &'a str) -> Self {
         Self::new(fields, &RETAIN, vec![begin, decide])
     }
 
     fn new(fields: &'a str, interface: &'static Interface, bodies: Vec<&'a str>) -> Self {
         Self {
+            component: "",
+            with: "",
             fields,
             more: "",
-            version: "1.0.0",
+            version: PACKAGE_VERSION,
             interfaces: vec![(interface, bodies)],
         }
     }
 
     /// Adds the interface `about`, whose functions have these bodies.
-    pub(crate) fn about(mut self, describe: &'a str, configure: &'a str) -> Self {
-        self.version = "1.1.0";
+    pub fn about(mut self, describe: &'a str, configure: &'a str) -> Self {
+        self.version = ABOUT_VERSION;
         self.interfaces.push((&ABOUT, vec![describe, configure]));
         self
     }
 }
 
 /// A guest whose `schedule` has this body; `fields` are further fields of its core module.
-pub(crate) fn scheduling(fields: &str, body: &str) -> Vec<u8> {
+pub fn scheduling(fields: &str, body: &str) -> Vec<u8> {
     Guest::scheduling(fields, body).wasm()
 }
 
 /// A guest whose `begin` and `decide` have these bodies.
-pub(crate) fn retaining(fields: &str, begin: &str, decide: &str) -> Vec<u8> {
+pub fn retaining(fields: &str, begin: &str, decide: &str) -> Vec<u8> {
     Guest::retaining(fields, begin, decide).wasm()
 }
 
@@ -230,7 +238,10 @@ fn with_names(text: &str, suffix: &str) -> String {
 
 impl Guest<'_> {
     /// Returns the component.
-    pub(crate) fn wasm(&self) -> Vec<u8> {
+    ///
+    /// # Panics
+    /// Text that is no component.
+    pub fn wasm(&self) -> Vec<u8> {
         let version = self.version;
         let (mut core, mut outside) = <(String, String)>::default();
         for (interface, bodies) in &self.interfaces {
@@ -241,6 +252,7 @@ impl Guest<'_> {
         }
         let text = format!(
             r#"(component
+  {component}
   (import "careen:strategy/host-log@{version}" (instance $host-log
     (type $level0 (enum "debug" "info" "warn" "error"))
     (export "level" (type $level (eq $level0)))
@@ -254,9 +266,11 @@ impl Guest<'_> {
     {core})
   (core instance $main (instantiate $main-module
     (with "memory" (instance $memory))
-    (with "host" (instance (export "log" (func $log))))))
+    (with "host" (instance (export "log" (func $log)))) {with}))
   {outside}
   {more})"#,
+            component = self.component,
+            with = self.with,
             fields = self.fields,
             more = self.more,
         );
@@ -301,11 +315,4 @@ fn exported(interface: &Interface, version: &str) -> String {
   (instance $export-{name} (instantiate $shim-{name} {with}))
   (export "careen:strategy/{name}@{version}" (instance $export-{name}))"#
     )
-}
-
-/// Stores numbers, each at its address.
-pub(crate) fn stores(numbers: &[(u32, u32)]) -> String {
-    let store =
-        |(at, value): &(u32, u32)| format!("(i32.store (i32.const {at}) (i32.const {value}))");
-    numbers.iter().map(store).collect::<Vec<_>>().join(" ")
 }

@@ -1,5 +1,8 @@
 //! Makes components out of a few lines of WebAssembly text: honest around, hostile inside.
 //! The text has the form that the canonical ABI asks for, so that a test changes one thing only.
+//! Memory: the component.
+
+use super::PACKAGE_VERSION;
 
 /// Types of the interface, as they stand in a component.
 const TYPES: &str = r#"
@@ -98,41 +101,52 @@ const MEMORY: &str = r#"
 "#;
 
 /// The signature of the core function behind `split`.
-pub(crate) const SPLIT: &str =
+pub const SPLIT: &str =
     "(func (export \"split\") (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)";
 
 /// The signature of the core function behind `repack`.
-pub(crate) const REPACK: &str = "(func (export \"repack\") (param i64 i32 i32) (result i32)";
+pub const REPACK: &str = "(func (export \"repack\") (param i64 i32 i32) (result i32)";
 
 /// What varies between the guests.
-pub(crate) struct Guest<'a> {
+pub struct Guest<'a> {
     /// Text put first into the component: further imports, further instances.
-    pub(crate) component: &'a str,
+    pub component: &'a str,
+    /// Further arguments of the main core module's instance.
+    pub with: &'a str,
     /// Fields of the main core module; `memory` and `$log` are imported already.
-    pub(crate) core: &'a str,
+    pub core: &'a str,
     /// Body of `repack`.
-    pub(crate) repack: &'a str,
+    pub repack: &'a str,
     /// Version of the log interface that is imported.
-    pub(crate) log_version: &'a str,
+    pub log_version: &'a str,
     /// Version of the interface that is exported.
-    pub(crate) version: &'a str,
+    pub version: &'a str,
 }
 
 impl<'a> Guest<'a> {
     /// A guest with these fields in its core module.
-    pub(crate) fn new(core: &'a str) -> Self {
+    pub fn new(core: &'a str) -> Self {
         Self {
             component: "",
+            with: "",
             core,
             repack: "unreachable",
-            log_version: "1.0.0",
-            version: "1.0.0",
+            log_version: PACKAGE_VERSION,
+            version: PACKAGE_VERSION,
         }
     }
 
     /// Returns the component.
-    pub(crate) fn wasm(&self) -> Vec<u8> {
-        let text = format!(
+    ///
+    /// # Panics
+    /// Text that is no component.
+    pub fn wasm(&self) -> Vec<u8> {
+        wat::parse_str(self.text()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Returns the component's text.
+    pub fn text(&self) -> String {
+        format!(
             r#"(component
   {component}
   (import "careen:strategy/host-log@{log_version}" (instance $host-log
@@ -148,7 +162,7 @@ impl<'a> Guest<'a> {
     {REPACK} {repack}))
   (core instance $main (instantiate $main-module
     (with "memory" (instance $memory))
-    (with "host" (instance (export "log" (func $log))))))
+    (with "host" (instance (export "log" (func $log)))) {with}))
   {TYPES}
   (func $split (param "question" $question) (result $answer)
     (canon lift (core func $main "split") (memory $memory "memory")
@@ -167,35 +181,22 @@ impl<'a> Guest<'a> {
   (export "careen:strategy/split@{version}" (instance $export))
   (export "careen:strategy/repack@{version}" (instance $pack-export)))"#,
             component = self.component,
+            with = self.with,
             core = self.core,
             repack = self.repack,
             log_version = self.log_version,
             version = self.version,
-        );
-        wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+        )
     }
 }
 
 /// A guest whose `split` has this body.
-pub(crate) fn splitting(body: &str) -> Vec<u8> {
+pub fn splitting(body: &str) -> Vec<u8> {
     Guest::new(&format!("{SPLIT} {body})")).wasm()
 }
 
-/// A body that answers a plan whose bytes are at address 8: entries, joins, reason.
-pub(crate) fn answer(entries: u32, joins: (u32, u32), reason: (u32, u32)) -> String {
-    let store = |at: u32, value: u32| format!("(i32.store (i32.const {at}) (i32.const {value}))");
-    format!(
-        "(i32.store8 (i32.const 4) (i32.const 0)) {} {} {} {} {} (i32.const 4)",
-        store(8, entries),
-        store(12, joins.0),
-        store(16, joins.1),
-        store(20, reason.0),
-        store(24, reason.1),
-    )
-}
-
 /// A guest whose `repack` has this body.
-pub(crate) fn repacking(body: &str) -> Vec<u8> {
+pub fn repacking(body: &str) -> Vec<u8> {
     let core = format!("{SPLIT} unreachable)");
     let mut guest = Guest::new(&core);
     guest.repack = body;
