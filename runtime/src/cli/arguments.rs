@@ -6,6 +6,8 @@
 mod demo;
 #[cfg(feature = "plugins")]
 mod plugin;
+#[cfg(feature = "plugins")]
+mod plugin_project;
 mod snapshot;
 mod strategies;
 
@@ -20,6 +22,10 @@ pub(super) use demo::{BACKUPS, BackupShape, DemoArguments, IndexShape};
 pub(super) use plugin::{
     CheckArguments, CompileArguments, CompileLimit, LoadArguments, PluginCommand, RecordArguments,
     ReplayArguments, StrategyName, TestArguments,
+};
+#[cfg(feature = "plugins")]
+pub(super) use plugin_project::{
+    BuildArguments, Language, NewArguments, ProjectStrategy, parse_name,
 };
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 pub(super) use strategies::StrategiesArgument;
@@ -164,7 +170,7 @@ pub(super) enum Command {
     /// Show snapshots, or expire them by Kopia's policies
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
-    /// Check, compile, test plugins; record what a repository asks, and replay it
+    /// A strategy of your own: make it, build it, check and test it, record and replay questions
     #[cfg(feature = "plugins")]
     #[command(subcommand)]
     Plugin(PluginCommand),

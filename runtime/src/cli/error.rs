@@ -128,6 +128,15 @@ pub(super) enum CliError {
         /// How it ended.
         reason: String,
     },
+    /// A plugin's project cannot be made, or is none.
+    #[cfg(feature = "plugins")]
+    #[error("{}: {reason}", path.display())]
+    PluginProject {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A plugin's configuration cannot be read.
     #[cfg(feature = "plugins")]
     #[error("configuration {}: {reason}", path.display())]
@@ -135,6 +144,24 @@ pub(super) enum CliError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A tool that a plugin is built with is not here.
+    #[cfg(feature = "plugins")]
+    #[error("{tool} is not installed; get it by: {get}")]
+    PluginTool {
+        /// The tool.
+        tool: String,
+        /// The command that installs it.
+        get: String,
+    },
+    /// A tool could not build the plugin; it said why itself.
+    #[cfg(feature = "plugins")]
+    #[error("{command}: {reason}")]
+    PluginBuild {
+        /// The tool.
+        command: String,
+        /// How it ended.
         reason: String,
     },
     /// Batches cannot be written.
@@ -202,6 +229,12 @@ impl CliError {
             Self::Output(_) => "output",
             Self::DemoDirectory { .. } => "demo-directory",
             Self::DemoRun { .. } => "demo-run",
+            #[cfg(feature = "plugins")]
+            Self::PluginProject { .. } => "plugin-project",
+            #[cfg(feature = "plugins")]
+            Self::PluginTool { .. } => "plugin-tool",
+            #[cfg(feature = "plugins")]
+            Self::PluginBuild { .. } => "plugin-build",
             #[cfg(feature = "plugins")]
             Self::PluginConfigurationFile { .. } => "plugin-configuration-file",
             #[cfg(feature = "plugins")]

@@ -1,12 +1,17 @@
-//! `careen plugin …`: check, compile, test, record, replay.
+//! `careen plugin …`: new, build, check, compile, test, record, replay.
 //!
 //! All of them change nothing but files that they are told to write, and the cache of compiled
 //! code. Memory: a loaded plugin, or two; to record, that of a plan.
 
+mod build;
 mod check;
 mod compile;
+mod new;
+mod project;
 mod record;
 mod replay;
+mod templates;
+mod tools;
 
 use std::path::Path;
 
@@ -25,6 +30,8 @@ const CONFIGURATION_BYTES_MAX: u64 = 128 << 10;
 /// Runs a plugin command.
 pub(super) fn run(console: &Console, command: &PluginCommand) -> Result<Exit, CliError> {
     match command {
+        PluginCommand::New(arguments) => new::run(console, arguments),
+        PluginCommand::Build(arguments) => build::run(console, arguments),
         PluginCommand::Check(arguments) => check::run(console, arguments),
         PluginCommand::Compile(arguments) => compile::run(console, arguments),
         PluginCommand::Test(arguments) => replay::test(console, arguments),

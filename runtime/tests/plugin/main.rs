@@ -11,6 +11,7 @@ mod builtin;
 mod code;
 mod commands;
 mod evolution;
+mod examples;
 mod kit;
 mod packs;
 mod program;

@@ -6,11 +6,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::plugin_project::{BUILD_HELP, BuildArguments, NEW_HELP, NewArguments};
 use super::{CycleMode, RepositoryArgument, parse_size};
 
 /// `careen plugin …`
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum PluginCommand {
+    /// Make a project for a strategy of your own, in Rust, Python or JavaScript
+    #[command(after_help = NEW_HELP)]
+    New(NewArguments),
+    /// Build such a project with its language's tools, and show its pin
+    #[command(after_help = BUILD_HELP)]
+    Build(BuildArguments),
     /// Say what a plugin is, what it imports, what it takes, and whether a run would use it
     #[command(after_help = CHECK_HELP)]
     Check(CheckArguments),

@@ -132,6 +132,22 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         "Run the command that is shown by hand; with --keep DIR the repository is left for it.",
     ),
     row(
+        "plugin-project",
+        Exit::Configuration,
+        "`careen plugin new` makes a project in a directory that is empty or not there yet; \
+         `careen plugin build` builds such a one.",
+    ),
+    row(
+        "plugin-tool",
+        Exit::Configuration,
+        "Run the command that is shown, then build again. careen installs nothing by itself.",
+    ),
+    row(
+        "plugin-build",
+        Exit::Configuration,
+        "The tool said above why it stopped; the project's README.md has its commands.",
+    ),
+    row(
         "plugin-configuration-file",
         Exit::Configuration,
         "Give --configuration a file with JSON, at most 64 KiB; `careen plugin check` shows the \
