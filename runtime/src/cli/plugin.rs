@@ -20,7 +20,7 @@ use super::arguments::{CompileLimit, LoadArguments, PluginCommand};
 use super::error::{CliError, Exit};
 use super::kopia_config::read_bounded;
 use super::workspace::memory_limit_bytes;
-use crate::memory::MemoryPlan;
+use crate::memory::{MemoryPlan, cgroup_limit_bytes};
 use crate::plugin::batches::Strategy;
 use crate::plugin::{Configuration, PluginOptions, PluginSource};
 
@@ -55,9 +55,13 @@ fn options(
     if let Some(directory) = &console.global.plugin_cache {
         options.cache_directory = Some(directory.clone());
     }
+    let limits = &mut options.compile;
     if let Some(bytes) = compile.compile_memory {
-        options.compile.address_space_bytes = bytes as u64;
-        options.compile.data_bytes = bytes as u64;
+        limits.address_space_bytes = bytes as u64;
+        limits.data_bytes = bytes as u64;
+    } else if console.global.memory.is_some() || cgroup_limit_bytes().is_some() {
+        // The compiler lives in the same limit as we do, where there is one.
+        limits.data_bytes = limits.data_bytes.min(memory.compile_bytes() as u64);
     }
     Ok(options)
 }

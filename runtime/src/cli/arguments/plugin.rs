@@ -38,10 +38,11 @@ pub(in crate::cli) enum PluginCommand {
 /// What compiling may take.
 #[derive(Clone, Debug, Default, Args)]
 pub(in crate::cli) struct CompileLimit {
-    /// Memory of the compiler, a process of its own: 512MiB [default: 512MiB]
+    /// Memory of the compiler, a process of its own [default: 512MiB, or what the memory limit
+    /// leaves]
     ///
-    /// A plugin in Rust or C needs 128MiB, address space of the program included; CPython as a
-    /// component needs 512MiB, of which it uses some 300.
+    /// Address space of the program included: a plugin in Rust or C needs 128MiB, CPython as a
+    /// component 512MiB, of which it uses some 300.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(in crate::cli) compile_memory: Option<usize>,
 }

@@ -431,7 +431,12 @@ pub(in crate::cli) const TABLE: &[Row] = &[
          you have checked it.",
     ),
     row("plugin-compile", Exit::Configuration, STRATEGY),
-    row("plugin-compile-limit", Exit::Configuration, STRATEGY),
+    row(
+        "plugin-compile-limit",
+        Exit::Configuration,
+        "Nothing was changed. Compile it ahead of time where there is more memory: `careen plugin \
+         compile --compile-memory SIZE`, with the --plugin-cache of the run; or give more --memory.",
+    ),
     row("plugin-import", Exit::Configuration, STRATEGY),
     row("plugin-world", Exit::Configuration, STRATEGY),
     row("plugin-description", Exit::Configuration, STRATEGY),
