@@ -393,7 +393,12 @@ pub(in crate::cli) const TABLE: &[Row] = &[
          you have checked it.",
     ),
     row("plugin-compile", Exit::Configuration, STRATEGY),
-    row("plugin-compile-limit", Exit::Configuration, STRATEGY),
+    row(
+        "plugin-compile-limit",
+        Exit::Configuration,
+        "Nothing was changed. An honest component of this size needs more --memory to be compiled: \
+         give it once, the result is kept; or fix the plugin.",
+    ),
     row("plugin-import", Exit::Configuration, STRATEGY),
     row("plugin-world", Exit::Configuration, STRATEGY),
     row("plugin-description", Exit::Configuration, STRATEGY),
