@@ -7,8 +7,7 @@ use careen::plugin::{
 };
 
 use super::scheduling::{load, question_of_full};
-use guests::answers::stores;
-use guests::worlds::Guest;
+use super::world::{Guest, stores};
 
 /// Texts of the guests: a name at 3072, a version at 3088, a summary at 3104, a schema at 3200, the
 /// error of a guest at 3600.

@@ -6,9 +6,8 @@ use std::time::Duration;
 use careen::maintenance::strategy::{Splitting, StrategyError};
 use careen::plugin::PluginOptions;
 
+use super::component::{Guest, SPLIT, answer, splitting};
 use super::{load_wasm, question};
-use guests::answers::splits as answer;
-use guests::splitting::{Guest, SPLIT, splitting};
 
 /// Loads a guest, asks it twice, and returns the error; both askings must end the same way.
 fn attack(wasm: &[u8], change: impl FnOnce(&mut PluginOptions)) -> StrategyError {

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use careen::maintenance::strategy::Splitting;
 use careen::plugin::{PluginSource, load, parse_plugin_argument};
 
+use super::component::{answer, splitting};
 use super::{load_wasm, options, question};
-use guests::answers::splits as answer;
-use guests::splitting::splitting;
 
 /// Loads a guest that answers `entries`; without a compiler when `compiler` is false.
 fn entries(cache: &Path, entries: u32, compiler: bool) -> Result<u64, &'static str> {

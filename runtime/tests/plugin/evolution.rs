@@ -5,12 +5,10 @@ use careen::maintenance::scheduling::Scheduling;
 use careen::maintenance::strategy::Splitting;
 use careen::plugin::{CONTRACT_VERSION, PluginSource, load, load_scheduling};
 
+use super::component::{self, SPLIT, answer};
 use super::scheduling::{load as load_guest, question_of_full};
+use super::world::{Guest, stores};
 use super::{load_wasm, options, question};
-use guests::answers::splits as answer;
-use guests::answers::stores;
-use guests::splitting::{self as component, SPLIT};
-use guests::worlds::Guest;
 
 /// A body of `schedule` that waits until 1,800,000,007.
 fn waits() -> String {

@@ -19,6 +19,18 @@ mod refused;
 mod retention;
 mod scheduling;
 
+/// Guests for the world `splitting`.
+mod component {
+    pub(crate) use guests::answers::splits as answer;
+    pub(crate) use guests::splitting::{Guest, SPLIT, repacking, splitting};
+}
+
+/// Guests for the other worlds.
+mod world {
+    pub(crate) use guests::answers::stores;
+    pub(crate) use guests::worlds::{Guest, retaining, scheduling};
+}
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 

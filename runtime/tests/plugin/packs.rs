@@ -9,9 +9,9 @@ use careen::plugin::{PluginSource, load};
 use careen_guest_sdk::splitting as sdk;
 use proptest::prelude::*;
 
+use super::component::repacking;
 use super::{load_wasm, options};
 use guests::answers::repacks as body;
-use guests::splitting::repacking;
 
 fn question(used_bytes: &[u64]) -> RepackQuestion {
     let row = |(number, used_bytes): (usize, &u64)| PackRow {

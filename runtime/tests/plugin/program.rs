@@ -4,8 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use guests::answers::stores;
-use guests::worlds::{Guest, scheduling};
+use super::world::{Guest, scheduling, stores};
 
 fn careen(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_careen"));

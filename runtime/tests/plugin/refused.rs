@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use careen::plugin::PluginError;
 
+use super::component::{Guest, SPLIT, answer, splitting};
 use super::load_wasm;
 use guests::PACKAGE_VERSION;
-use guests::answers::splits as answer;
-use guests::splitting::{Guest, SPLIT, splitting};
 
 fn refused(wasm: &[u8]) -> PluginError {
     load_wasm(wasm, |_| ()).err().expect("must not load")

@@ -13,9 +13,9 @@ use careen::repository::snapshot_history::HistoryRow;
 use careen_guest_sdk::retention as sdk;
 use retention_kopia::Kopia;
 
+use super::component::splitting;
+use super::world::retaining;
 use guests::answers::{AT, DECISION, YES, decides, says, stores};
-use guests::splitting::splitting;
-use guests::worlds::retaining;
 
 fn load(change: impl FnOnce(&mut PluginOptions)) -> RetentionPlugin {
     let mut options = super::options(PluginSource::BuiltinRetention);

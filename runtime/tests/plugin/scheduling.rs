@@ -13,10 +13,10 @@ use careen::maintenance::task_costs::TaskCost;
 use careen::plugin::{PluginError, PluginOptions, PluginSource, SchedulingPlugin, load_scheduling};
 use careen_guest_sdk::scheduling as sdk;
 
+use super::component::splitting;
+use super::world::scheduling;
 use guests::PACKAGE_VERSION;
 use guests::answers::{AT, EMPTY, TASKS, runs, stores, waits};
-use guests::splitting::splitting;
-use guests::worlds::scheduling;
 
 const NOW: i64 = 1_800_000_000;
 
