@@ -34,6 +34,9 @@ struct Built {
     /// What follows `--plugin`, with the digest.
     pin: String,
     seconds: f64,
+    /// The command that compiles it ahead of time, where a run has too little memory for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<String>,
     /// The command that shows what it decides.
     shows: String,
 }
@@ -47,6 +50,9 @@ impl fmt::Display for Built {
             self.seconds
         )?;
         writeln!(f, "pin   {}", self.pin)?;
+        if let Some(first) = &self.first {
+            writeln!(f, "first {first}")?;
+        }
         write!(f, "use   {}", self.shows)
     }
 }
@@ -73,6 +79,8 @@ pub(super) fn run(console: &Console, arguments: &BuildArguments) -> Result<Exit,
         ),
         bytes,
         seconds: (started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+        first: (language == Language::Python)
+            .then(|| format!("careen plugin compile {}", component.display())),
         shows: shown_by(
             strategy,
             &directory.join("strategies.toml").display().to_string(),
