@@ -47,8 +47,6 @@ for language in "${languages[@]}"; do
     esac
     step "$name: build" "$careen" plugin build "$name" --output text
     expects "^pin   $strategy=$name/$name.wasm@blake3:[0-9a-f]*$"
-    # More than a run has left beside its own work.
-    [[ $language != python ]] || step "$name: compile" "$careen" plugin compile "$name/$name.wasm"
     case $strategy in
       scheduling)
         step "$name: plan" "$careen" plan "$repository" --mode full --strategies "$name/strategies.toml" --output text

@@ -51,7 +51,7 @@ fn options(
         source,
         ..PluginOptions::default()
     };
-    options.limits.memory_bytes = memory.plugin_bytes;
+    options.limits.memory_bytes = compile.plugin_memory.unwrap_or(memory.plugin_bytes);
     if let Some(directory) = &console.global.plugin_cache {
         options.cache_directory = Some(directory.clone());
     }

@@ -2,12 +2,18 @@
 //!
 //! No memory cost.
 
+mod project;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::plugin_project::{BUILD_HELP, BuildArguments, NEW_HELP, NewArguments};
 use super::{CycleMode, RepositoryArgument, parse_size};
+
+use project::{BUILD_HELP, NEW_HELP};
+pub(in crate::cli) use project::{
+    BuildArguments, Language, NewArguments, ProjectStrategy, parse_name,
+};
 
 /// `careen plugin …`
 #[derive(Debug, Subcommand)]
@@ -44,6 +50,10 @@ pub(in crate::cli) struct CompileLimit {
     /// component needs 512MiB, of which it uses some 300.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(in crate::cli) compile_memory: Option<usize>,
+    /// Memory that the plugin may take, as `memory` in the strategies file: 16MiB for Python
+    /// [default: what the memory limit leaves, 8MiB at most]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(in crate::cli) plugin_memory: Option<usize>,
 }
 
 /// How a plugin is loaded.

@@ -13,11 +13,12 @@ use crate::cli::arguments::CompileArguments;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::Kind;
 use crate::cli::wording::{bytes, duration};
+use crate::plugin::PluginError;
 use crate::plugin::inspect::inspect;
 use crate::plugin::precompile::{Precompiled, precompile};
 
-/// Code of a plugin that does not fit the configuration that it has.
-const NOT_CONFIGURED: &str = "plugin-configuration";
+/// Codes of a plugin that a run gives what it has not here: a configuration, more memory.
+const GIVEN_BY_A_RUN: [&str; 2] = ["plugin-configuration", "plugin-memory"];
 
 /// What became of one component.
 #[derive(Serialize)]
@@ -50,8 +51,8 @@ pub(super) fn run(console: &Console, arguments: &CompileArguments) -> Result<Exi
             start_time,
         } = precompile(&options)?;
         let found = inspect(&options)?;
-        // Whether it needs a configuration is the run's business.
-        let refusal = found.refusal.filter(|error| error.code() != NOT_CONFIGURED);
+        let is_given = |error: &PluginError| GIVEN_BY_A_RUN.contains(&error.code());
+        let refusal = found.refusal.filter(|error| !is_given(error));
         if let Some(error) = refusal {
             return Err(error.into());
         }
