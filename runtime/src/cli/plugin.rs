@@ -51,7 +51,7 @@ fn options(
         source,
         ..PluginOptions::default()
     };
-    options.limits.memory_bytes = compile.plugin_memory.unwrap_or(memory.plugin_bytes);
+    options.limits.memory_bytes = memory.plugin_bytes;
     if let Some(directory) = &console.global.plugin_cache {
         options.cache_directory = Some(directory.clone());
     }
@@ -62,13 +62,20 @@ fn options(
     Ok(options)
 }
 
-/// The same with the configuration that is given.
+/// The same with the configuration and the limits that are given.
 fn configured(
     console: &Console,
     source: PluginSource,
     load: &LoadArguments,
 ) -> Result<PluginOptions, CliError> {
     let mut options = options(console, source, &load.compile)?;
+    let limits = &mut options.limits;
+    limits.memory_bytes = load.plugin_memory.unwrap_or(limits.memory_bytes);
+    limits.fuel = load.plugin_fuel.unwrap_or(limits.fuel);
+    let memory = MemoryPlan::new(memory_limit_bytes(&console.global))?;
+    limits
+        .check(memory.plugin_bytes_max())
+        .map_err(CliError::Usage)?;
     if let Some(path) = &load.configuration {
         let refuse = |reason: String| CliError::PluginConfigurationFile {
             path: path.clone(),

@@ -13,6 +13,7 @@ use wasmtime::component::Component;
 
 use super::about::About;
 use super::batches::Strategy;
+use super::contract::bindings::DescribableIndices;
 use super::error::{Failure, PluginError, harmless};
 use super::load::{self, PluginOptions};
 use super::session::Session;
@@ -128,10 +129,7 @@ pub fn inspect(options: &PluginOptions) -> Result<Inspection, PluginError> {
         let pin = pin(source, strategy, &found.blake3);
         found.pins.extend(pin);
         if found.refusal.is_none() {
-            match fits(strategy, options.clone()) {
-                Ok(about) => found.about = about.as_ref().map(Introduction::from),
-                Err(error) => found.refusal = Some(error),
-            }
+            found.refusal = fits(strategy, options.clone()).err();
         }
     }
     Ok(found)
@@ -145,11 +143,21 @@ fn look(options: &PluginOptions, digest: &[u8; 32], found: &mut Inspection) -> R
     let (linked, ()) = load::link(&engine, &component, |_| Ok(()))?;
     let tally = Tally::default();
     let mut session = Session::new(&engine, &found.name, options.limits, &tally);
-    session.call(&engine, |store| linked.instantiate(store))?;
+    let instance = session.call(&engine, |store| linked.instantiate(store))?;
     let usage = tally.usage();
     found.first_memory_bytes = Some(usage.memory_peak_bytes);
     found.instantiation_fuel = Some(usage.fuel);
     found.instantiation_milliseconds = Some(usage.milliseconds);
+    // Loading asks it too; but then it tells nothing where the configuration does not fit.
+    if component.get_export_index(None, contract::ABOUT).is_some() {
+        let indices = DescribableIndices::new(&linked)
+            .map_err(|error| contract::not_linked(&engine, &component, &error))?;
+        let description = session.call(&engine, |store| {
+            let exports = indices.load(&mut *store, &instance)?;
+            exports.careen_strategy_about().call_describe(store)
+        })?;
+        found.about = Some(Introduction::from(&About::new(description)?));
+    }
     match found.strategies.is_empty() {
         true => Err(Failure::World(format!(
             "it exports no strategy of {}, but {}",
@@ -191,12 +199,12 @@ fn tell_interface(engine: &Engine, component: &Component, found: &mut Inspection
 }
 
 /// Loads the plugin as a run would.
-fn fits(strategy: Strategy, options: PluginOptions) -> Result<Option<About>, PluginError> {
-    Ok(match strategy {
-        Strategy::Retention => load_retention(options)?.about().cloned(),
-        Strategy::Splitting => load_splitting(options)?.about().cloned(),
-        Strategy::Scheduling => load_scheduling(options)?.about().cloned(),
-    })
+fn fits(strategy: Strategy, options: PluginOptions) -> Result<(), PluginError> {
+    match strategy {
+        Strategy::Retention => load_retention(options).map(drop),
+        Strategy::Splitting => load_splitting(options).map(drop),
+        Strategy::Scheduling => load_scheduling(options).map(drop),
+    }
 }
 
 /// Returns what follows `--plugin` to use exactly this file.

@@ -17,6 +17,8 @@ use super::load::{self, PluginOptions};
 /// What compiling came to.
 #[derive(Clone, Debug)]
 pub struct Precompiled {
+    /// BLAKE3 digest of the component, in hex.
+    pub blake3: String,
     /// Where the code is kept.
     pub directory: PathBuf,
     /// Its file there.
@@ -32,7 +34,8 @@ pub struct Precompiled {
 /// Compiles the plugin of `options` into its cache, unless it is there.
 ///
 /// # Errors
-/// A component that cannot be compiled within the limits; a cache that does not keep it.
+/// A component that cannot be compiled within the limits, or that imports what no plugin gets; a
+/// cache that does not keep it.
 pub fn precompile(options: &PluginOptions) -> Result<Precompiled, PluginError> {
     let name = options.source.name();
     let digest = options.source.digest().map_err(|failure| PluginError {
@@ -56,8 +59,9 @@ fn compile_into_cache(options: &PluginOptions, digest: &[u8; 32]) -> Result<Prec
     let cache = Cache::open(directory).map_err(Failure::io("open the plugin cache"))?;
     let engine = engine::new_engine().map_err(|error| Failure::Compile(error.to_string()))?;
     let compiling = Stopwatch::start();
-    let (_, was_there) = load::load_component(&engine, options, digest)?;
+    let (component, was_there) = load::load_component(&engine, options, digest)?;
     let compile_time = compiling.elapsed();
+    load::link(&engine, &component, |_| Ok(()))?;
     let starting = Stopwatch::start();
     let key = Key::new(&engine, digest);
     let code = cache.find(key).ok_or_else(|| {
@@ -68,6 +72,7 @@ fn compile_into_cache(options: &PluginOptions, digest: &[u8; 32]) -> Result<Prec
     drop(code);
     load::load_component(&engine, options, digest)?;
     Ok(Precompiled {
+        blake3: hex::encode(digest),
         directory: directory.clone(),
         file: key.code_name(),
         code_bytes,

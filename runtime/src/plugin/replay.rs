@@ -211,7 +211,11 @@ impl<'f> Replay<'f> {
     pub fn end(mut self, line: u64) -> ReplayReport {
         self.end_source(line);
         self.end_packs();
-        let told = |side: &Side| side.tally.told(self.strategy.name());
+        let told = |side: &Side| {
+            let told = side.tally.told(self.strategy.name());
+            // What was decided was compared; it is not told once more.
+            told.map(PluginUsage::without_decisions)
+        };
         let [plugin, other] = &self.sides;
         let usage = plugin.tally.usage();
         ReplayReport {

@@ -102,8 +102,8 @@ struct Tallied {
 }
 
 impl Tally {
-    /// Returns what was used up to now; nothing when nothing was asked. `strategy` is what the plugin
-    /// was asked as.
+    /// Returns what was used up to now; nothing when nothing was asked. `strategy` is what the
+    /// plugin was asked as.
     pub fn told(&self, strategy: &'static str) -> Option<PluginUsage> {
         let tallied = self.tallied();
         (tallied.usage.questions > 0).then(|| PluginUsage {
@@ -198,6 +198,17 @@ impl Decided {
             about: harmless(&self.about),
             decision: harmless(&self.decision),
             reason: harmless(&self.reason),
+        }
+    }
+}
+
+impl PluginUsage {
+    /// Leaves the decisions out.
+    pub(super) fn without_decisions(self) -> Self {
+        Self {
+            decisions: Vec::new(),
+            more_decisions: 0,
+            ..self
         }
     }
 }

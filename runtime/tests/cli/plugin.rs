@@ -228,6 +228,22 @@ fn the_built_in_plugins_pass_their_test() {
     }
 }
 
+#[test]
+fn a_limit_that_is_passed_fails_the_test() {
+    let file = built("retention-kopia");
+    let test = ["plugin", "test", &file];
+    let little = ["--plugin-fuel", "200000"];
+    let told = careen(&[&test[..], &little, &["--json"]].concat()).output();
+    let told = told.unwrap();
+    assert_eq!(told.status.code(), Some(60), "{told:?}");
+    let told = lines(&told);
+    let error = told.iter().find(|line| line["kind"] == "error").unwrap();
+    assert_eq!(error["code"], "plugin-fuel");
+    for more in [["--plugin-memory", "1GiB"], ["--plugin-fuel", "5"]] {
+        assert_fails(careen, &[&test[..], &more].concat(), 50, "usage");
+    }
+}
+
 /// Goal: a recording is what a repository asks, without names if wanted, and replaying it on the
 /// same plugin differs nowhere; method: the demo's backups, all three strategies.
 #[test]

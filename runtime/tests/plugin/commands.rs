@@ -10,6 +10,8 @@ use guests::answers::{splits as answer, stores};
 use guests::splitting::{Guest, SPLIT, splitting};
 use guests::worlds::retaining;
 
+use super::about::configurable;
+
 fn careen(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_careen"));
     let cache = super::shared_cache().to_str().unwrap();
@@ -59,6 +61,8 @@ fn check_names_what_is_refused() {
     let names: Vec<_> = refused.map(|import| import["name"].clone()).collect();
     assert_eq!(names, ["wasi:clocks/monotonic-clock@0.2.0"]);
     assert_eq!(report["first_memory_bytes"], Value::Null);
+    let (exit, lines) = told(&["plugin", "compile", &file]);
+    assert_eq!((exit, code(&lines)), (50, "plugin-import"));
 
     let mut start = Guest::new(&core);
     start.component = "(core module $bad (func $f unreachable) (start $f))
@@ -76,6 +80,39 @@ fn check_names_what_is_refused() {
     assert!(error.contains("exports no strategy"), "{error}");
 }
 
+/// Goal: a configuration is checked against the plugin's own schema, which is told in any case.
+#[test]
+fn check_tries_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = guest(folder.path(), &configurable());
+    let configuration = folder.path().join("c.json");
+    for (json, exit, named) in [
+        ("{\"begins\": 22}", 0, ""),
+        ("{\"begins\": 24}", 50, "plugin-configuration"),
+        ("{\"ends\": 1}", 50, "plugin-configuration"),
+        ("{", 50, "plugin-configuration-file"),
+    ] {
+        std::fs::write(&configuration, json).unwrap();
+        let path = configuration.to_str().unwrap();
+        let words = ["plugin", "check", &file, "--configuration", path];
+        let (ended, lines) = told(&words);
+        assert_eq!(ended, exit, "{json}: {lines:?}");
+        if exit > 0 {
+            assert_eq!(code(&lines), named, "{json}");
+        }
+        let report = of_kind(&lines, "report");
+        assert_eq!(report.is_empty(), named == "plugin-configuration-file");
+        for line in report {
+            let about = &line["report"]["about"];
+            assert_eq!(
+                (&about["name"], &about["version"]),
+                (&"at  night".into(), &"1.2.3".into())
+            );
+            assert_eq!(about["configuration_schema"]["additionalProperties"], false);
+        }
+    }
+}
+
 #[test]
 fn a_test_fails_for_answers_that_are_refused_and_for_traps() {
     let folder = tempfile::tempdir().unwrap();
@@ -87,7 +124,7 @@ fn a_test_fails_for_answers_that_are_refused_and_for_traps() {
     let mut refused = Guest::new(&core);
     // All packs are left: as many zeros as there are packs, with the size that is asked about.
     let leave = "(i64.store (i32.const 1032) (local.get 0)) (i32.store (i32.const 1040)
-        (i32.const 100000)) (i32.store (i32.const 1044) (local.get 2)) (i32.const 1024)";
+        (i32.const 120000)) (i32.store (i32.const 1044) (local.get 2)) (i32.const 1024)";
     refused.repack = leave;
     let file = guest(folder.path(), &refused.wasm());
     let (exit, lines) = told(&["plugin", "test", &file]);

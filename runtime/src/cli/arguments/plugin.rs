@@ -50,10 +50,6 @@ pub(in crate::cli) struct CompileLimit {
     /// component needs 512MiB, of which it uses some 300.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(in crate::cli) compile_memory: Option<usize>,
-    /// Memory that the plugin may take, as `memory` in the strategies file: 16MiB for Python
-    /// [default: what the memory limit leaves, 8MiB at most]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(in crate::cli) plugin_memory: Option<usize>,
 }
 
 /// How a plugin is loaded.
@@ -64,6 +60,12 @@ pub(in crate::cli) struct LoadArguments {
     /// With --against the other plugin gets it too, unless that is a built-in one.
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) configuration: Option<PathBuf>,
+    /// Memory of the plugin, as `memory` in a strategies file: 16MiB [default: 8MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(in crate::cli) plugin_memory: Option<usize>,
+    /// Fuel of a call, as `fuel` in a strategies file [default: 1000000000]
+    #[arg(long, value_name = "N")]
+    pub(in crate::cli) plugin_fuel: Option<u64>,
     /// What compiling may take.
     #[command(flatten)]
     pub(in crate::cli) compile: CompileLimit,

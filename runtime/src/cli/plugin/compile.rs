@@ -1,7 +1,7 @@
 //! `careen plugin compile`: compiles plugins into the cache that runs take code from.
 //!
-//! A component that a run would refuse is refused here too, after it was compiled. Memory: see
-//! `plugin/compile.rs`; one component after the other.
+//! A component that imports what no plugin gets is refused here too, after it was compiled. Memory:
+//! see `plugin/compile.rs`; one component after the other.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,12 +13,7 @@ use crate::cli::arguments::CompileArguments;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::Kind;
 use crate::cli::wording::{bytes, duration};
-use crate::plugin::PluginError;
-use crate::plugin::inspect::inspect;
 use crate::plugin::precompile::{Precompiled, precompile};
-
-/// Codes of a plugin that a run gives what it has not here: a configuration, more memory.
-const GIVEN_BY_A_RUN: [&str; 2] = ["plugin-configuration", "plugin-memory"];
 
 /// What became of one component.
 #[derive(Serialize)]
@@ -44,21 +39,16 @@ pub(super) fn run(console: &Console, arguments: &CompileArguments) -> Result<Exi
     for (path, file) in arguments.files.iter().zip(files) {
         let options = super::options(console, super::file(path), &arguments.compile)?;
         let Precompiled {
+            blake3,
             directory,
             file: code,
             code_bytes,
             compile_time,
             start_time,
         } = precompile(&options)?;
-        let found = inspect(&options)?;
-        let is_given = |error: &PluginError| GIVEN_BY_A_RUN.contains(&error.code());
-        let refusal = found.refusal.filter(|error| !is_given(error));
-        if let Some(error) = refusal {
-            return Err(error.into());
-        }
         let row = Row {
             file,
-            blake3: found.blake3,
+            blake3,
             code: directory.join(code).display().to_string(),
             code_bytes,
             compile_seconds: compile_time.map(|time| time.as_secs_f64()),
