@@ -6,8 +6,6 @@
 mod demo;
 #[cfg(feature = "plugins")]
 mod plugin;
-#[cfg(feature = "plugins")]
-mod plugin_project;
 mod snapshot;
 mod strategies;
 
@@ -20,18 +18,14 @@ use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 pub(super) use demo::{BACKUPS, BackupShape, DemoArguments, IndexShape};
 #[cfg(feature = "plugins")]
 pub(super) use plugin::{
-    CheckArguments, CompileArguments, CompileLimit, LoadArguments, PluginCommand, RecordArguments,
-    ReplayArguments, StrategyName, TestArguments,
-};
-#[cfg(feature = "plugins")]
-pub(super) use plugin_project::{
-    BuildArguments, Language, NewArguments, ProjectStrategy, parse_name,
+    BuildArguments, CheckArguments, CompileArguments, CompileLimit, Language, LoadArguments,
+    NewArguments, PluginCommand, ProjectStrategy, RecordArguments, ReplayArguments, StrategyName,
+    TestArguments, parse_name,
 };
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 pub(super) use strategies::StrategiesArgument;
 
-/// Shown by `--version`; says so when the time can be set from outside, or plugins are compiled
-/// without limits.
+/// Shown by `--version`; says so where the time can be set, or plugins compile without limits.
 pub(super) const VERSION: &str = if cfg!(feature = "test-clock") {
     concat!(
         env!("CARGO_PKG_VERSION"),

@@ -272,9 +272,10 @@ typedef struct {
 
 // What people are told of the plugin.
 typedef struct exports_careen_strategy_about_description_t {
-  // Its name, 1 to 100 bytes: what plans, reports and errors call it, its digest beside it.
+  // Its name, 1 to 100 bytes: letters, digits, spaces, `-`, `_` and `.`. Plans, reports and
+  // errors call it so, its digest beside it.
   scheduling_string_t   name;
-  // Its own version, at most 100 bytes; shown, never compared.
+  // Its own version, at most 100 bytes: the same characters and `+`. Shown, never compared.
   scheduling_string_t   version;
   // What it decides, in a sentence or two; at most 1,000 bytes.
   scheduling_string_t   summary;

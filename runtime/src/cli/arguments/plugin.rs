@@ -2,12 +2,18 @@
 //!
 //! No memory cost.
 
+mod project;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::plugin_project::{BUILD_HELP, BuildArguments, NEW_HELP, NewArguments};
 use super::{CycleMode, RepositoryArgument, parse_size};
+
+use project::{BUILD_HELP, NEW_HELP};
+pub(in crate::cli) use project::{
+    BuildArguments, Language, NewArguments, ProjectStrategy, parse_name,
+};
 
 /// `careen plugin …`
 #[derive(Debug, Subcommand)]

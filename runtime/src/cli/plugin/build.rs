@@ -1,4 +1,5 @@
-//! `careen plugin build`: runs a language's ordinary tools and says what came out.
+//! `careen plugin build`: runs a language's ordinary tools, compiles what came out into the cache,
+//! and says what it is.
 //!
 //! A tool that is missing ends it with the command that installs it; nothing is downloaded here
 //! (cargo fetches the one dependency of a Rust plugin as it always does). Whatever a tool prints
@@ -15,10 +16,12 @@ use super::project::Project;
 use super::templates::shown_by;
 use super::tools;
 use crate::cli::Console;
-use crate::cli::arguments::{BuildArguments, Language};
+use crate::cli::arguments::{BuildArguments, CompileLimit, Language};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::Kind;
+use crate::cli::wording;
 use crate::clock::Stopwatch;
+use crate::plugin::precompile::precompile;
 
 /// How a component begins; a core module has another version.
 const COMPONENT_MAGIC: [u8; 8] = *b"\0asm\x0d\0\x01\0";
@@ -34,6 +37,8 @@ struct Built {
     /// What follows `--plugin`, with the digest.
     pin: String,
     seconds: f64,
+    /// Bytes of machine code; it lies in this user's plugin cache now.
+    code_bytes: u64,
     /// The command that shows what it decides.
     shows: String,
 }
@@ -47,6 +52,11 @@ impl fmt::Display for Built {
             self.seconds
         )?;
         writeln!(f, "pin   {}", self.pin)?;
+        writeln!(
+            f,
+            "code  {}, compiled ahead of its first use",
+            wording::bytes(self.code_bytes)
+        )?;
         write!(f, "use   {}", self.shows)
     }
 }
@@ -65,6 +75,9 @@ pub(super) fn run(console: &Console, arguments: &BuildArguments) -> Result<Exit,
         Language::Javascript => tools::componentize_qjs(directory, &project, &component)?,
     }
     let (bytes, digest) = digest(&component)?;
+    // More memory than a run may have is needed for Python and JavaScript.
+    let options = super::options(console, super::file(&component), &CompileLimit::default())?;
+    let code_bytes = precompile(&options)?.code_bytes;
     let built = Built {
         pin: format!(
             "{}={}@blake3:{digest}",
@@ -73,6 +86,7 @@ pub(super) fn run(console: &Console, arguments: &BuildArguments) -> Result<Exit,
         ),
         bytes,
         seconds: (started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+        code_bytes,
         shows: shown_by(
             strategy,
             &directory.join("strategies.toml").display().to_string(),

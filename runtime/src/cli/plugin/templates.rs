@@ -45,6 +45,7 @@ const RUST: &[Template<'_>] = files! {
     "careen-guest-sdk/EVOLUTION.md" <- "EVOLUTION.md",
     "careen-guest-sdk/wit/strategy.wit" <- "wit/strategy.wit",
     "careen-guest-sdk/src/bindings.rs" <- "src/bindings.rs",
+    "careen-guest-sdk/src/calendar.rs" <- "src/calendar.rs",
     "careen-guest-sdk/src/configured.rs" <- "src/configured.rs",
     "careen-guest-sdk/src/kit.rs" <- "src/kit.rs",
     "careen-guest-sdk/src/kit/packs.rs" <- "src/kit/packs.rs",
