@@ -434,8 +434,8 @@ pub(in crate::cli) const TABLE: &[Row] = &[
     row(
         "plugin-compile-limit",
         Exit::Configuration,
-        "Nothing was changed. Compile it ahead of time where there is more memory: `careen plugin \
-         compile --compile-memory SIZE`, with the --plugin-cache of the run; or give more --memory.",
+        "Nothing was changed. Compile it where there is more memory: `careen plugin compile \
+         --compile-memory SIZE`, with the --plugin-cache of the run; or give more --memory.",
     ),
     row("plugin-import", Exit::Configuration, STRATEGY),
     row("plugin-world", Exit::Configuration, STRATEGY),
