@@ -53,6 +53,10 @@ const SCRATCH: &str = "\
 const STRATEGY: &str =
     "Nothing was changed. Fix the plugin, or leave out --plugin to use the built-in strategy.";
 
+const LIMIT: &str = "\
+    Nothing was changed. Fix the plugin, or give it more: `memory`, `fuel` and `deadline` of the \
+     strategies file, --plugin-memory and --plugin-fuel of `careen plugin` commands.";
+
 /// Every error code of every floor.
 pub(in crate::cli) const TABLE: &[Row] = &[
     // cli
@@ -453,9 +457,9 @@ pub(in crate::cli) const TABLE: &[Row] = &[
          plugin's schema says what it may hold.",
     ),
     row("plugin-trap", Exit::SafetyStop, STRATEGY),
-    row("plugin-fuel", Exit::SafetyStop, STRATEGY),
-    row("plugin-deadline", Exit::SafetyStop, STRATEGY),
-    row("plugin-memory", Exit::SafetyStop, STRATEGY),
+    row("plugin-fuel", Exit::SafetyStop, LIMIT),
+    row("plugin-deadline", Exit::SafetyStop, LIMIT),
+    row("plugin-memory", Exit::SafetyStop, LIMIT),
     row("plugin-data", Exit::SafetyStop, STRATEGY),
     row("plugin-error", Exit::SafetyStop, STRATEGY),
 ];
