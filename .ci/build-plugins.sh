@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds every plugin below plugins/ as a component and compares it with the one checked in below
-# plugins/built/. The bytes must be the same: the program contains them, and a pin names them.
+# Builds every Rust plugin below plugins/ and plugins/examples/ as a component and compares it with the one
+# checked in below plugins/built/ or plugins/examples/built/. The bytes must be the same: the program contains them, and a pin names them.
 #   .ci/build-plugins.sh            compare; fails on a difference
 #   .ci/build-plugins.sh --update   write them, and their digests, instead
 # Bytes depend on the compiler and on the standard library, so a comparison needs both as recorded. Where they
@@ -36,11 +36,11 @@ export "$flags=${!flags-} -Clink-arg=-zstack-size=65536\
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
 
 failed=
-for manifest in plugins/*/Cargo.toml; do
+for manifest in plugins/*/Cargo.toml plugins/examples/*/Cargo.toml; do
   name=$(basename "$(dirname "$manifest")")
   cargo build --quiet --release --locked -p "$name" --target wasm32-unknown-unknown
   new=$work/wasm32-unknown-unknown/release/${name//-/_}.wasm
-  built=plugins/built/$name
+  built=$(dirname "$(dirname "$manifest")")/built/$name
   if [[ -n $update ]]; then
     cp "$new" "$built.wasm" && chmod 644 "$built.wasm"
     { echo "sha256 $(sha256sum <"$new" | cut -d' ' -f1)"; rustc -V; } >"$built.digests"
@@ -57,4 +57,5 @@ done
   # BLAKE3 is the digest of pins; the program computes it, the system may have no tool for it.
   unset CARGO_TARGET_DIR CARGO_INCREMENTAL "${!CARGO_PROFILE_RELEASE_@}"
   CAREEN_WRITE_DIGESTS=1 cargo test --quiet -p careen --lib plugin::wasm_file
+  CAREEN_WRITE_DIGESTS=1 cargo test --quiet -p careen --test plugin digests
 }

@@ -52,6 +52,7 @@ struct Readme;
 
 #[doc(hidden)]
 pub mod bindings;
+pub mod calendar;
 mod configured;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod kit;

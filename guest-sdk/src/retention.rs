@@ -64,17 +64,6 @@ impl SnapshotRow {
     }
 }
 
-impl Question {
-    /// Returns local time minus UTC at a moment, in seconds.
-    pub fn offset_at(&self, seconds: i64) -> i32 {
-        let before = self
-            .zone
-            .partition_point(|change| change.at_seconds <= seconds);
-        let change = before.checked_sub(1).and_then(|last| self.zone.get(last));
-        change.map_or(self.offset_seconds, |change| change.offset_seconds)
-    }
-}
-
 /// What a component keeps of its strategy: the strategy, and the source that it is at.
 #[doc(hidden)]
 pub struct Kept<S: Retention> {

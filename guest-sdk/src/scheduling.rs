@@ -46,25 +46,6 @@ impl TaskRow {
     }
 }
 
-impl Question {
-    /// Returns local time minus UTC at a moment, in seconds.
-    pub fn offset_at(&self, seconds: i64) -> i32 {
-        let before = self
-            .zone
-            .partition_point(|change| change.at_seconds <= seconds);
-        let change = before.checked_sub(1).and_then(|last| self.zone.get(last));
-        change.map_or(self.offset_seconds, |change| change.offset_seconds)
-    }
-
-    /// Returns the seconds since midnight of local time: what windows such as "from 02:00" need.
-    pub fn seconds_of_day(&self) -> i64 {
-        let local = self
-            .now_seconds
-            .saturating_add(self.offset_at(self.now_seconds).into());
-        local.rem_euclid(24 * 3_600)
-    }
-}
-
 /// Exports a type that implements [`Scheduling`] as the plugin's strategy. Use it once in a plugin.
 ///
 /// `register_scheduling!(Mine)` for a type that is [`Default`], `register_scheduling!(Mine,
@@ -172,40 +153,4 @@ macro_rules! register_scheduling {
             is_one::<$strategy, $way>();
         };
     };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn question(now_seconds: i64) -> Question {
-        let change = |at_seconds, offset_seconds| ZoneChange {
-            at_seconds,
-            offset_seconds,
-        };
-        Question {
-            now_seconds,
-            offset_seconds: 3_600,
-            zone: vec![change(1_000_000, 7_200), change(2_000_000, -3_600)],
-            asked_for: false,
-            cycles: Vec::new(),
-            writers: 0,
-            newest_writer_seconds: None,
-            index_blobs: 0,
-            index_bytes: 0,
-            memory_bytes: 0,
-            scratch_bytes: 0,
-            costs: CostKnowledge::NotCounted,
-        }
-    }
-
-    #[test]
-    fn local_time_follows_the_changes() {
-        let at = |seconds| question(seconds).offset_at(seconds);
-        assert_eq!([at(0), at(999_999), at(1_000_000)], [3_600, 3_600, 7_200]);
-        assert_eq!([at(1_999_999), at(2_000_000)], [7_200, -3_600]);
-        assert_eq!(question(0).seconds_of_day(), 3_600);
-        assert_eq!(question(-3_601).seconds_of_day(), 86_399);
-        assert_eq!(question(86_400 * 100).seconds_of_day(), 82_800);
-    }
 }

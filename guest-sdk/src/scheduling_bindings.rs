@@ -701,9 +701,10 @@ pub mod exports {
         /// What people are told of the plugin.
         #[derive(Clone, PartialEq)]
         pub struct Description {
-          /// Its name, 1 to 100 bytes: what plans, reports and errors call it, its digest beside it.
+          /// Its name, 1 to 100 bytes: letters, digits, spaces, `-`, `_` and `.`. Plans, reports and
+          /// errors call it so, its digest beside it.
           pub name: _rt::String,
-          /// Its own version, at most 100 bytes; shown, never compared.
+          /// Its own version, at most 100 bytes: the same characters and `+`. Shown, never compared.
           pub version: _rt::String,
           /// What it decides, in a sentence or two; at most 1,000 bytes.
           pub summary: _rt::String,

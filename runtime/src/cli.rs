@@ -15,6 +15,8 @@ mod kopia_config;
 mod logs;
 mod output;
 mod password;
+#[cfg(feature = "plugins")]
+mod plugin;
 mod run;
 mod signals;
 mod snapshot;
@@ -23,6 +25,7 @@ mod surroundings;
 mod target;
 mod telling;
 mod time_zone;
+mod used;
 mod wording;
 mod workspace;
 
@@ -114,6 +117,8 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         Command::Plan(arguments) => run::plan(&console, arguments),
         Command::Index(command) => index::run(&console, command),
         Command::Snapshot(command) => snapshot::run(&console, command),
+        #[cfg(feature = "plugins")]
+        Command::Plugin(command) => plugin::run(&console, command),
         Command::Status(arguments) => check::status(&console, arguments),
         Command::Verify(arguments) => check::verify(&console, arguments),
     };

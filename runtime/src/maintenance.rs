@@ -41,6 +41,7 @@ pub mod orphan_packs;
 pub mod outlook;
 pub mod owner;
 pub mod pack_choice;
+pub mod pack_survey;
 mod pack_tasks;
 #[cfg(test)]
 mod pack_tests;

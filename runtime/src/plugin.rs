@@ -12,20 +12,27 @@
 
 mod about;
 mod argument;
+pub mod batches;
 mod cache;
 mod compile;
 mod configuration;
 mod contract;
 mod engine;
 mod error;
+pub mod inspect;
 mod limits;
 mod load;
+pub mod precompile;
+pub mod record;
+pub mod replay;
 mod retention;
 mod scheduling;
 mod schema;
 mod session;
 mod splitting;
+mod usage;
 mod wasm_file;
+mod words;
 
 pub use about::About;
 pub use argument::{parse_plugin_argument, parse_strategy_argument, parse_strategy_arguments};
@@ -39,4 +46,5 @@ pub use load::PluginOptions;
 pub use retention::{RetentionPlugin, load_retention};
 pub use scheduling::{SchedulingPlugin, load_scheduling};
 pub use splitting::{SplittingPlugin, load};
+pub use usage::{Decided, PluginUsage, Tally, Usage, UsageLimits};
 pub use wasm_file::PluginSource;

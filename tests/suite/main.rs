@@ -20,6 +20,7 @@ mod memory_cgroup;
 mod merge_model;
 mod model_repository;
 mod packs;
+mod recordings;
 mod requests;
 mod retention;
 mod run_protocol;

@@ -6,25 +6,26 @@
 use careen_guest_sdk::retention::{Moment, ZoneChange};
 
 /// Nanoseconds since 1970 in UTC.
-pub(crate) type Nanos = i128;
+pub type Nanos = i128;
 
 pub(crate) const SECOND: Nanos = 1_000_000_000;
 pub(crate) const HOUR: Nanos = 3_600 * SECOND;
 const DAY: Nanos = 24 * HOUR;
 
 /// A moment as nanoseconds.
-pub(crate) fn nanos_of(moment: &Moment) -> Nanos {
+pub fn nanos_of(moment: &Moment) -> Nanos {
     Nanos::from(moment.seconds) * SECOND + Nanos::from(moment.nanos)
 }
 
 /// A date of the Gregorian calendar, also before it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Date {
-    pub(crate) year: i128,
+pub struct Date {
+    /// The year.
+    pub year: i128,
     /// 1 to 12.
-    pub(crate) month: i128,
+    pub month: i128,
     /// 1 to 31.
-    pub(crate) day: i128,
+    pub day: i128,
 }
 
 /// Days since 1970.
@@ -34,7 +35,7 @@ pub(crate) fn day_number(time: Nanos) -> i128 {
 
 impl Date {
     /// The date of a time that is taken as UTC.
-    pub(crate) fn of(time: Nanos) -> Self {
+    pub fn of(time: Nanos) -> Self {
         // Years begin in March here, so that the leap day is the last of its year.
         let days = day_number(time) + 719_468;
         let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -77,14 +78,14 @@ pub(crate) fn iso_week(local: Nanos) -> (i128, i128) {
 }
 
 /// Local time.
-pub(crate) struct Zone {
+pub struct Zone {
     before: Nanos,
     changes: Vec<(Nanos, Nanos)>,
 }
 
 impl Zone {
     /// The zone with these changes, and this offset before the first.
-    pub(crate) fn new(offset_seconds: i32, changes: &[ZoneChange]) -> Self {
+    pub fn new(offset_seconds: i32, changes: &[ZoneChange]) -> Self {
         let change = |change: &ZoneChange| {
             (
                 Nanos::from(change.at_seconds) * SECOND,
@@ -107,7 +108,7 @@ impl Zone {
     }
 
     /// A time as the clock on the wall shows it.
-    pub(crate) fn local(&self, time: Nanos) -> Nanos {
+    pub fn local(&self, time: Nanos) -> Nanos {
         time + self.offset(time)
     }
 
@@ -119,7 +120,7 @@ impl Zone {
     }
 
     /// The time that many years, months and days before `time`, by the calendar of the zone.
-    pub(crate) fn before(&self, time: Nanos, years: i128, months: i128, days: i128) -> Nanos {
+    pub fn before(&self, time: Nanos, years: i128, months: i128, days: i128) -> Nanos {
         let local = self.local(time);
         let date = Date::of(local);
         let moved = Date {

@@ -13,10 +13,11 @@
 //! Memory: one name for each month, week and year that is kept, some kilobytes. Mirrors
 //! `ComputeRetentionReasons` in Kopia's `snapshot/policy/retention_policy.go`.
 
-mod calendar;
+pub mod calendar;
 
 use std::collections::BTreeSet;
 
+#[cfg(feature = "component")]
 use careen_guest_sdk::register_retention;
 use careen_guest_sdk::retention::{Decision, Policy, Question, Retention, SnapshotRow};
 
@@ -47,6 +48,7 @@ pub struct AtWork {
     incomplete_kept: bool,
 }
 
+#[cfg(feature = "component")]
 register_retention!(Kopia);
 
 /// The earliest start of a snapshot that counts, for each period.

@@ -12,6 +12,7 @@
 //! Memory: one answer. Mirrors `getRangeToCompact` in Kopia's `internal/epoch/epoch_manager.go` and
 //! `findContentInShortPacks` in its `repo/maintenance/content_rewrite.go`.
 
+#[cfg(feature = "component")]
 use careen_guest_sdk::register_splitting;
 use careen_guest_sdk::splitting::{EpochRange, PackPlan, PackQuestion, Plan, Question, Splitting};
 
@@ -47,6 +48,7 @@ impl Splitting for ShortPacks {
     }
 }
 
+#[cfg(feature = "component")]
 register_splitting!(ShortPacks);
 
 /// Returns the range to write, if one is due, and why or why not.

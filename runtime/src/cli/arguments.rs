@@ -4,6 +4,8 @@
 //! argument: arguments are visible to every process of the machine. No memory cost.
 
 mod demo;
+#[cfg(feature = "plugins")]
+mod plugin;
 mod snapshot;
 mod strategies;
 
@@ -14,11 +16,16 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 
 pub(super) use demo::{BACKUPS, BackupShape, DemoArguments, IndexShape};
+#[cfg(feature = "plugins")]
+pub(super) use plugin::{
+    BuildArguments, CheckArguments, CompileArguments, CompileLimit, Language, LoadArguments,
+    NewArguments, PluginCommand, ProjectStrategy, RecordArguments, ReplayArguments, StrategyName,
+    TestArguments, parse_name,
+};
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 pub(super) use strategies::StrategiesArgument;
 
-/// Shown by `--version`; says so when the time can be set from outside, or plugins are compiled
-/// without limits.
+/// Shown by `--version`; says so where the time can be set, or plugins compile without limits.
 pub(super) const VERSION: &str = if cfg!(feature = "test-clock") {
     concat!(
         env!("CARGO_PKG_VERSION"),
@@ -100,6 +107,11 @@ pub(super) struct GlobalOptions {
     /// Most of the disk that the scratch directory may take: 20GiB [default: what is free]
     #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
     pub(super) scratch_quota: Option<usize>,
+    /// Directory with the code of compiled plugins [default: careen in the user's cache directory]
+    ///
+    /// `careen plugin compile` fills it ahead of time. Only this user may write it.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) plugin_cache: Option<PathBuf>,
     /// Kopia's config file of the repository, instead of a path
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -152,6 +164,10 @@ pub(super) enum Command {
     /// Show snapshots, or expire them by Kopia's policies
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// A strategy of your own: make it, build it, check and test it, record and replay questions
+    #[cfg(feature = "plugins")]
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Show the repository: format, owner, epochs, what is due; changes nothing
     Status(StatusArguments),
     /// Check the repository: index, snapshots, contents; changes nothing

@@ -13,7 +13,7 @@ use crate::blob::BlobError;
 use crate::maintenance::MaintenanceError;
 use crate::memory::MemoryError;
 #[cfg(feature = "plugins")]
-use crate::plugin::PluginError;
+use crate::plugin::{PluginError, batches::BatchesError};
 use crate::repository::RepositoryError;
 use crate::spill::SpillError;
 
@@ -128,6 +128,66 @@ pub(super) enum CliError {
         /// How it ended.
         reason: String,
     },
+    /// A plugin's project cannot be made, or is none.
+    #[cfg(feature = "plugins")]
+    #[error("{}: {reason}", path.display())]
+    PluginProject {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A plugin's configuration cannot be read.
+    #[cfg(feature = "plugins")]
+    #[error("configuration {}: {reason}", path.display())]
+    PluginConfigurationFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tool that a plugin is built with is not here.
+    #[cfg(feature = "plugins")]
+    #[error("{tool} is not installed; get it by: {get}")]
+    PluginTool {
+        /// The tool.
+        tool: String,
+        /// The command that installs it.
+        get: String,
+    },
+    /// A tool could not build the plugin; it said why itself.
+    #[cfg(feature = "plugins")]
+    #[error("{command}: {reason}")]
+    PluginBuild {
+        /// The tool.
+        command: String,
+        /// How it ended.
+        reason: String,
+    },
+    /// Batches cannot be written.
+    #[cfg(feature = "plugins")]
+    #[error("{}: {reason}", path.display())]
+    RecordFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Batches that cannot be used.
+    #[cfg(feature = "plugins")]
+    #[error(transparent)]
+    Batches(#[from] BatchesError),
+    /// A plugin that failed its test.
+    #[cfg(feature = "plugins")]
+    #[error(
+        "the plugin fails: {refused} answers are refused, {differ} differ between two instances"
+    )]
+    PluginTest {
+        /// Answers that the host refuses.
+        refused: u64,
+        /// Answers that are not the same twice.
+        differ: u64,
+    },
     /// The limit is below the floor.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -169,6 +229,20 @@ impl CliError {
             Self::Output(_) => "output",
             Self::DemoDirectory { .. } => "demo-directory",
             Self::DemoRun { .. } => "demo-run",
+            #[cfg(feature = "plugins")]
+            Self::PluginProject { .. } => "plugin-project",
+            #[cfg(feature = "plugins")]
+            Self::PluginTool { .. } => "plugin-tool",
+            #[cfg(feature = "plugins")]
+            Self::PluginBuild { .. } => "plugin-build",
+            #[cfg(feature = "plugins")]
+            Self::PluginConfigurationFile { .. } => "plugin-configuration-file",
+            #[cfg(feature = "plugins")]
+            Self::RecordFile { .. } => "plugin-recording",
+            #[cfg(feature = "plugins")]
+            Self::Batches(_) => "plugin-batches",
+            #[cfg(feature = "plugins")]
+            Self::PluginTest { .. } => "plugin-test",
             Self::Memory(error) => error.code(),
             Self::Spill(error) => error.code(),
             Self::Blob(error) => error.code(),

@@ -8,6 +8,7 @@ use super::error::{CliError, Exit};
 use super::output::Kind;
 use super::strategy::{self, Named};
 use super::target::Target;
+use super::used::Used;
 use super::workspace::workspace;
 use crate::kopia::blob_id::BlobId;
 use crate::maintenance::compact_indexes_v0::CompactionV0;
@@ -83,11 +84,12 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
     if !epochs {
         return compact_v0(console, arguments, options, &repository, &workspace);
     }
-    let named = Named::new(console, &arguments.plugins, &arguments.strategies);
+    let used = Used::default();
+    let named = Named::new(console, &arguments.plugins, &arguments.strategies, &used);
     let mut splitting = strategy::splitting(&named, &workspace.memory)?;
     if arguments.dry_run {
         let plan = index_maintenance::plan(&repository, &workspace, &mut *splitting, &options)?;
-        console.output.both(Kind::Plan, "plan", &plan);
+        console.output.both(Kind::Plan, "plan", &used.with(&plan));
         return Ok(Exit::Done);
     }
     let report = index_maintenance::run(
@@ -101,7 +103,7 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
             console.output.json_field(Kind::Plan, "plan", plan);
         },
     )?;
-    Ok(told(console, &report))
+    Ok(told(console, &report, &used))
 }
 
 /// Compacts an index without epochs, as Kopia's quick maintenance does.
@@ -125,7 +127,7 @@ fn compact_v0(
     let outcome = compaction.run(repository, workspace, &mut |plan| {
         console.output.json_field(Kind::Plan, "plan", plan);
     })?;
-    Ok(told(console, &outcome.report))
+    Ok(told(console, &outcome.report, &Used::default()))
 }
 
 fn repair(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliError> {
@@ -146,12 +148,14 @@ fn repair(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliErr
         return Ok(Exit::Done);
     }
     let report = index_repair::execute(&repository, &workspace, &options)?;
-    Ok(told(console, &report))
+    Ok(told(console, &report, &Used::default()))
 }
 
 /// Tells a report; part of the work left over is an exit code of its own.
-fn told(console: &Console, report: &Report) -> Exit {
-    console.output.both(Kind::Report, "report", report);
+fn told(console: &Console, report: &Report, used: &Used) -> Exit {
+    console
+        .output
+        .both(Kind::Report, "report", &used.with(report));
     match report.unfinished_until {
         Some(_) => Exit::PartDone,
         None => Exit::Done,

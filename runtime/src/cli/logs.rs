@@ -44,32 +44,48 @@ struct LogBody<'a> {
     level: &'a str,
     target: &'a str,
     message: String,
+    /// The plugin whose line it is, if it is one's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plugin: Option<String>,
 }
 
 impl<S: Subscriber> Layer<S> for JsonLogs {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut message = Message(String::new());
-        event.record(&mut message);
+        let mut words = Words::default();
+        event.record(&mut words);
         let level = event.metadata().level().as_str().to_ascii_lowercase();
         let body = LogBody {
             level: &level,
             target: event.metadata().target(),
-            message: message.0,
+            message: words.message,
+            plugin: words.plugin,
         };
         self.output.json(Kind::Log, &body);
     }
 }
 
-/// The text of an event: its message, then its fields as `name=value`.
-struct Message(String);
+/// The text of an event: its message, then its fields as `name=value`; the plugin, if it names one.
+#[derive(Default)]
+struct Words {
+    message: String,
+    plugin: Option<String>,
+}
 
-impl Visit for Message {
+impl Visit for Words {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "plugin" => self.plugin = Some(value.to_owned()),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let separator = if self.0.is_empty() { "" } else { " " };
+        let text = &mut self.message;
+        let separator = if text.is_empty() { "" } else { " " };
         let written = if field.name() == "message" {
-            write!(self.0, "{separator}{value:?}")
+            write!(text, "{separator}{value:?}")
         } else {
-            write!(self.0, "{separator}{}={value:?}", field.name())
+            write!(text, "{separator}{}={value:?}", field.name())
         };
         written.expect("a string takes what is written to it");
     }

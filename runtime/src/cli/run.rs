@@ -12,6 +12,7 @@ use super::output::Kind;
 use super::signals::stop_flag;
 use super::strategy::Named;
 use super::target::Target;
+use super::used::Used;
 use super::workspace::workspace;
 use super::{strategy, time_zone};
 use crate::blob::Counters;
@@ -38,7 +39,8 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
     target.refuse_read_only()?;
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
-    let named = Named::new(console, &cycle.plugins, &cycle.strategies);
+    let used = Used::default();
+    let named = Named::new(console, &cycle.plugins, &cycle.strategies, &used);
     let strategies = strategy::of_run(&named, &workspace.memory, cycle.expire_snapshots)?;
     let report = run::run(
         &repository,
@@ -47,6 +49,7 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
         &options,
         &mut |event| tell(console, event),
     )?;
+    let report = used.with(&report);
     console.output.both(Kind::Report, "report", &report);
     Ok(Exit::Done)
 }
@@ -58,10 +61,11 @@ pub(super) fn plan(console: &Console, arguments: &CycleArguments) -> Result<Exit
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let expire = arguments.expire_snapshots;
-    let named = Named::new(console, &arguments.plugins, &arguments.strategies);
+    let used = Used::default();
+    let named = Named::new(console, &arguments.plugins, &arguments.strategies, &used);
     let strategies = strategy::of_run(&named, &workspace.memory, expire)?;
     let plan = run_plan::plan(&repository, &workspace, strategies, &options)?;
-    console.output.both(Kind::Plan, "plan", &plan);
+    console.output.both(Kind::Plan, "plan", &used.with(&plan));
     Ok(Exit::Done)
 }
 

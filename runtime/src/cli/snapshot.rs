@@ -12,6 +12,7 @@ use super::error::{CliError, Exit};
 use super::output::{Form, Kind};
 use super::strategy::{self, Named};
 use super::time_zone;
+use super::used::Used;
 use super::workspace::workspace;
 use crate::kopia::source_filter::SourceFilter;
 use crate::maintenance::expire_snapshots::{ExpireOptions, ExpirePlan};
@@ -37,7 +38,8 @@ fn expire(console: &Console, arguments: &ExpireArguments) -> Result<Exit, CliErr
     };
     let workspace = workspace(console)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
-    let named = Named::new(console, &arguments.plugins, &arguments.strategies);
+    let used = Used::default();
+    let named = Named::new(console, &arguments.plugins, &arguments.strategies, &used);
     let mut retention = strategy::retention(&named, &workspace.memory)?;
     let mut plan = ExpirePlan::make(&repository, &workspace, &mut *retention, &options)?;
     drop(retention);
@@ -55,6 +57,7 @@ fn expire(console: &Console, arguments: &ExpireArguments) -> Result<Exit, CliErr
             plan.dry_report()
         }
     };
+    let report = used.with(&report);
     console.output.both(Kind::Report, "report", &report);
     Ok(Exit::Done)
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 use super::Console;
 use super::arguments::StrategiesArgument;
 use super::error::CliError;
+use super::used::Used;
 use crate::maintenance::retention::Retention;
 use crate::maintenance::run::Strategies;
 use crate::maintenance::strategy::Splitting;
@@ -25,7 +26,7 @@ mod file;
 #[cfg(feature = "plugins")]
 mod on_demand;
 
-/// Which strategies the user names.
+/// Which strategies the user names, and where it is told what they use.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(
     not(feature = "plugins"),
@@ -34,6 +35,9 @@ mod on_demand;
 pub(super) struct Named<'a> {
     plugins: &'a [String],
     file: Option<&'a Path>,
+    /// Where compiled code is kept, unless it is the default.
+    cache: Option<&'a Path>,
+    used: &'a Used,
 }
 
 impl<'a> Named<'a> {
@@ -42,10 +46,15 @@ impl<'a> Named<'a> {
         console: &'a Console,
         plugins: &'a [String],
         strategies: &'a StrategiesArgument,
+        used: &'a Used,
     ) -> Self {
         let given = strategies.file.as_deref();
-        let file = given.or(console.surroundings.strategies.as_deref());
-        Self { plugins, file }
+        Self {
+            plugins,
+            file: given.or(console.surroundings.strategies.as_deref()),
+            cache: console.global.plugin_cache.as_deref(),
+            used,
+        }
     }
 }
 
@@ -120,8 +129,12 @@ fn chosen<const N: usize>(
     builtin: [(&'static str, PluginOptions); N],
 ) -> Result<[PluginOptions; N], CliError> {
     let names = builtin.each_ref().map(|(name, _)| *name);
-    let mut options = builtin.map(|(_, mut options)| {
+    let mut options = builtin.map(|(name, mut options)| {
         options.limits.memory_bytes = memory.plugin_bytes;
+        options.tally = named.used.of(name);
+        if let Some(directory) = named.cache {
+            options.cache_directory = Some(directory.to_owned());
+        }
         let compile = &mut options.compile;
         compile.data_bytes = compile.data_bytes.min(memory.compile_bytes() as u64);
         options

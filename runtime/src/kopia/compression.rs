@@ -137,10 +137,10 @@ fn decompress_stream<'a>(
         Some(0x12) => Ok(Box::new(s2::open(stream))),
         Some(0x14) => Ok(Box::new(lz4::open(stream))),
         Some(0x15) => Ok(Box::new(DeflateDecoder::new(stream))),
-        _ => Err(FormatError::Algorithm {
-            kind: "compression",
-            name: format!("{header_id:#x}"),
-        }),
+        _ => Err(FormatError::malformed(
+            what,
+            format!("no Kopia that is known compresses with {header_id:#x}"),
+        )),
     }
 }
 
@@ -265,7 +265,7 @@ mod tests {
         let s2 = test_file("content-s2-parallel-8");
         assert_eq!(
             text(0x1004, &[0, 0, 0x10, 4]),
-            "compression \"0x1004\" is not supported"
+            "content k1: no Kopia that is known compresses with 0x1004"
         );
         assert_eq!(
             text(0x1000, &s2),

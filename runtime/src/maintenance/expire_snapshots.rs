@@ -303,6 +303,12 @@ impl ExpirePlan {
     }
 }
 
+/// Returns whether so many of a source's snapshots may not be expired at once.
+pub fn are_too_many(expired: u64, snapshots: u64, percent_max: u8) -> bool {
+    let share = u128::from(expired) * 100 > u128::from(snapshots) * u128::from(percent_max);
+    expired > EXPIRE_MAX || share
+}
+
 /// A source that is being decided.
 struct Source {
     source: SnapshotSource,
@@ -409,8 +415,7 @@ impl Deciding<'_> {
             snapshots, expired, ..
         } = source;
         let percent_max = self.options.percent_max;
-        let share = u128::from(expired) * 100 > u128::from(snapshots) * u128::from(percent_max);
-        if expired > EXPIRE_MAX || share {
+        if are_too_many(expired, snapshots, percent_max) {
             self.refused
                 .get_or_insert_with(|| MaintenanceError::TooManyExpired {
                     source_name: source.source.to_string(),

@@ -21,7 +21,7 @@ pub const BATCH_BYTES_MAX: usize = 512 * 1024;
 pub const ZONE_CHANGES_MAX: usize = 1_000;
 
 /// The pin of Velero's snapshots.
-const VELERO_PIN: &str = "velero-pin";
+pub const VELERO_PIN: &str = "velero-pin";
 
 /// Tags of Velero's snapshots, which it had before it pinned them.
 const VELERO_TAGS: [&str; 2] = ["snapshot-requester", "snapshot-uploader"];
@@ -30,7 +30,7 @@ const VELERO_TAGS: [&str; 2] = ["snapshot-requester", "snapshot-uploader"];
 const TAG_PREFIX: &str = "tag:";
 
 /// Local time. Kopia's weeks, and where its periods end, are those of the clock on the wall.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Zone {
     /// Local time minus UTC before the first change, in seconds.
     pub offset_seconds: i32,

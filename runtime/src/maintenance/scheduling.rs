@@ -1,10 +1,9 @@
 //! What a scheduling strategy is asked and what it answers. Plain values; knows no wasmtime.
 //!
-//! The plugin proposes, the host disposes: an answer is checked by [`SchedulingAnswer::check`]
-//! before anything is done with it, whoever gave it, and each task's safety gate is asked again
-//! just before the task. A strategy that fails, in whatever way, ends the run before anything is
-//! written. Memory: two cycles of at most [`TASKS_MAX`] rows. The order mirrors
-//! `runFullMaintenance` and `runQuickMaintenance` of Kopia's `repo/maintenance/maintenance_run.go`.
+//! The plugin proposes, the host disposes: an answer is checked by [`SchedulingAnswer::check`],
+//! whoever gave it, and each task's safety gate is asked again just before the task. A strategy
+//! that fails ends the run before anything is written. Memory: two cycles of [`TASKS_MAX`] rows.
+//! Mirrors `runFullMaintenance`, `runQuickMaintenance` of `repo/maintenance/maintenance_run.go`.
 
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ pub const TASKS_MAX: usize = CycleTask::ALL.len();
 pub const PAUSE_MAX: Duration = Duration::from_secs(31 * 24 * 3_600);
 
 /// The last run of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LastRun {
     /// When it began.
     pub start: Timestamp,
@@ -35,7 +34,7 @@ pub struct LastRun {
 }
 
 /// A task of a cycle.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TaskRow {
     /// The task.
     pub task: CycleTask,
@@ -52,7 +51,8 @@ pub struct TaskRow {
 }
 
 /// What is known of the costs of tasks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Costs {
     /// Nothing yet: who asks for them has the whole index read.
     #[default]
@@ -64,7 +64,7 @@ pub enum Costs {
 }
 
 /// A cycle that is due, or that the user asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CycleRow {
     /// Which one.
     pub cycle: Cycle,
@@ -75,7 +75,7 @@ pub struct CycleRow {
 }
 
 /// What the host tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SchedulingQuestion {
     /// Now.
     pub now: Timestamp,

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Rows in one question. A chain of ranges ends at most a few epochs back; only a jammed repository
 /// has more, and then the oldest rows are what the next run needs.
 pub const EPOCH_ROWS_MAX: usize = 1_000;
@@ -20,7 +22,7 @@ pub const SHARD_ENTRIES_MAX: u64 = 16_000_000;
 pub const SHARD_ENTRIES_MIN: u64 = 100_000;
 
 /// One settled epoch after the end of the range chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochRow {
     /// Epoch number.
     pub epoch: u32,
@@ -33,7 +35,7 @@ pub struct EpochRow {
 }
 
 /// What the host tells about the index.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplittingQuestion {
     /// The epoch that writers write to.
     pub write_epoch: u32,
@@ -51,7 +53,7 @@ pub struct SplittingQuestion {
 }
 
 /// Epochs to join into one range checkpoint, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct EpochRange {
     /// First epoch.
     pub min: u32,
@@ -83,7 +85,7 @@ pub const PACK_GROUP_MAX: u8 = 127;
 pub const PACK_BYTES_PERCENT_MIN: u64 = 60;
 
 /// One pack that contents lie in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackRow {
     /// Whether it holds metadata rather than file data.
     pub metadata: bool,
@@ -92,7 +94,7 @@ pub struct PackRow {
 }
 
 /// Some packs of the repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepackQuestion {
     /// Size at which clients close a pack, in bytes.
     pub pack_bytes_max: u64,

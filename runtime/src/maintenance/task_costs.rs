@@ -39,7 +39,7 @@ const LOCAL_INDEX_BYTES: u64 = 256 * 1024;
 const PACKS_IN_SCRATCH: u64 = 5;
 
 /// What a task would cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TaskCost {
     /// Kopia's name.
     pub task: CycleTask,

@@ -1,7 +1,8 @@
 //! What a plugin says about itself: the optional interface `about` of the contract's version 1.1.
 //!
 //! It is asked once, after loading, in an instance of its own. Whatever it says is a stranger's
-//! text: lengths are checked, what steers a terminal is replaced. Memory: at most
+//! text: lengths are checked, what steers a terminal is replaced, and a name has nothing in it that
+//! could be taken for the digest beside it. Memory: at most
 //! [`SCHEMA_BYTES_MAX`] and a kilobyte.
 
 use super::contract::bindings::exports::careen::strategy::about as wit;
@@ -47,16 +48,28 @@ impl About {
                 )));
             }
         }
-        let name = without_controls(&name).trim().to_owned();
-        if name.is_empty() {
+        if name.trim().is_empty() {
             return Err(Failure::Description("no name".into()));
         }
+        check_characters("name", &name, " -_.")?;
+        check_characters("version", &version, " -_.+")?;
         Ok(Self {
-            name,
-            version: without_controls(&version),
+            name: name.trim().to_owned(),
+            version,
             summary: without_controls(&summary),
             configuration_schema,
         })
+    }
+}
+
+/// Refuses everything but letters, digits and `others`.
+fn check_characters(what: &str, text: &str, others: &str) -> Result<(), Failure> {
+    let is_one = |character: char| character.is_alphanumeric() || others.contains(character);
+    match text.chars().all(is_one) {
+        true => Ok(()),
+        false => Err(Failure::Description(format!(
+            "a {what} of other characters than letters, digits and {others:?}"
+        ))),
     }
 }
 
@@ -75,11 +88,29 @@ mod tests {
 
     #[test]
     fn texts_are_checked_and_made_harmless() {
-        let about = About::new(description(" a\u{1b}b\n", "1\t0", 1_000, 65_536)).unwrap();
-        assert_eq!((&*about.name, &*about.version), ("a b", "1 0"));
+        let about = About::new(description(" größe-2.x", "1.0.0-rc1+b", 1_000, 65_536)).unwrap();
+        assert_eq!(
+            (&*about.name, &*about.version),
+            ("größe-2.x", "1.0.0-rc1+b")
+        );
+        let mut steering = description("n", "1", 0, 0);
+        steering.summary = "a\u{1b}b".into();
+        assert_eq!(About::new(steering).unwrap().summary, "a b");
         for (bad, words) in [
             (description("", "1", 0, 0), "no name"),
             (description("\n", "1", 0, 0), "no name"),
+            (
+                description("a (blake3 00)", "1", 0, 0),
+                "a name of other characters",
+            ),
+            (
+                description("a\u{1b}b", "1", 0, 0),
+                "a name of other characters",
+            ),
+            (
+                description("a", "1, blake3 0", 0, 0),
+                "a version of other characters",
+            ),
             (description(&"n".repeat(101), "1", 0, 0), "a name of 101"),
             (description("n", &"1".repeat(101), 0, 0), "a version of 101"),
             (description("n", "1", 1_001, 0), "a summary of 1001 bytes"),

@@ -71,6 +71,11 @@ impl Key {
         Self(*hasher.0.finalize().as_bytes())
     }
 
+    /// Returns the name of the file with the code.
+    pub(super) fn code_name(self) -> String {
+        self.file_name("cwasm")
+    }
+
     fn file_name(self, extension: &str) -> String {
         format!("{}.{extension}", hex::encode(self.0))
     }

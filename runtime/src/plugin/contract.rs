@@ -35,7 +35,7 @@ use bindings::careen::strategy::host_log;
 pub const CONTRACT_VERSION: &str = "1.1.0";
 
 /// Package of every interface between host and plugin.
-const PACKAGE: &str = "careen:strategy/";
+pub(super) const PACKAGE: &str = "careen:strategy/";
 
 /// The only interface that a plugin may import.
 const HOST_LOG: &str = "careen:strategy/host-log";
@@ -70,6 +70,13 @@ pub(super) fn check_names(engine: &Engine, component: &Component) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Tells whether a plugin gets what it imports.
+pub(super) fn is_given(import: &str, item: &ComponentItem, engine: &Engine) -> bool {
+    let ours = ours(import).filter(|(name, _)| *name == HOST_LOG);
+    !needs_host(item, engine)
+        || ours.is_some_and(|(_, version)| check_major(import, version).is_ok())
 }
 
 /// Splits the name of an interface of the contract from its version, which is empty where there is

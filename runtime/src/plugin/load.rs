@@ -24,6 +24,7 @@ use super::engine;
 use super::error::{Failure, PluginError, harmless};
 use super::limits::PluginLimits;
 use super::session::{Guest, Session};
+use super::usage::{Decided, Tally};
 use super::wasm_file::PluginSource;
 
 /// Which plugin to load and what it may take.
@@ -39,6 +40,8 @@ pub struct PluginOptions {
     pub cache_directory: Option<PathBuf>,
     /// What compiling may take.
     pub compile: CompileLimits,
+    /// Sums what the plugin uses.
+    pub tally: Tally,
 }
 
 impl Default for PluginOptions {
@@ -50,6 +53,7 @@ impl Default for PluginOptions {
             configuration: None,
             cache_directory: cache::default_cache_directory(),
             compile: CompileLimits::default(),
+            tally: Tally::default(),
         }
     }
 }
@@ -74,6 +78,7 @@ pub(super) struct Parts {
     name: String,
     digest: [u8; 32],
     limits: PluginLimits,
+    tally: Tally,
     linked: InstancePre<Guest>,
     about: Option<About>,
     configuration: Option<(DescribableIndices, String)>,
@@ -111,6 +116,16 @@ impl Parts {
         &self.digest
     }
 
+    /// Counts a question about so many rows.
+    pub(super) fn asked(&self, rows: usize) {
+        self.tally.add_question(rows);
+    }
+
+    /// Remembers a decision for the report.
+    pub(super) fn decided(&self, decided: impl FnOnce() -> Decided) {
+        self.tally.add_decision(decided);
+    }
+
     /// Returns what the plugin says about itself, if it does.
     pub(super) fn about(&self) -> Option<&About> {
         self.about.as_ref()
@@ -141,7 +156,7 @@ impl Parts {
     }
 
     fn session(&self) -> Session {
-        Session::new(&self.engine, &self.name, self.limits)
+        Session::new(&self.engine, &self.name, self.limits, &self.tally)
     }
 
     /// Lets the plugin describe itself and try its configuration, in an instance of its own.
@@ -213,16 +228,12 @@ pub(super) fn load_parts<X>(
     })?;
     let load = || {
         let engine = engine::new_engine().map_err(|error| Failure::Compile(error.to_string()))?;
-        let component = load_component(&engine, &options, &digest)?;
+        let (component, _) = load_component(&engine, &options, &digest)?;
         let (linked, exports) = link(&engine, &component, exports)?;
         Ok((engine, linked, exports))
     };
     let (engine, linked, exports) = load().map_err(|failure| PluginError {
-        plugin: format!(
-            "{} (blake3 {}, {limits})",
-            harmless(&name),
-            hex::encode(digest)
-        ),
+        plugin: describe(&name, &digest, limits),
         failure,
     })?;
     let mut parts = Parts {
@@ -230,22 +241,33 @@ pub(super) fn load_parts<X>(
         name,
         digest,
         limits: *limits,
+        tally: options.tally.clone(),
         linked,
         about: None,
         configuration: None,
     };
     match parts.introduce(options.configuration.as_ref()) {
-        Ok(()) => Ok((parts, exports)),
+        Ok(()) => {
+            let version = parts.about.as_ref().map(|about| &*about.version);
+            parts.tally.of(&parts.name, version, &digest, &parts.limits);
+            Ok((parts, exports))
+        }
         Err(failure) => Err(parts.error(failure)),
     }
 }
 
-/// Takes the compiled code from the cache, or compiles it.
-fn load_component(
+/// Names a plugin that has not introduced itself.
+pub(super) fn describe(name: &str, digest: &[u8; 32], limits: &PluginLimits) -> String {
+    let name = harmless(name);
+    format!("{name} (blake3 {}, {limits})", hex::encode(digest))
+}
+
+/// Takes the compiled code from the cache, or compiles it; says whether it was there.
+pub(super) fn load_component(
     engine: &Engine,
     options: &PluginOptions,
     digest: &[u8; 32],
-) -> Result<Component, Failure> {
+) -> Result<(Component, bool), Failure> {
     let compile = |code: &File| compile::compile(&options.source, digest, code, &options.compile);
     let cache = options
         .cache_directory
@@ -258,22 +280,24 @@ fn load_component(
                 None
             }
         });
-    let mut code = match cache {
-        None => cache::compile_for_once(compile)?,
+    let (mut code, was_there) = match cache {
+        None => (cache::compile_for_once(compile)?, false),
         Some(cache) => {
             let key = Key::new(engine, digest);
             match cache.find(key) {
-                Some(code) => code,
-                None => cache.insert(key, compile)?,
+                Some(code) => (code, true),
+                None => (cache.insert(key, compile)?, false),
             }
         }
     };
-    engine::load(engine, &mut code).map_err(|error| Failure::Compile(format!("{error:#}")))
+    let component = engine::load(engine, &mut code);
+    let component = component.map_err(|error| Failure::Compile(format!("{error:#}")))?;
+    Ok((component, was_there))
 }
 
 /// Gives the component the log function and lets `exports` find what its strategy exports; refuses
 /// every other import by name.
-fn link<X>(
+pub(super) fn link<X>(
     engine: &Engine,
     component: &Component,
     exports: impl FnOnce(&InstancePre<Guest>) -> wasmtime::Result<X>,

@@ -12,7 +12,9 @@ use crate::repository::snapshot_history::HistoryRow;
 use super::about::About;
 use super::error::{Failure, PluginError, without_controls};
 use super::load::{Parts, Phase, PluginOptions, load_parts};
+use super::usage::Decided;
 use super::wasm_file::PluginSource;
+use super::words;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -93,8 +95,9 @@ impl RetentionPlugin {
         Ok(())
     }
 
-    fn ask(&mut self, rows: &[HistoryRow]) -> Result<Vec<Decision>, Failure> {
-        let rows: Vec<_> = rows.iter().map(row_of).collect();
+    fn ask(&mut self, asked: &[HistoryRow]) -> Result<Vec<Decision>, Failure> {
+        self.parts.asked(asked.len());
+        let rows: Vec<_> = asked.iter().map(row_of).collect();
         // After an error the instance is gone.
         let Some(mut phase) = self.source.take() else {
             return Err(Failure::Answered("no source was begun".into()));
@@ -108,7 +111,15 @@ impl RetentionPlugin {
             expire: decision.expire,
             reason: without_controls(&decision.reason),
         };
-        Ok(decisions.into_iter().map(decision).collect())
+        let decisions: Vec<Decision> = decisions.into_iter().map(decision).collect();
+        for (row, decision) in asked.iter().zip(&decisions).filter(|(_, said)| said.expire) {
+            self.parts.decided(|| Decided {
+                about: words::snapshot(row),
+                decision: "expire".into(),
+                reason: decision.reason.clone(),
+            });
+        }
+        Ok(decisions)
     }
 }
 

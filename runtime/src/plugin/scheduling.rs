@@ -20,7 +20,9 @@ use crate::maintenance::task_costs::TaskCost;
 use super::about::About;
 use super::error::{Failure, PluginError, harmless, without_controls};
 use super::load::{Parts, PluginOptions, load_parts};
+use super::usage::Decided;
 use super::wasm_file::PluginSource;
+use super::words;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -88,6 +90,9 @@ impl SchedulingPlugin {
     }
 
     fn ask(&mut self, question: &SchedulingQuestion) -> Result<SchedulingAnswer, Failure> {
+        let rows = question.cycles.iter().map(|cycle| cycle.tasks.len());
+        self.parts.asked(rows.sum());
+        let asked = question;
         let question = question_of(question);
         let decision = self.parts.ask_once(|store, instance| {
             let exports = self.exports.load(&mut *store, instance)?;
@@ -95,7 +100,13 @@ impl SchedulingPlugin {
                 .careen_strategy_schedule()
                 .call_schedule(store, &question)
         })?;
-        Ok(answer_of(decision))
+        let answer = answer_of(decision);
+        self.parts.decided(|| Decided {
+            about: words::due(asked),
+            decision: words::choice(&answer),
+            reason: answer.reason().to_owned(),
+        });
+        Ok(answer)
     }
 }
 

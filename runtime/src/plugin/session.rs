@@ -18,6 +18,7 @@ use super::limits::{
     ANSWER_BYTES_MAX, HANDLES_MAX, LOG_CALLS_MAX, LOG_LINES_MAX, LimitExceeded, Limiter,
     PluginLimits,
 };
+use super::usage::Tally;
 
 /// Stack of the thread that watches the deadline: it sleeps and adds one.
 const WATCH_STACK_BYTES: usize = 64 << 10;
@@ -44,11 +45,12 @@ pub(super) enum LogLevel {
 pub(super) struct Session {
     store: Store<Guest>,
     limits: PluginLimits,
+    tally: Tally,
 }
 
 impl Session {
-    /// Makes a store with its limits. Nothing runs yet.
-    pub(super) fn new(engine: &Engine, name: &str, limits: PluginLimits) -> Self {
+    /// Makes a store with its limits. Nothing runs yet. What calls use is added to `tally`.
+    pub(super) fn new(engine: &Engine, name: &str, limits: PluginLimits, tally: &Tally) -> Self {
         let guest = Guest {
             name: name.to_owned(),
             limiter: Limiter::new(limits.memory_bytes),
@@ -59,7 +61,11 @@ impl Session {
         store.limiter(|guest| &mut guest.limiter);
         store.set_hostcall_fuel(ANSWER_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
-        Self { store, limits }
+        Self {
+            store,
+            limits,
+            tally: tally.clone(),
+        }
     }
 
     /// Lets `call` use the store, and says what ended it. After an error the session is of no use.
@@ -81,9 +87,26 @@ impl Session {
         let watch = Watch::start(engine, limits.deadline)?;
         let result = call(store);
         drop(watch);
-        let store = &*store;
-        result.map_err(|error| explain(&error, store, limits, started.elapsed()))
+        let (store, elapsed) = (&*store, started.elapsed());
+        let guest = store.data();
+        let held_bytes = guest.limiter.held_bytes();
+        let fuel = used_fuel(result.as_ref().err(), store, limits).unwrap_or(0);
+        self.tally
+            .add_call(fuel, held_bytes, elapsed, guest.log_lines);
+        result.map_err(|error| explain(&error, store, limits, elapsed))
     }
+}
+
+/// Returns the fuel that a call took; not known where the deadline ended it, since fuel is in a
+/// register then and reads wrong.
+fn used_fuel(
+    error: Option<&wasmtime::Error>,
+    store: &Store<Guest>,
+    limits: PluginLimits,
+) -> Option<u64> {
+    let trap = error.and_then(|error| error.downcast_ref::<Trap>());
+    let left = store.get_fuel().unwrap_or(0);
+    (trap != Some(&Trap::Interrupt)).then(|| limits.fuel.saturating_sub(left))
 }
 
 /// Finds out what ended the plugin.
@@ -105,14 +128,11 @@ fn explain(
         limits.deadline.as_millis()
     );
     let trap = error.downcast_ref::<Trap>();
-    if let Some(Trap::Interrupt) = trap {
-        // Fuel is in a register then and reads wrong.
+    let Some(fuel) = used_fuel(Some(error), store, limits) else {
         return Failure::Deadline {
             usage: format!("{memory}, {time}"),
         };
-    }
-    let left = store.get_fuel().unwrap_or(0);
-    let fuel = limits.fuel.saturating_sub(left);
+    };
     let usage = format!("{memory}, fuel {fuel} of {}, {time}", limits.fuel);
     if let Some(limit) = error.downcast_ref::<LimitExceeded>() {
         let limit = *limit;

@@ -13,6 +13,8 @@ use crate::maintenance::strategy::{
 use super::about::About;
 use super::error::{Failure, PluginError, without_controls};
 use super::load::{Parts, Phase, PluginOptions, load_parts};
+use super::usage::Decided;
+use super::words;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -72,15 +74,25 @@ impl SplittingPlugin {
     }
 
     fn ask(&mut self, question: &SplittingQuestion) -> Result<SplittingAnswer, Failure> {
+        self.parts.asked(question.epochs.len());
+        let asked = question;
         let question = into_wit(question);
         let plan = self.parts.ask_once(|store, instance| {
             let exports = self.exports.load(&mut *store, instance)?;
             exports.careen_strategy_split().call_split(store, &question)
         })?;
-        Ok(from_wit(plan))
+        let answer = from_wit(plan);
+        self.parts.decided(|| Decided {
+            about: words::index(asked),
+            decision: words::shape(&answer),
+            reason: answer.reason.clone(),
+        });
+        Ok(answer)
     }
 
     fn ask_about_packs(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, Failure> {
+        let rows = question.packs.len();
+        self.parts.asked(rows);
         let packs = question.packs.iter().map(|row| wit_packs::PackRow {
             metadata: row.metadata,
             used_bytes: row.used_bytes,
@@ -101,11 +113,17 @@ impl SplittingPlugin {
                 .call_repack(store, &question)
         })?;
         self.packs = Some(phase);
-        Ok(RepackAnswer {
+        let answer = RepackAnswer {
             pack_bytes: plan.pack_bytes,
             groups: plan.groups,
             reason: without_controls(&plan.reason),
-        })
+        };
+        self.parts.decided(|| Decided {
+            about: format!("{rows} packs"),
+            decision: words::chosen(&answer),
+            reason: answer.reason.clone(),
+        });
+        Ok(answer)
     }
 }
 

@@ -5,7 +5,7 @@
 //! as the directory's summary says. It is read along, in one GET, and kept; when its level comes it
 //! is read from here. So every part of a pack is asked for about once, however deep the trees are.
 //! Other gaps are dead directories, or live ones that are read otherwise: they are read along when
-//! that is cheaper than a request more.
+//! that is cheaper than a request more, in stores where a request takes time.
 //!
 //! Memory: a list of the ranges kept, at most [`RANGES_MAX`] of 32 bytes. Scratch: at most the live
 //! metadata and what lies between it. Invariant: bytes from here are those of the pack; content
@@ -27,7 +27,7 @@ const STRAY_GAP_BYTES_MAX: u64 = 32 * 1024;
 /// As long as there are no more requests than this, stray gaps come to this part of what was asked
 /// for at most, and to [`STRAY_BYTES`]: what is small is read exactly, 1 MB of live directories
 /// with as much dead between them in 10 to 500 requests, the more the finer they are mixed. Beyond,
-/// requests are what takes time.
+/// requests are what takes time, unless the store never waits.
 const EXACT_REQUESTS: u64 = 512;
 const STRAY_PART: u64 = 12;
 const STRAY_BYTES: u64 = 16 * 1024;
@@ -40,6 +40,8 @@ const RANGES_MAX: usize = 65_536;
 pub(super) struct ReadAhead {
     file: ScratchFile,
     state: Mutex<State>,
+    /// Requests after which stray gaps are cheaper than more of them.
+    exact_requests: u64,
 }
 
 #[derive(Default)]
@@ -69,11 +71,12 @@ pub(super) struct KeptRange {
 }
 
 impl ReadAhead {
-    /// Makes one that keeps nothing yet.
-    pub(super) fn create(workspace: &Workspace) -> Result<Self, RepositoryError> {
+    /// Makes one that keeps nothing yet, for a store that `waits` or does not.
+    pub(super) fn create(workspace: &Workspace, waits: bool) -> Result<Self, RepositoryError> {
         Ok(Self {
             file: workspace.scratch.create_file("metadata-ahead")?,
             state: Mutex::default(),
+            exact_requests: if waits { EXACT_REQUESTS } else { u64::MAX },
         })
     }
 
@@ -111,7 +114,7 @@ impl ReadAhead {
         if gap >> reach == 0 {
             return true;
         }
-        let exact = state.requests <= EXACT_REQUESTS;
+        let exact = state.requests <= self.exact_requests;
         let most = state.asked_bytes / STRAY_PART + STRAY_BYTES;
         if gap > STRAY_GAP_BYTES_MAX || (exact && state.stray_bytes + gap > most) {
             return false;
@@ -209,7 +212,7 @@ mod tests {
     #[test]
     fn what_was_read_along_is_given_back() {
         let world = World::new(Shape::default());
-        let ahead = ReadAhead::create(&world.workspace).unwrap();
+        let ahead = ReadAhead::create(&world.workspace, true).unwrap();
         let bytes: Vec<u8> = (0..100).collect();
         assert!(ahead.begin(&place(7, 1_000, 30)).is_none());
         ahead.note(7, 1_000, &bytes, 40).unwrap();
@@ -238,12 +241,8 @@ mod tests {
     #[test]
     fn few_requests_are_exact_and_many_are_long() {
         let world = World::new(Shape::default());
-        let ahead = ReadAhead::create(&world.workspace).unwrap();
-        let largest = |reach| {
-            let sizes = [1, 16, 32, 64, 256, 257].map(|kib| kib * 1024);
-            let bridged = sizes.into_iter().filter(|gap| ahead.bridges(*gap, reach));
-            bridged.max().unwrap_or(0) / 1024
-        };
+        let ahead = ReadAhead::create(&world.workspace, true).unwrap();
+        let largest = |reach| largest_bridged(&ahead, reach);
         assert_eq!(largest(17), 64);
         assert_eq!(largest(30), 256, "as far as a request is worth");
         assert!(ahead.bridges(10 * 1024, 0), "strays, a few");
@@ -257,5 +256,25 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(largest(0), 32, "many requests are not slow");
         }
+    }
+
+    /// Goal: a store that never waits is read exactly, however many requests that takes.
+    #[test]
+    fn a_folder_is_read_exactly() {
+        let world = World::new(Shape::default());
+        let ahead = ReadAhead::create(&world.workspace, false).unwrap();
+        ahead.note(1, 0, &vec![0; 1 << 20], 0).unwrap();
+        for number in 0..=EXACT_REQUESTS as u32 {
+            ahead.begin(&place(1, number * 1_000, 10));
+        }
+        let largest = [0; 3].map(|reach| largest_bridged(&ahead, reach));
+        assert_eq!(largest, [32, 32, 1], "a twelfth, and no more");
+    }
+
+    /// Returns the largest gap of some that is read along, in KiB.
+    fn largest_bridged(ahead: &ReadAhead, reach: u8) -> u64 {
+        let sizes = [1, 16, 32, 64, 256, 257].map(|kib| kib * 1024);
+        let bridged = sizes.into_iter().filter(|gap| ahead.bridges(*gap, reach));
+        bridged.max().unwrap_or(0) / 1024
     }
 }

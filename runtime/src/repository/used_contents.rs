@@ -141,7 +141,7 @@ impl<'a> Mark<'a> {
         Ok(Self {
             workers: workers.collect(),
             read: MappedU32::create(&workspace.scratch, table.contents() / 8 + 1, 0)?,
-            ahead: ReadAhead::create(workspace)?,
+            ahead: ReadAhead::create(workspace, repository.storage.waits())?,
             streams: ObjectStreams::new(repository, workspace, table),
             repository,
             workspace,

@@ -12,9 +12,9 @@ use super::world::{Guest, stores};
 /// Texts of the guests: a name at 3072, a version at 3088, a summary at 3104, a schema at 3200, the
 /// error of a guest at 3600.
 const TEXTS: &str = r#"
-    (data (i32.const 3072) "at \1bnight")
+    (data (i32.const 3072) "at  night")
     (data (i32.const 3088) "1.2.3")
-    (data (i32.const 3104) "only at night")
+    (data (i32.const 3104) "only \1bt night")
     (data (i32.const 3200)
       "{\"type\":\"object\",\"properties\":{\"begins\":{\"type\":\"integer\",\"maximum\":23}},"
       "\"additionalProperties\":false}")
@@ -41,6 +41,13 @@ fn describes(name: u32, version: u32, summary: u32, schema: Option<u32>) -> Stri
 
 fn honest() -> String {
     describes(9, 5, 13, Some(SCHEMA_BYTES))
+}
+
+/// A guest that describes itself and takes `{"begins": 0 to 23}`.
+pub(crate) fn configurable() -> Vec<u8> {
+    let honest = honest();
+    let guest = Guest::scheduling(TEXTS, WAITS);
+    guest.about(&honest, KEEPS).wasm()
 }
 
 /// A body of `configure` that keeps the length of what it got at 8, and says yes.
@@ -84,7 +91,7 @@ fn a_plugin_names_itself_and_every_instance_is_configured_once() {
     let about = plugin.about().unwrap();
     assert_eq!(about.name, "at  night");
     assert_eq!(about.version, "1.2.3");
-    assert_eq!(about.summary, "only at night");
+    assert_eq!(about.summary, "only  t night");
     let schema = about.configuration_schema.as_deref().unwrap();
     assert_eq!(schema.len() as u32, SCHEMA_BYTES);
     let text = plugin.describe();

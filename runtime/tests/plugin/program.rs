@@ -152,6 +152,40 @@ fn configured_plugin(folder: &Path) {
     std::fs::write(folder.join("hour.wasm"), guest.wasm()).unwrap();
 }
 
+/// Strategies files that are refused, with code and words.
+const BAD_FILES: &[(&str, &str, &str)] = &[
+    (
+        "[scheduling]\nplugins = \"hour.wasm\"\n",
+        "strategies-file",
+        "line 2: unknown field",
+    ),
+    (
+        "[scheduling]\nmemory = \"1GiB\"\n",
+        "strategies-file",
+        "a memory of 1073741824",
+    ),
+    (
+        "[scheduling]\nplugin = \"hour.wasm\"\n",
+        "plugin-configuration",
+        "lacks \\\"hour",
+    ),
+    (
+        "[scheduling]\nplugin = \"hour.wasm\"\nconfiguration = { hour = 24 }\n",
+        "plugin-configuration",
+        "configuration/hour is 24; the most is 23",
+    ),
+    (
+        "[scheduling.configuration]\nhour = 22\n",
+        "plugin-configuration",
+        "takes no configuration",
+    ),
+    (
+        "[splitting.configuration]\na = 1\n",
+        "plugin-configuration",
+        "splitting-short-packs",
+    ),
+];
+
 /// Goal: plugin, limits and configuration come from the strategies file, the command line's plugin
 /// wins, and what is wrong ends the command before anything happens, with its line or its place.
 #[test]
@@ -184,38 +218,7 @@ fn a_strategies_file_says_which_plugin_and_how() {
         .output();
     let told = String::from_utf8(by_environment.unwrap().stdout).unwrap();
     assert!(told.contains(": by the hour"), "{told}");
-    for (text, code, words) in [
-        (
-            "[scheduling]\nplugins = \"hour.wasm\"\n",
-            "strategies-file",
-            "line 2: unknown field",
-        ),
-        (
-            "[scheduling]\nmemory = \"1GiB\"\n",
-            "strategies-file",
-            "a memory of 1073741824",
-        ),
-        (
-            "[scheduling]\nplugin = \"hour.wasm\"\n",
-            "plugin-configuration",
-            "lacks \\\"hour",
-        ),
-        (
-            "[scheduling]\nplugin = \"hour.wasm\"\nconfiguration = { hour = 24 }\n",
-            "plugin-configuration",
-            "configuration/hour is 24; the most is 23",
-        ),
-        (
-            "[scheduling.configuration]\nhour = 22\n",
-            "plugin-configuration",
-            "takes no configuration",
-        ),
-        (
-            "[splitting.configuration]\na = 1\n",
-            "plugin-configuration",
-            "splitting-short-packs",
-        ),
-    ] {
+    for (text, code, words) in BAD_FILES {
         write(text);
         for command in ["run", "plan"] {
             let arguments = [&[command][..], &plan[1..]].concat();

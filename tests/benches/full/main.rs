@@ -2,10 +2,10 @@
 //!
 //! `cargo bench -p tests --bench full` measures two small repositories in a few minutes;
 //! `-- --full` those that the promise is about, of which Kopia takes the largest in some twenty
-//! minutes; `-- --only NAME` one of them, `-- --no-kopia` careen alone. For each repository a full
-//! run without safety margins (nobody else is there), then one more right after it, with next to
-//! nothing to do, both on what careen has left. Every program runs in a memory cgroup of its own,
-//! so that its peak is the kernel's count. Nothing here asserts a time.
+//! minutes; `-- --only NAME` one of them or of the huge ones, `-- --no-kopia` careen alone. For
+//! each repository a full run without safety margins (nobody else is there), then one more right
+//! after it, with next to nothing to do, both on what careen has left. Every program runs in a
+//! memory cgroup of its own, so that its peak is the kernel's count. Nothing here asserts a time.
 
 #![allow(clippy::print_stdout)] // it is there to print
 
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 mod shapes;
 
-use shapes::{FULL, SMALL, Shape};
+use shapes::{FULL, HUGE, SMALL, Shape};
 
 /// Limit that must be enough, in MiB.
 const LIMIT_MIB: u64 = 64;
@@ -43,7 +43,7 @@ fn main() {
     };
     let shapes: Vec<Shape> = match only {
         Some(name) => {
-            let all = SMALL.iter().chain(&FULL).copied();
+            let all = SMALL.iter().chain(&FULL).chain(&HUGE).copied();
             all.filter(|shape| shape.name == name).collect()
         }
         None if is_given("--full") => FULL.to_vec(),
@@ -84,7 +84,10 @@ fn measure(programs: &Programs<'_>, kopia: Option<&Kopia>, shape: &Shape, suffix
         false => &[("64 MiB", Some(LIMIT_MIB))],
     };
     for (limit, mib) in limits {
-        let run = programs.careen_middle(&CAREEN, *mib, false, |_| ());
+        let run = match shape.once {
+            true => programs.careen(&CAREEN, *mib, false),
+            false => programs.careen_middle(&CAREEN, *mib, false, |_| ()),
+        };
         let name = format!("careen, {limit}{suffix}");
         let more = run.as_ref().and_then(requests).unwrap_or_default();
         let row = programs::row(&name, run.as_ref(), base.as_ref(), &more);

@@ -16,6 +16,8 @@ pub(crate) struct Shape {
     pub(crate) changed_percent: u32,
     /// Whether Kopia does the same, and careen without a limit.
     pub(crate) compared: bool,
+    /// Whether one run is enough; else the middle of some.
+    pub(crate) once: bool,
 }
 
 /// Four snapshots of which the first is deleted: 2.2 contents for each file of a snapshot.
@@ -28,6 +30,7 @@ const FOUR: Shape = Shape {
     sessions: 20,
     changed_percent: 40,
     compared: true,
+    once: false,
 };
 
 /// Ten snapshots that have nothing in common, nine deleted, each in one session.
@@ -40,6 +43,7 @@ const TEN: Shape = Shape {
     sessions: 10,
     changed_percent: 100,
     compared: true,
+    once: false,
 };
 
 /// What is measured where nothing is said.
@@ -81,6 +85,28 @@ pub(crate) const FULL: [Shape; 4] = [
         files: 10_000,
         sessions: 100,
         compared: false,
+        ..FOUR
+    },
+];
+
+/// What is measured only by name: `2-million` with ten times as many directories, and with ten
+/// times as many files in each. 13 GB, and as much again for the run.
+pub(crate) const HUGE: [Shape; 2] = [
+    Shape {
+        name: "22-million-directories",
+        directories: 10_000,
+        sessions: 1_000,
+        compared: false,
+        once: true,
+        ..FOUR
+    },
+    Shape {
+        name: "22-million-files",
+        directories: 1_000,
+        files: 10_000,
+        sessions: 1_000,
+        compared: false,
+        once: true,
         ..FOUR
     },
 ];

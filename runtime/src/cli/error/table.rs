@@ -131,6 +131,44 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         Exit::SafetyStop,
         "Run the command that is shown by hand; with --keep DIR the repository is left for it.",
     ),
+    row(
+        "plugin-project",
+        Exit::Configuration,
+        "`careen plugin new` makes a project in a directory that is empty or not there yet; \
+         `careen plugin build` builds such a one.",
+    ),
+    row(
+        "plugin-tool",
+        Exit::Configuration,
+        "Run the command that is shown, then build again. careen installs nothing by itself.",
+    ),
+    row(
+        "plugin-build",
+        Exit::Configuration,
+        "The tool said above why it stopped; the project's README.md has its commands.",
+    ),
+    row(
+        "plugin-configuration-file",
+        Exit::Configuration,
+        "Give --configuration a file with JSON, at most 64 KiB; `careen plugin check` shows the \
+         plugin's schema.",
+    ),
+    row(
+        "plugin-recording",
+        Exit::Configuration,
+        "Give -o a file in a directory that this user may write to, with room for it.",
+    ),
+    row(
+        "plugin-batches",
+        Exit::Configuration,
+        "Give what `careen plugin record` wrote, whole and unchanged; record again if in doubt.",
+    ),
+    row(
+        "plugin-test",
+        Exit::SafetyStop,
+        "The rows above say what is wrong. An answer that differs follows from something besides \
+         the question: the order of a hash map, an address, or what an instance remembers.",
+    ),
     // memory, kopia
     row("memory-too-small", Exit::Budget, MORE_MEMORY),
     row("malformed", Exit::SafetyStop, DAMAGED),
@@ -396,8 +434,8 @@ pub(in crate::cli) const TABLE: &[Row] = &[
     row(
         "plugin-compile-limit",
         Exit::Configuration,
-        "Nothing was changed. An honest component of this size needs more --memory to be compiled: \
-         give it once, the result is kept; or fix the plugin.",
+        "Nothing was changed. Compile it ahead of time where there is more memory: `careen plugin \
+         compile --compile-memory SIZE`, with the --plugin-cache of the run; or give more --memory.",
     ),
     row("plugin-import", Exit::Configuration, STRATEGY),
     row("plugin-world", Exit::Configuration, STRATEGY),

@@ -1,6 +1,9 @@
 //! Values against schemas: what fits, what does not and where, with the words that people read; and
 //! schemas that are made to hurt.
 
+use proptest::prelude::*;
+use serde_json::Value;
+
 use crate::clock::Stopwatch;
 use crate::plugin::schema::Schema;
 
@@ -241,4 +244,76 @@ fn schemas_that_would_take_for_ever_are_refused() {
     // A pattern that a backtracking engine would not end.
     let text = format!("\"{}\"", "a".repeat(5_000));
     assert!(check(r#"{"pattern":"^(a+)+$"}"#, &text).is_ok());
+}
+
+/// Any JSON whose keys are keywords, or names that a value may have too.
+fn json() -> impl Strategy<Value = Value> {
+    const KEYS: [&str; 24] = [
+        "$ref",
+        "$defs",
+        "type",
+        "enum",
+        "const",
+        "minimum",
+        "multipleOf",
+        "maxLength",
+        "pattern",
+        "items",
+        "prefixItems",
+        "minItems",
+        "uniqueItems",
+        "properties",
+        "patternProperties",
+        "additionalProperties",
+        "propertyNames",
+        "required",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "not",
+        "if",
+        "then",
+    ];
+    let text = prop::sample::select(vec![
+        "#",
+        "#/$defs/not",
+        "#/$defs/if",
+        "object",
+        "integer",
+        "string",
+        "^a",
+        "(a|b)*$",
+        "not",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-3..9_i64).prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        text.prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 60, 6, |inner| {
+        let key = prop::sample::select(KEYS.to_vec()).prop_map(str::to_owned);
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((key, inner), 0..5)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 4_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Goal: whatever a schema is and whatever a value, there is an answer.
+    #[test]
+    fn anything_is_answered(schema in json(), value in json()) {
+        if let Ok(schema) = Schema::parse(&schema.to_string()) {
+            let _ = schema.check(&value);
+        }
+    }
 }

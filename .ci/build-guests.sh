@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Builds the example plugins in C, JavaScript and Python below target/guests. The one in C is compared with the one
+# checked in below plugins/examples/built/; the one in JavaScript has other bytes each time it is built, and the one in
+# Python is too large to be checked in. The suite asks all of them (CAREEN_GUESTS_BUILT=target/guests).
+#   .ci/build-guests.sh            compare; fails on a difference
+#   .ci/build-guests.sh --update   write them, and their digests, instead
+# The tools come from .ci/guest-tools.sh. Where one cannot be had, its language is named and left out, and the exit
+# code is 75. Those in Rust are built by .ci/build-plugins.sh.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+update=${1-}
+[[ -z $update || $update == --update ]] || { echo "usage: $0 [--update]" >&2; exit 2; }
+tools=$(.ci/guest-tools.sh python javascript c) || lacking=$?
+eval "$tools"
+export CAREEN_GUEST_C=${CAREEN_GUEST_C-}
+out=$PWD/target/guests
+mkdir -p "$out"
+failed=0
+
+# Compares a component with the checked-in one, or replaces it. $2: what it was built with.
+judge() {
+  local new=$out/$1.wasm built=plugins/examples/built/$1
+  if [[ -n $update ]]; then
+    cp "$new" "$built.wasm" && chmod 644 "$built.wasm"
+    { echo "sha256 $(sha256sum <"$new" | cut -d' ' -f1)"; echo "$2"; } >"$built.digests"
+  elif [[ $2 != "$(tail -1 "$built.digests")" ]]; then
+    echo "## NOT COMPARED: $1 was built by $(tail -1 "$built.digests"), this is $2"
+  elif cmp "$new" "$built.wasm"; then
+    echo "$1: $(stat -c %s "$new") bytes, as checked in"
+  else
+    failed=1
+  fi
+}
+
+if [[ -n $CAREEN_GUEST_C ]]; then
+  plugins/examples/calm-c/build.sh "$out/calm-c.wasm"
+  library=$CAREEN_GUEST_C/usr/lib/llvm-19/lib
+  clang=$(LD_LIBRARY_PATH=$library:$CAREEN_GUEST_C/usr/lib/$(uname -m)-linux-gnu "$library/../bin/clang" --version | head -1)
+  judge calm-c "$clang, $(rustc -V)"
+fi
+if [[ -n ${CAREEN_GUEST_JAVASCRIPT-} ]]; then
+  (cd plugins/examples/tenants-javascript &&
+    node --test &&
+    "$CAREEN_GUEST_JAVASCRIPT/.bin/componentize-qjs" --wit wit --world retention --js strategy.js \
+      --stub-wasi --sync --output "$out/tenants-javascript.wasm")
+  # QuickJS bakes a random seed in: the bytes are never the same, so the suite asks the new one too.
+  [[ -z $update ]] || judge tenants-javascript "componentize-qjs $(basename "$(dirname "$CAREEN_GUEST_JAVASCRIPT")" | sed 's/javascript-//')"
+fi
+if [[ -n ${CAREEN_GUEST_PYTHON-} ]]; then
+  (cd plugins/examples/tenants-python &&
+    "$CAREEN_GUEST_PYTHON/python" -B -m unittest &&
+    "$CAREEN_GUEST_PYTHON/componentize-py" --quiet --wit-path wit --world retention \
+      componentize --stub-wasi strategy --output "$out/tenants-python.wasm")
+  echo "tenants-python: $(stat -c %s "$out/tenants-python.wasm") bytes, not checked in"
+fi
+[[ $failed == 0 ]] || { echo "plugins differ from their sources: run $0 --update" >&2; exit 1; }
+[[ -z $update ]] || CAREEN_WRITE_DIGESTS=1 cargo test --quiet -p careen --test plugin digests
+exit "${lacking:-0}"

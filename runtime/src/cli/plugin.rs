@@ -1,0 +1,111 @@
+//! `careen plugin …`: new, build, check, compile, test, record, replay.
+//!
+//! All of them change nothing but files that they are told to write, and the cache of compiled
+//! code. Memory: a loaded plugin, or two; to record, that of a plan.
+
+mod build;
+mod check;
+mod compile;
+mod new;
+mod project;
+mod record;
+mod replay;
+mod templates;
+mod tools;
+
+use std::path::Path;
+
+use super::Console;
+use super::arguments::{CompileLimit, LoadArguments, PluginCommand};
+use super::error::{CliError, Exit};
+use super::kopia_config::read_bounded;
+use super::workspace::memory_limit_bytes;
+use crate::memory::{MemoryPlan, cgroup_limit_bytes};
+use crate::plugin::batches::Strategy;
+use crate::plugin::{Configuration, PluginOptions, PluginSource};
+
+/// Largest file with a configuration: more than any plugin gets.
+const CONFIGURATION_BYTES_MAX: u64 = 128 << 10;
+
+/// Runs a plugin command.
+pub(super) fn run(console: &Console, command: &PluginCommand) -> Result<Exit, CliError> {
+    match command {
+        PluginCommand::New(arguments) => new::run(console, arguments),
+        PluginCommand::Build(arguments) => build::run(console, arguments),
+        PluginCommand::Check(arguments) => check::run(console, arguments),
+        PluginCommand::Compile(arguments) => compile::run(console, arguments),
+        PluginCommand::Test(arguments) => replay::test(console, arguments),
+        PluginCommand::Record(arguments) => record::run(console, arguments),
+        PluginCommand::Replay(arguments) => replay::replay(console, arguments),
+    }
+}
+
+/// Returns the options of a component, with the limits that a run has.
+fn options(
+    console: &Console,
+    source: PluginSource,
+    compile: &CompileLimit,
+) -> Result<PluginOptions, CliError> {
+    let memory = MemoryPlan::new(memory_limit_bytes(&console.global))?;
+    let mut options = PluginOptions {
+        source,
+        ..PluginOptions::default()
+    };
+    options.limits.memory_bytes = memory.plugin_bytes;
+    if let Some(directory) = &console.global.plugin_cache {
+        options.cache_directory = Some(directory.clone());
+    }
+    let limits = &mut options.compile;
+    if let Some(bytes) = compile.compile_memory {
+        limits.address_space_bytes = bytes as u64;
+        limits.data_bytes = bytes as u64;
+    } else if console.global.memory.is_some() || cgroup_limit_bytes().is_some() {
+        // The compiler lives in the same limit as we do, where there is one.
+        limits.data_bytes = limits.data_bytes.min(memory.compile_bytes() as u64);
+    }
+    Ok(options)
+}
+
+/// The same with the configuration and the limits that are given.
+fn configured(
+    console: &Console,
+    source: PluginSource,
+    load: &LoadArguments,
+) -> Result<PluginOptions, CliError> {
+    let mut options = options(console, source, &load.compile)?;
+    let limits = &mut options.limits;
+    limits.memory_bytes = load.plugin_memory.unwrap_or(limits.memory_bytes);
+    limits.fuel = load.plugin_fuel.unwrap_or(limits.fuel);
+    let memory = MemoryPlan::new(memory_limit_bytes(&console.global))?;
+    limits
+        .check(memory.plugin_bytes_max())
+        .map_err(CliError::Usage)?;
+    if let Some(path) = &load.configuration {
+        let refuse = |reason: String| CliError::PluginConfigurationFile {
+            path: path.clone(),
+            reason,
+        };
+        let bytes = read_bounded(path, CONFIGURATION_BYTES_MAX);
+        let bytes = bytes.map_err(|error| refuse(error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|error| refuse(error.to_string()))?;
+        options.configuration = Some(Configuration::parse(&text).map_err(refuse)?);
+    }
+    Ok(options)
+}
+
+/// Returns a component of a file; the pin is what `plugin check` is asked for.
+fn file(path: &Path) -> PluginSource {
+    PluginSource::File {
+        path: path.to_owned(),
+        blake3: None,
+    }
+}
+
+/// Returns the built-in component of a strategy.
+fn builtin(strategy: Strategy) -> PluginSource {
+    match strategy {
+        Strategy::Retention => PluginSource::BuiltinRetention,
+        Strategy::Splitting => PluginSource::Builtin,
+        Strategy::Scheduling => PluginSource::BuiltinScheduling,
+    }
+}
