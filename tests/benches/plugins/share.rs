@@ -109,14 +109,14 @@ impl<T: Retention> Retention for Timed<T> {
 }
 
 pub(crate) fn measure(home: &Home, work: &Path, full: bool) {
-    share(home, work, SMALL, full);
+    share(home, work, SMALL);
     if full {
-        share(home, work, LARGE, true);
+        share(home, work, LARGE);
     }
 }
 
-/// Measures one repository; the target is meant for one of a size that is worth it.
-fn share(home: &Home, work: &Path, (name, options): (&str, &[&str]), _: bool) {
+/// Measures one repository.
+fn share(home: &Home, work: &Path, (name, options): (&str, &[&str])) {
     let programs = Programs::new(home.careen(), work);
     programs.make(options);
     let opened = open_live(programs.source(), PASSWORD);
