@@ -31,8 +31,14 @@ export CARGO_TARGET_DIR=$work CARGO_INCREMENTAL=0
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=s CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
 export CARGO_PROFILE_RELEASE_PANIC=abort CARGO_PROFILE_RELEASE_STRIP=symbols CARGO_PROFILE_RELEASE_DEBUG=0
 flags=CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS
-export "$flags=${!flags-} -Clink-arg=-zstack-size=65536\
- --remap-path-prefix=$PWD=/careen --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+remapped="--remap-path-prefix=$PWD=/careen --remap-path-prefix=$cargo_home=/cargo"
+# The folder of the crates is named after the registry that this machine uses.
+cargo fetch --quiet --locked
+for crates in "$cargo_home"/registry/src/*; do
+  remapped+=" --remap-path-prefix=$crates=/crates"
+done
+export "$flags=${!flags-} -Clink-arg=-zstack-size=65536 $remapped"
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
 
 failed=

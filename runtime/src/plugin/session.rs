@@ -5,6 +5,8 @@
 //! way on every machine; the deadline is the net below it.
 //! Memory: the plugin's budget, and [`ANSWER_BYTES_MAX`] for what it hands over.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -207,7 +209,12 @@ impl Guest {
 /// Advances the engine's epoch when the deadline passes; stops when dropped.
 ///
 /// An engine has one plugin and one call at a time, so no other call is hit.
+///
+/// A call that ends in time does not wait for the thread to end: on a busy machine that takes
+/// longer than the call. Whichever of both comes first takes `armed`; the thread advances the epoch
+/// only if it did.
 struct Watch {
+    armed: Arc<AtomicBool>,
     done: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -216,16 +223,20 @@ impl Watch {
     fn start(engine: &Engine, deadline: Duration) -> Result<Self, Failure> {
         let (done, finished) = mpsc::sync_channel::<()>(0);
         let engine = engine.clone();
+        let armed = Arc::new(AtomicBool::new(true));
+        let taken = Arc::clone(&armed);
         let thread = std::thread::Builder::new()
             .name("plugin-deadline".into())
             .stack_size(WATCH_STACK_BYTES)
             .spawn(move || {
-                if finished.recv_timeout(deadline) == Err(RecvTimeoutError::Timeout) {
+                let waited = finished.recv_timeout(deadline);
+                if waited == Err(RecvTimeoutError::Timeout) && taken.swap(false, Ordering::SeqCst) {
                     engine.increment_epoch();
                 }
             })
             .map_err(Failure::io("start a thread"))?;
         Ok(Self {
+            armed,
             done: Some(done),
             thread: Some(thread),
         })
@@ -235,7 +246,9 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         drop(self.done.take());
-        if let Some(thread) = self.thread.take() {
+        let in_time = self.armed.swap(false, Ordering::SeqCst);
+        // Once it has begun to advance the epoch, the next call must not begin before it has.
+        if let Some(thread) = self.thread.take().filter(|_| !in_time) {
             // It cannot panic: it waits and adds one.
             let _ = thread.join();
         }

@@ -76,7 +76,8 @@ fn flat(home: &Home) {
     );
 }
 
-/// A plugin that keeps every snapshot, and says no more: what a row costs is its way there and back.
+/// A plugin that keeps every snapshot, and says no more: what a row costs is its way there and
+/// back.
 fn keeps_all(home: &Home) -> RetentionPlugin {
     let decide = decides_as(EMPTY, "(local.get 1)");
     let file = tempfile::Builder::new().suffix(".wasm").tempfile();
