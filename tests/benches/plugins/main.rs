@@ -1,9 +1,9 @@
 //! What plugins cost: a start, a row, a million snapshots, and their share of a full run, beside
 //! what they may cost.
 //!
-//! `cargo bench -p tests --bench plugins` takes about a minute; `-- --full` runs full maintenance
-//! on a larger repository too. Plugins are the built-in ones, loaded through the same door as any
-//! other: compiled by the released program in a child process, kept in a cache, checked, linked.
+//! `cargo bench -p tests --bench plugins` takes about a minute. Plugins are the built-in ones,
+//! loaded through the same door as any other: compiled by the released program in a child process,
+//! kept in a cache, checked, linked.
 //! Nothing here asserts a time; a figure above its target is marked.
 
 #![allow(clippy::print_stdout)] // it is there to print
@@ -23,10 +23,8 @@ mod starts;
 const STARTS: usize = 51;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let is_given = |option: &str| arguments.iter().any(|argument| argument == option);
     // Cargo runs benchmarks as tests too: there they only have to build.
-    if is_given("--test") {
+    if std::env::args().any(|argument| argument == "--test") {
         return;
     }
     let careen = programs::build_careen();
@@ -38,7 +36,7 @@ fn main() {
     println!("{:<58} {:>12} {:>12}", "", "measured", "at most");
     starts::measure(&home);
     rows::measure(&home);
-    share::measure(&home, work.path(), is_given("--full"));
+    share::measure(&home, work.path());
 }
 
 /// Where plugins are compiled and kept.
