@@ -19,6 +19,7 @@ use super::Console;
 use super::arguments::{CompileLimit, LoadArguments, PluginCommand};
 use super::error::{CliError, Exit};
 use super::kopia_config::read_bounded;
+use super::strategy::{compile_within, within};
 use super::workspace::memory_limit_bytes;
 use crate::memory::{MemoryPlan, cgroup_limit_bytes};
 use crate::plugin::batches::Strategy;
@@ -47,21 +48,16 @@ fn options(
     compile: &CompileLimit,
 ) -> Result<PluginOptions, CliError> {
     let memory = MemoryPlan::new(memory_limit_bytes(&console.global))?;
-    let mut options = PluginOptions {
+    let options = PluginOptions {
         source,
         ..PluginOptions::default()
     };
-    options.limits.memory_bytes = memory.plugin_bytes;
-    if let Some(directory) = &console.global.plugin_cache {
-        options.cache_directory = Some(directory.clone());
-    }
-    let limits = &mut options.compile;
+    let mut options = within(options, &memory, console.global.plugin_cache.as_deref());
     if let Some(bytes) = compile.compile_memory {
-        limits.address_space_bytes = bytes as u64;
-        limits.data_bytes = bytes as u64;
+        options.compile.address_space_bytes = bytes as u64;
+        options.compile.data_bytes = bytes as u64;
     } else if console.global.memory.is_some() || cgroup_limit_bytes().is_some() {
-        // The compiler lives in the same limit as we do, where there is one.
-        limits.data_bytes = limits.data_bytes.min(memory.compile_bytes() as u64);
+        compile_within(&mut options, &memory);
     }
     Ok(options)
 }

@@ -120,6 +120,27 @@ fn is_given(options: &PluginOptions) -> bool {
     matches!(options.source, PluginSource::File { .. }) || options.configuration.is_some()
 }
 
+/// Gives a plugin the memory of the plan, and the cache that the user names.
+#[cfg(feature = "plugins")]
+pub(super) fn within(
+    mut options: PluginOptions,
+    memory: &MemoryPlan,
+    cache: Option<&Path>,
+) -> PluginOptions {
+    options.limits.memory_bytes = memory.plugin_bytes;
+    if let Some(directory) = cache {
+        options.cache_directory = Some(directory.to_owned());
+    }
+    options
+}
+
+/// Keeps its compiler within what the plan leaves: both live in the same limit.
+#[cfg(feature = "plugins")]
+pub(super) fn compile_within(options: &mut PluginOptions, memory: &MemoryPlan) {
+    let most = &mut options.compile.data_bytes;
+    *most = (*most).min(memory.compile_bytes() as u64);
+}
+
 /// Gives strategies what the strategies file says of them, and then the plugins of the command
 /// line.
 #[cfg(feature = "plugins")]
@@ -129,14 +150,10 @@ fn chosen<const N: usize>(
     builtin: [(&'static str, PluginOptions); N],
 ) -> Result<[PluginOptions; N], CliError> {
     let names = builtin.each_ref().map(|(name, _)| *name);
-    let mut options = builtin.map(|(name, mut options)| {
-        options.limits.memory_bytes = memory.plugin_bytes;
+    let mut options = builtin.map(|(name, options)| {
+        let mut options = within(options, memory, named.cache);
         options.tally = named.used.of(name);
-        if let Some(directory) = named.cache {
-            options.cache_directory = Some(directory.to_owned());
-        }
-        let compile = &mut options.compile;
-        compile.data_bytes = compile.data_bytes.min(memory.compile_bytes() as u64);
+        compile_within(&mut options, memory);
         options
     });
     let given = parse_strategy_arguments(&names, named.plugins)?;

@@ -12,9 +12,7 @@ use crate::repository::{Repository, Workspace};
 use super::MaintenanceError;
 use super::budget::Budget;
 use super::pack_choice::ByStrategy;
-use super::rewrite_choice::{choose_packs, sum_packs};
-use super::rewrite_contents::RewriteOptions;
-use super::safety::Safety;
+use super::rewrite_choice::{ask_about_packs, sum_packs};
 use super::strategy::Splitting;
 
 /// Asks about every pack that contents lie in. Returns how many the answers choose.
@@ -29,21 +27,10 @@ pub fn survey_packs(
     let (active, loaded) = load_active(repository, workspace, Some(0), Strictness::ForReading)?;
     let table = ContentTable::of_loaded(workspace, loaded, active.watermark_seconds())?;
     let sums = sum_packs(workspace, &table)?;
-    let safety = Safety::full();
     let mut packs = ByStrategy {
         splitting,
         budget: Budget::default(),
     };
-    let mut options = RewriteOptions {
-        kind: None,
-        packs: Some(&mut packs),
-        pack_bytes_max: repository.format.max_pack_size,
-        format_version: None,
-        wrong_kind: false,
-        safety: &safety,
-        now: repository.clock.now(),
-        owner: "",
-        end_early: &|| false,
-    };
-    Ok(choose_packs(&table, &sums, &mut options)?.packs)
+    let most = repository.format.max_pack_size;
+    Ok(ask_about_packs(&table, &sums, &mut packs, None, most)?.packs)
 }

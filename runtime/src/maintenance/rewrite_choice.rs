@@ -222,19 +222,24 @@ pub(super) fn choose_packs(
     let Some(packs) = &mut options.packs else {
         return Ok(Chosen::default());
     };
-    let chosen = ask_about_packs(
-        table,
-        sums,
-        &mut **packs,
-        options.kind,
-        options.pack_bytes_max,
-    );
+    let (kind, most) = (options.kind, options.pack_bytes_max);
+    ask_about_packs(table, sums, &mut **packs, kind, most)
+}
+
+/// Asks about every pack that contents of this kind lie in, and ends the questions.
+pub(super) fn ask_about_packs(
+    table: &ContentTable,
+    sums: &MappedU32,
+    packs: &mut dyn ChoosePacks,
+    kind: Option<u8>,
+    pack_bytes_max: u64,
+) -> Result<Chosen, MaintenanceError> {
+    let chosen = ask_about_each_pack(table, sums, packs, kind, pack_bytes_max);
     packs.end();
     chosen
 }
 
-/// Asks about every pack that contents of this kind lie in.
-fn ask_about_packs(
+fn ask_about_each_pack(
     table: &ContentTable,
     sums: &MappedU32,
     packs: &mut dyn ChoosePacks,

@@ -59,10 +59,10 @@ pub(super) fn agreed(
         };
     };
     let schema = Schema::parse(schema).map_err(Failure::Schema)?;
-    let misfit = |why: String| Failure::Configuration(why);
-    let nothing = Configuration::parse(NOTHING).map_err(misfit)?;
+    let nothing = Configuration::parse(NOTHING).map_err(Failure::Configuration)?;
     let configuration = configured.unwrap_or(&nothing);
-    schema.check(&configuration.value).map_err(misfit)?;
+    let fits = schema.check(&configuration.value);
+    fits.map_err(Failure::Configuration)?;
     Ok(Some(configuration.text.clone()))
 }
 
