@@ -293,16 +293,18 @@ fn compare(epochs: bool, count: u32) {
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
     let seen = seen.into_inner();
-    let enough = count as usize;
-    let ends = &seen.ended_by;
-    assert!(
-        ends[0] > enough / 2 && ends[1] > enough / 8 && ends[4] > enough && seen.waits > 0,
-        "{seen:?}"
-    );
-    assert!(
-        seen.expired > enough / 12 && seen.gone > enough / 4 && seen.moved > enough / 2,
-        "{seen:?}"
-    );
+    // Each of them happens ten times and more in the mean, so that none is missing by chance.
+    let [refused, trapped, .., well] = seen.ended_by;
+    let all = [
+        refused,
+        trapped,
+        well,
+        seen.waits,
+        seen.expired,
+        seen.gone,
+        seen.moved,
+    ];
+    assert!(all.iter().all(|seen| *seen > 0), "{seen:?}");
 }
 
 #[test]

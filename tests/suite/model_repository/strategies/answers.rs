@@ -113,7 +113,7 @@ pub(super) fn answers() -> impl Strategy<Value = Answers> {
         4 => Just(Tasks::AsKopia),
         12 => some.prop_map(|(bits, first, budget)| Tasks::Some(bits, first, budget)),
         2 => (vec(any::<u8>(), 0..16), any::<bool>()).prop_map(|(any, all)| Tasks::Any(any, all)),
-        1 => prop_oneof![-100..100_i64, any::<i64>()].prop_map(Tasks::Wait),
+        2 => prop_oneof![3 => -50..500_i64, 1 => any::<i64>()].prop_map(Tasks::Wait),
         2 => Just(Tasks::CountCosts),
         1 => prop_oneof![Just(Tasks::Unknown), Just(Tasks::Overlimited), Just(Tasks::Novel)],
         1 => Just(Tasks::Fails),
