@@ -27,7 +27,8 @@ pub use memory::{MemorySnapshot, MemoryStore};
 pub use retry::{RetryPolicy, RetryingStore};
 pub use simulated::{Delays, SimulatedStore, SimulationOptions};
 pub use source::{BlobSource, BytesSource, PIECE_BYTES, copy_source, md5_of};
-pub use storage::{Counters, Storage};
+pub use storage::{Counters, OpenPut, Storage};
 pub use store::{
-    BlobMetadata, BlobStore, LIST_PAGE_MAX, PutOptions, Retention, ScannedBlob, scan_by_pages,
+    BlobMetadata, BlobStore, LIST_PAGE_MAX, OpenBlob, PutOptions, Retention, ScannedBlob,
+    scan_by_pages,
 };

@@ -103,8 +103,8 @@ pub struct MemoryPlan {
     /// Copy contents: one buffer of contents as stored, each of its reads a GET; each worker has
     /// two. With ECC half of it: the other half is what is decoded.
     pub pack_read_bytes: usize,
-    /// Copy contents: the merge of their places, the sort of new entries, the sorts of the entries
-    /// of two open packs (half of it each), the merge of a new index: this much each.
+    /// Copy contents: the merge of their places, the sorts of the entries of two open packs (half of
+    /// it each), the merge of a new index: this much each.
     pub copy_buffer_bytes: usize,
 }
 
@@ -118,8 +118,9 @@ const MARK_OTHER_BYTES: usize = 7 * MIB;
 /// Verify contents: opening two contents that are larger than a buffer.
 const VERIFY_OTHER_BYTES: usize = 3 * MIB;
 
-/// Copy contents: write buffers of two open packs, and pieces of what is put.
-const COPY_OTHER_BYTES: usize = MIB;
+/// Copy contents: write buffers of two open packs and of two on their way, pieces of two reads, all
+/// past the page cache.
+const COPY_OTHER_BYTES: usize = 4 * MIB;
 
 /// Mark: sort buffer of directories to be read, of each worker.
 pub const NEXT_LEVEL_BYTES: usize = MIB / 2;
@@ -148,9 +149,10 @@ impl MemoryPlan {
         let merge_runs = ((buffers - pipeline_bytes) / merge_read_bytes).min(192);
         let read_window_bytes = (limit_bytes / 64).clamp(MIB / 2, 2 * MIB);
         let mark_fixed = WORKERS * (5 * read_window_bytes + NEXT_LEVEL_BYTES) + MARK_OTHER_BYTES;
-        let pack_read_bytes = (buffers / 7).clamp(MIB, 8 * MIB);
+        // All of it: contents are copied past the page cache.
+        let pack_read_bytes = (handed / 10).clamp(MIB, 8 * MIB);
         let copy_fixed = WORKERS * 2 * pack_read_bytes + pipeline_bytes + COPY_OTHER_BYTES;
-        let copy_rest = buffers.saturating_sub(copy_fixed);
+        let copy_rest = handed.saturating_sub(copy_fixed);
         let plan = Self {
             limit_bytes,
             unlock_bytes: key_table_bytes(handed - names_bytes),
@@ -166,7 +168,7 @@ impl MemoryPlan {
             read_window_bytes,
             mark_buffer_bytes: (buffers.saturating_sub(mark_fixed) / WORKERS).clamp(MIB, 16 * MIB),
             pack_read_bytes,
-            copy_buffer_bytes: (copy_rest / 4).clamp(MIB / 2, 8 * MIB),
+            copy_buffer_bytes: (copy_rest / 3).clamp(MIB / 2, 8 * MIB),
         };
         assert!(
             plan.peak_bytes() <= useful * PLANNED_PERCENT / 100,
@@ -209,7 +211,7 @@ impl MemoryPlan {
         ];
         let copy = vec![
             ("contents", WORKERS * 2 * self.pack_read_bytes),
-            ("places, entries and indexes", 4 * self.copy_buffer_bytes),
+            ("places, entries and indexes", 3 * self.copy_buffer_bytes),
             ("batches", self.pipeline_bytes),
             ("packs", COPY_OTHER_BYTES),
         ];

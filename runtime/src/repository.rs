@@ -39,6 +39,7 @@ pub mod new_repository;
 mod object_streams;
 pub mod open;
 mod open_large;
+mod pack_bytes;
 mod pack_file;
 pub mod pack_local_index;
 pub mod pack_names;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::store::{check_limit, check_name};
-use super::{BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, ScannedBlob};
+use super::{BlobError, BlobMetadata, BlobSource, BlobStore, OpenBlob, PutOptions, ScannedBlob};
 use crate::clock::{SharedClock, Timestamp};
 use crate::kopia::blob_id::BlobId;
 
@@ -24,14 +24,17 @@ mod ahead;
 mod direct;
 mod layout;
 mod list;
+mod open_blob;
 mod scan;
 #[cfg(test)]
 mod tests;
 mod write;
 
 use ahead::OpenedAhead;
+use direct::{DIRECT_READ_MIN, DirectReads};
 use layout::{Layout, SHARDS_FILE};
 use list::LastPage;
+use open_blob::LocalOpenBlob;
 
 /// Deepest nesting of folders that is followed; Kopia's layouts have two levels.
 const FOLDER_DEPTH_MAX: usize = 64;
@@ -43,6 +46,8 @@ pub struct LocalOptions {
     pub clock_stamp: Option<SharedClock>,
     /// Makes every put durable before it returns; off only for suites that want speed.
     pub durable: bool,
+    /// Whether long reads go past the page cache: right where it is small, as in a container.
+    pub direct: bool,
 }
 
 impl Default for LocalOptions {
@@ -50,6 +55,7 @@ impl Default for LocalOptions {
         Self {
             clock_stamp: None,
             durable: true,
+            direct: false,
         }
     }
 }
@@ -62,6 +68,7 @@ pub struct LocalStore {
     options: LocalOptions,
     ahead: OpenedAhead,
     last_page: LastPage,
+    reads: DirectReads,
 }
 
 impl LocalStore {
@@ -78,6 +85,7 @@ impl LocalStore {
             options,
             ahead: OpenedAhead::default(),
             last_page: LastPage::default(),
+            reads: DirectReads::default(),
         })
     }
 
@@ -109,6 +117,7 @@ impl LocalStore {
                 options,
                 ahead: OpenedAhead::default(),
                 last_page: LastPage::default(),
+                reads: DirectReads::default(),
             }),
         }
     }
@@ -163,6 +172,30 @@ fn blob_error(operation: &'static str, id: &BlobId, error: io::Error) -> BlobErr
     }
 }
 
+/// Refuses what a folder does not have.
+fn check_options(id: &BlobId, options: &PutOptions) -> Result<(), BlobError> {
+    match options.retention {
+        None => Ok(()),
+        Some(_) => Err(BlobError::Unsupported {
+            operation: "put",
+            id: id.to_string(),
+            what: "retention",
+        }),
+    }
+}
+
+/// Turns an error of a put into ours.
+fn put_error(root: &Path, id: &BlobId, create_only: bool, error: io::Error) -> BlobError {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists if create_only => BlobError::AlreadyExists { id: id.clone() },
+        // What is missing is not the blob but the root: unmounted, or deleted.
+        io::ErrorKind::NotFound if !root.exists() => BlobError::NoFolder {
+            folder: root.to_owned(),
+        },
+        _ => BlobError::io("put", id, error),
+    }
+}
+
 /// Returns the metadata of the blob in `path`; `None` when it is not a regular file, or gone.
 fn stat_blob(path: &Path, id: &BlobId) -> Result<Option<BlobMetadata>, BlobError> {
     let found = match fs::metadata(path) {
@@ -185,11 +218,20 @@ fn stat_blob(path: &Path, id: &BlobId) -> Result<Option<BlobMetadata>, BlobError
 #[async_trait]
 impl BlobStore for LocalStore {
     async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
-        let file = match self.ahead.take(id).filter(|_| offset == 0) {
+        let ahead = self.ahead.take(id).filter(|_| offset == 0);
+        // What was read ahead is in the page cache.
+        let direct = self.options.direct && ahead.is_none() && into.len() >= DIRECT_READ_MIN;
+        let file = match ahead {
             Some(file) => file,
             None => File::open(self.path(id)?).map_err(|error| blob_error("get", id, error))?,
         };
         let mut filled = 0;
+        if direct {
+            let read = self.reads.read(&file, offset, into);
+            if let Some(count) = read.map_err(|error| blob_error("get", id, error))? {
+                return Ok(count);
+            }
+        }
         while filled < into.len() {
             // Behind the largest offset there is nothing, and the system would call it an error.
             let end = offset.saturating_add(into.len() as u64);
@@ -210,12 +252,14 @@ impl BlobStore for LocalStore {
     fn will_need(&self, ids: &[&BlobId]) {
         for id in ids {
             // What cannot be opened now is an error when it is read.
-            if let Ok(file) = self
-                .path(id)
-                .and_then(|path| File::open(path).map_err(|error| blob_error("get", id, error)))
-            {
-                self.ahead.put((*id).clone(), file);
+            let Ok(path) = self.path(id) else { continue };
+            let Ok(file) = File::open(path) else { continue };
+            // Where memory is small, long files would push each other out before they are read.
+            let length = || file.metadata().map_or(0, |found| found.len());
+            if self.options.direct && length() >= DIRECT_READ_MIN as u64 {
+                continue;
             }
+            self.ahead.put((*id).clone(), file);
         }
     }
 
@@ -254,31 +298,20 @@ impl BlobStore for LocalStore {
         source: &mut dyn BlobSource,
         options: &PutOptions,
     ) -> Result<Timestamp, BlobError> {
-        if options.retention.is_some() {
-            return Err(BlobError::Unsupported {
-                operation: "put",
-                id: id.to_string(),
-                what: "retention",
-            });
-        }
-        let path = self.path(id)?;
-        write::put_file(
-            &self.root,
-            &path,
-            source,
-            options.create_only,
-            &self.options,
-        )
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists if options.create_only => {
-                BlobError::AlreadyExists { id: id.clone() }
-            }
-            // What is missing is not the blob but the root: unmounted, or deleted.
-            io::ErrorKind::NotFound if !self.root.exists() => BlobError::NoFolder {
-                folder: self.root.clone(),
-            },
-            _ => BlobError::io("put", id, error),
-        })
+        check_options(id, options)?;
+        let (path, create_only) = (self.path(id)?, options.create_only);
+        write::put_file(&self.root, &path, source, create_only, &self.options)
+            .map_err(|error| put_error(&self.root, id, create_only, error))
+    }
+
+    fn begin(
+        &self,
+        id: &BlobId,
+        options: &PutOptions,
+    ) -> Result<Option<Box<dyn OpenBlob>>, BlobError> {
+        check_options(id, options)?;
+        let blob = LocalOpenBlob::begin(id, &self.root, self.path(id)?, &self.options)?;
+        Ok(Some(Box::new(blob)))
     }
 
     async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {

@@ -18,8 +18,8 @@ use bytesize::ByteSize;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    BlobError, BlobMetadata, BlobSource, BlobStore, BytesSource, Guard, LIST_PAGE_MAX, PutOptions,
-    Retention, ScannedBlob,
+    BlobError, BlobMetadata, BlobSource, BlobStore, BytesSource, Guard, LIST_PAGE_MAX, OpenBlob,
+    PutOptions, Retention, ScannedBlob,
 };
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
@@ -88,6 +88,37 @@ struct Shared {
     waits: bool,
     runtime: OnceLock<Runtime>,
     counts: Counts,
+}
+
+/// A put whose bytes come one after the other. Dropped before it is finished it leaves nothing.
+#[derive(Debug)]
+pub struct OpenPut {
+    blob: Box<dyn OpenBlob>,
+    storage: Storage,
+    bytes: u64,
+}
+
+impl OpenPut {
+    /// Appends `piece`.
+    pub fn write(&mut self, piece: &[u8]) -> Result<(), BlobError> {
+        self.bytes += piece.len() as u64;
+        self.blob.write(piece)
+    }
+
+    /// Returns the bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Shows the blob, whole and durable; returns its storage timestamp.
+    pub fn finish(self) -> Result<Timestamp, BlobError> {
+        self.storage.ask()?;
+        let counts = &self.storage.shared.counts;
+        add(&counts.puts, 1);
+        let timestamp = self.blob.finish()?;
+        add(&counts.bytes_written, self.bytes);
+        Ok(timestamp)
+    }
 }
 
 /// A store with blocking calls and counters. Cheap to clone; clones share the counters.
@@ -258,6 +289,18 @@ impl Storage {
         options: &PutOptions,
     ) -> Result<Timestamp, BlobError> {
         self.put(id, &mut BytesSource::new(bytes), options)
+    }
+
+    /// Begins a put of a new blob whose bytes come one after the other; `None` where the store
+    /// wants a whole source.
+    pub fn begin(&self, id: &BlobId, options: &PutOptions) -> Result<Option<OpenPut>, BlobError> {
+        self.ask()?;
+        let blob = self.shared.store.begin(id, options)?;
+        Ok(blob.map(|blob| OpenPut {
+            blob,
+            storage: self.clone(),
+            bytes: 0,
+        }))
     }
 
     /// Deletes a blob; one that is not there is fine.

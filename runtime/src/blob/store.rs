@@ -69,6 +69,16 @@ pub struct PutOptions {
     pub retention: Option<Retention>,
 }
 
+/// A blob that is written piece by piece where it will be: nobody sees it before it is finished, and
+/// dropped it leaves nothing. Its store never waits.
+pub trait OpenBlob: Send + Debug {
+    /// Appends `piece`.
+    fn write(&mut self, piece: &[u8]) -> Result<(), BlobError>;
+
+    /// Shows the blob, whole and durable; returns its storage timestamp.
+    fn finish(self: Box<Self>) -> Result<Timestamp, BlobError>;
+}
+
 /// A place that keeps blobs.
 #[async_trait]
 pub trait BlobStore: Send + Sync + Debug {
@@ -118,6 +128,15 @@ pub trait BlobStore: Send + Sync + Debug {
         source: &mut dyn BlobSource,
         options: &PutOptions,
     ) -> Result<Timestamp, BlobError>;
+
+    /// Begins a new blob whose bytes come one after the other, for a store that can keep them
+    /// where they will be: they need not go through scratch then. `None` means that this store
+    /// wants a whole source ([`BlobStore::put`]).
+    ///
+    /// The blob must not be there yet. Errors: those of `put`.
+    fn begin(&self, _: &BlobId, _: &PutOptions) -> Result<Option<Box<dyn OpenBlob>>, BlobError> {
+        Ok(None)
+    }
 
     /// Deletes a blob; one that is not there is fine.
     async fn delete(&self, id: &BlobId) -> Result<(), BlobError>;
@@ -180,6 +199,14 @@ impl<S: BlobStore + ?Sized> BlobStore for Arc<S> {
         options: &PutOptions,
     ) -> Result<Timestamp, BlobError> {
         (**self).put(id, source, options).await
+    }
+
+    fn begin(
+        &self,
+        id: &BlobId,
+        options: &PutOptions,
+    ) -> Result<Option<Box<dyn OpenBlob>>, BlobError> {
+        (**self).begin(id, options)
     }
 
     async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {

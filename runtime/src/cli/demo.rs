@@ -120,6 +120,7 @@ impl Demo<'_> {
         let options = LocalOptions {
             durable: false,
             clock_stamp: stamp.or(own.clock_stamp),
+            ..own
         };
         let storage = Storage::new(Arc::new(LocalStore::create(directory, options)?));
         let new = NewRepositoryOptions {

@@ -12,6 +12,7 @@ use super::error::CliError;
 use crate::blob::LocalOptions;
 use crate::clock::Timestamp;
 use crate::clock::{ManualClock, SharedClock, SharedRandomness, SystemClock, SystemRandomness};
+use crate::memory::cgroup_limit_bytes;
 
 /// Where the password may be.
 pub(super) const PASSWORD_VARIABLE: &str = "KOPIA_PASSWORD";
@@ -83,6 +84,7 @@ impl Surroundings {
     pub(super) fn local_options(&self) -> LocalOptions {
         LocalOptions {
             clock_stamp: self.stamps.then(|| Arc::clone(&self.clock)),
+            direct: cgroup_limit_bytes().is_some(),
             ..LocalOptions::default()
         }
     }

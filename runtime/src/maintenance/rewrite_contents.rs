@@ -160,7 +160,7 @@ impl RewritePlan {
             report: &mut report,
         };
         let copied = copy.run(self.places);
-        let finished = copy.writer.finish();
+        let finished = copy.writer.finish_alone();
         workspace.progress.end();
         match copied {
             Ok(()) => {}

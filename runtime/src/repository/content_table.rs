@@ -6,7 +6,8 @@
 //! number, so that equal numbers are equal packs. The run is read from the start or from a key on,
 //! as often as wanted.
 //!
-//! Memory: a load, then a merge; afterwards [`READ_BYTES`] for each open stream. Scratch: one
+//! Memory: a load, then a merge; afterwards [`READ_BYTES`] for each open stream, four times that
+//! where the table is large. Scratch: one
 //! record for each content, one key for each that was dropped. Invariant: keys ascend strictly.
 //! Mirrors `listContents` of Kopia's `repo/content/committed_content_index.go`.
 
@@ -28,6 +29,9 @@ use super::{Repository, RepositoryError, Workspace};
 
 /// Read and write buffer of the run, in bytes; the kernel reads as much ahead.
 pub const READ_BYTES: usize = 128 * 1024;
+
+/// Tables of this size go past the page cache.
+const LARGE_TABLE_BYTES: u64 = 8 << 20;
 
 /// Batches of records between the merging thread and the writing one.
 const BATCHES: usize = 2;
@@ -238,8 +242,15 @@ fn write_winners(
 ) -> Result<Written, RepositoryError> {
     let (layout, packs) = (loaded.layout, &loaded.packs);
     let bytes = layout.record_bytes();
-    let file = |purpose| workspace.scratch.create_file(purpose).map(Arc::new);
-    let (records, dropped) = (file("content-table")?, file("dropped-keys")?);
+    let scratch = &workspace.scratch;
+    let records = match loaded.records.records() * bytes as u64 >= LARGE_TABLE_BYTES {
+        true => scratch.create_large_file("content-table")?,
+        false => scratch.create_file("content-table")?,
+    };
+    let (records, dropped) = (
+        Arc::new(records),
+        Arc::new(scratch.create_file("dropped-keys")?),
+    );
     let mut writer = SequentialWriter::new(Arc::clone(&records), READ_BYTES);
     let mut dropped_writer = SequentialWriter::new(Arc::clone(&dropped), READ_BYTES);
     let merge = loaded.records.merge()?;

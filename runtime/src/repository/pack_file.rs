@@ -1,15 +1,15 @@
-//! One pack while it is filled: in scratch, whatever its size.
+//! One pack while it is filled: where the store will keep it, or in scratch, whatever its size.
 //!
 //! ```text
 //! [format replica] 32 random bytes | contents … | 1..4096 random bytes | local index | postamble
 //! ```
 //!
 //! Contents are appended as they come; their entries go through a sort of their own and become the
-//! local index when the pack is closed. The IV of that index is its hash, so it is written to
+//! local index when the pack is closed, and at the same time a sorted run of the flush's index. The IV of that index is its hash, so it is written to
 //! scratch first, then sealed behind the padding.
 //!
-//! Memory: a write buffer of [`WRITE_BYTES`], entries as the plan has it (more go to scratch), one
-//! piece while it is closed. Mirrors `preparePackDataContent` and
+//! Memory: a write buffer ([`super::pack_bytes`]), entries as the plan has it (more go to scratch),
+//! one piece while it is closed. Mirrors `preparePackDataContent` and
 //! `appendPackFileIndexRecoveryData` of Kopia's `repo/content`.
 
 use std::sync::Arc;
@@ -25,14 +25,13 @@ use crate::kopia::index_builder::{
 };
 use crate::kopia::pack::{PREAMBLE_BYTES, PackLayout};
 use crate::spill::{
-    ScratchFile, SequentialReader, SequentialWriter, SortBuffer, SortMemory, Sorter,
+    Merge, RunWriter, ScratchFile, SequentialReader, SequentialWriter, SortBuffer, SortMemory,
+    Sorter,
 };
 
+use super::pack_bytes::PackBytes;
 use super::record::{RECORD_BYTES_MAX, RecordFields, RecordLayout};
 use super::{Repository, RepositoryError, Workspace};
-
-/// Write buffer of an open pack, in bytes.
-const WRITE_BYTES: usize = 256 * 1024;
 
 /// Runs of entries that are merged at once when a pack is closed: 512 KiB.
 const ENTRY_RUNS_MAX: usize = 16;
@@ -71,7 +70,7 @@ pub(super) struct OpenPack {
     /// Its number in the flush, for the entries.
     pub(super) number: u32,
     layout: PackLayout,
-    writer: SequentialWriter,
+    bytes: PackBytes,
     sorter: Sorter,
     entries: SortBuffer,
     records: RecordLayout,
@@ -97,10 +96,9 @@ impl OpenPack {
         number: u32,
         replica: &[u8],
     ) -> Result<Self, RepositoryError> {
-        let file = Arc::new(workspace.scratch.create_file("pack")?);
-        let mut writer = SequentialWriter::new(file, WRITE_BYTES);
-        writer.write(replica)?;
-        writer.write(&repository.random::<PREAMBLE_BYTES>())?;
+        let mut bytes = PackBytes::begin(repository, workspace, &name)?;
+        bytes.write(replica)?;
+        bytes.write(&repository.random::<PREAMBLE_BYTES>())?;
         let records = RecordLayout {
             key_bytes: repository.key_bytes(),
         };
@@ -115,7 +113,7 @@ impl OpenPack {
             name,
             number,
             layout: PackLayout::new(replica.len()),
-            writer,
+            bytes,
             entries: sorter.buffer(),
             sorter,
             records,
@@ -148,15 +146,8 @@ impl OpenPack {
         let offset = self.layout.append(fields.packed_length)?;
         assert_eq!(offset, fields.pack_offset, "the entry has the place");
         match sealed {
-            Sealed::Bytes(bytes) => self.writer.write(bytes)?,
-            Sealed::File(file) => {
-                let range = 0..file.len();
-                let mut pieces = SequentialReader::new(Arc::clone(file), range, WRITE_BYTES);
-                while pieces.remaining() > 0 {
-                    let bytes = pieces.remaining().min(WRITE_BYTES as u64) as usize;
-                    self.writer.write(pieces.next(bytes)?.unwrap_or_default())?;
-                }
-            }
+            Sealed::Bytes(bytes) => self.bytes.write(bytes)?,
+            Sealed::File(file) => copy(file, &mut self.bytes)?,
         }
         self.formats.note(fields.format, format);
         self.longest = self.longest.max(fields.packed_length);
@@ -167,16 +158,18 @@ impl OpenPack {
         Ok(())
     }
 
-    /// Closes the pack: padding, local index, postamble. Returns its name and all its bytes.
+    /// Closes the pack: padding, local index, postamble. Its entries go into `run` too, in the
+    /// order of their keys. Returns its name and all its bytes, which nobody sees yet.
     pub(super) fn close(
         self,
         repository: &Repository,
         workspace: &Workspace,
-    ) -> Result<(BlobId, Arc<ScratchFile>), RepositoryError> {
+        run: RunWriter,
+    ) -> Result<(BlobId, PackBytes), RepositoryError> {
         let Self {
             name,
             layout,
-            mut writer,
+            mut bytes,
             sorter,
             entries,
             records,
@@ -189,22 +182,16 @@ impl OpenPack {
         let index = LocalIndex::new(repository, &name, entry_count, &formats, longest);
         index.shape.check(name.as_str().len() as u64)?;
         let plain = Arc::new(workspace.scratch.create_file("local-index")?);
-        let digest = index.write(
-            repository,
-            sorter.finish()?.into_merge(false)?,
-            records,
-            &plain,
-        )?;
+        let entries = sorter.finish()?.into_merge(false)?;
+        let digest = index.write(repository, entries, run, records, &plain)?;
         let padding: [u8; 4096] = repository.random();
-        writer.write(padding.get(..layout.padding_bytes()).unwrap_or_default())?;
-        let index_at = writer.position();
-        seal(repository, workspace, &plain, &digest, &mut writer)?;
-        let sealed_bytes = (writer.position() - index_at) as usize;
+        bytes.write(padding.get(..layout.padding_bytes()).unwrap_or_default())?;
+        let index_at = bytes.len();
+        seal(repository, workspace, &plain, &digest, &mut bytes)?;
+        let sealed_bytes = (bytes.len() - index_at) as usize;
         let postamble = layout.postamble(&digest, sealed_bytes)?;
-        writer.write(&postamble.encode()?)?;
-        let file = Arc::clone(writer.file());
-        writer.finish()?;
-        Ok((name, file))
+        bytes.write(&postamble.encode()?)?;
+        Ok((name, bytes))
     }
 }
 
@@ -265,11 +252,12 @@ impl<'a> LocalIndex<'a> {
         }
     }
 
-    /// Writes the plaintext and returns its hash.
+    /// Writes the plaintext, and the entries into `run`; returns the plaintext's hash.
     fn write(
         &self,
         repository: &Repository,
-        mut entries: crate::spill::Merge,
+        mut entries: Merge,
+        mut run: RunWriter,
         records: RecordLayout,
         plain: &Arc<ScratchFile>,
     ) -> Result<Digest, RepositoryError> {
@@ -285,7 +273,9 @@ impl<'a> LocalIndex<'a> {
             key.copy_from_slice(records.key(record));
             self.encode(&records.fields(record), entry)?;
             out.write(row)?;
+            run.push(record)?;
         }
+        run.finish()?;
         let names_at = self.shape.names_at() as u32;
         if self.shape.version != 1 {
             out.write(&encode_pack_slot(names_at, self.pack.len() as u8))?;
@@ -336,13 +326,13 @@ fn seal(
     workspace: &Workspace,
     plain: &Arc<ScratchFile>,
     digest: &Digest,
-    out: &mut SequentialWriter,
+    out: &mut PackBytes,
 ) -> Result<(), RepositoryError> {
     let Some(ecc) = &repository.crypto.ecc else {
         return encrypt(repository, plain, digest, out);
     };
     let sealed = Arc::new(workspace.scratch.create_file("sealed-local-index")?);
-    let mut writer = SequentialWriter::new(Arc::clone(&sealed), PIECE_BYTES);
+    let mut writer = PackBytes::in_scratch(&sealed);
     encrypt(repository, plain, digest, &mut writer)?;
     writer.finish()?;
     let encoded = add_parity(workspace, ecc, &sealed)?;
@@ -353,7 +343,7 @@ fn encrypt(
     repository: &Repository,
     plain: &Arc<ScratchFile>,
     digest: &Digest,
-    out: &mut SequentialWriter,
+    out: &mut PackBytes,
 ) -> Result<(), RepositoryError> {
     let nonce: [u8; NONCE_BYTES] = repository.random();
     let mut sealer = repository.crypto.encryption.sealer(digest, &nonce);
@@ -391,7 +381,7 @@ pub(super) fn add_parity(
     Ok(Arc::new(encoded))
 }
 
-fn copy(file: &Arc<ScratchFile>, out: &mut SequentialWriter) -> Result<(), RepositoryError> {
+fn copy(file: &Arc<ScratchFile>, out: &mut PackBytes) -> Result<(), RepositoryError> {
     let mut pieces = SequentialReader::new(Arc::clone(file), 0..file.len(), PIECE_BYTES);
     while pieces.remaining() > 0 {
         let bytes = pieces.remaining().min(PIECE_BYTES as u64) as usize;

@@ -1,8 +1,8 @@
 //! Puts finished packs into the store while the next one is filled.
 //!
 //! [`PUTS_AT_ONCE`] threads take packs from a queue without room: whoever is faster than the store
-//! waits. The first error stops all of them. Memory: one piece of a source for each thread; the
-//! packs lie in scratch. Invariant: [`PackPuts::finish`] succeeds only when every pack was put.
+//! waits. The first error stops all of them. Memory: one buffer for each thread; the packs lie in
+//! scratch, or unseen in the store. Invariant: [`PackPuts::finish`] succeeds only when every pack was put.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -11,9 +11,9 @@ use std::thread::JoinHandle;
 
 use crate::blob::{PutOptions, Storage};
 use crate::kopia::blob_id::BlobId;
-use crate::spill::ScratchFile;
 
-use super::sealing::{FileSource, put_options};
+use super::pack_bytes::PackBytes;
+use super::sealing::put_options;
 use super::{Repository, RepositoryError};
 
 /// Packs on their way at the same time: a store far away is not held back by one connection.
@@ -22,7 +22,7 @@ const PUTS_AT_ONCE: usize = 2;
 /// A pack to put.
 struct Job {
     name: BlobId,
-    file: Arc<ScratchFile>,
+    bytes: PackBytes,
     options: PutOptions,
 }
 
@@ -66,12 +66,12 @@ impl PackPuts {
         &self,
         repository: &Repository,
         name: BlobId,
-        file: Arc<ScratchFile>,
+        bytes: PackBytes,
     ) -> Result<(), RepositoryError> {
         let options = put_options(repository, &name);
         let job = Job {
             name,
-            file,
+            bytes,
             options,
         };
         let queue = self.queue.as_ref().ok_or(RepositoryError::Interrupted)?;
@@ -131,10 +131,10 @@ fn work(
         if state.failed.load(Ordering::Acquire) {
             continue; // emptied, so that nobody waits for room
         }
-        let bytes = job.file.len();
-        if let Err(error) = storage.put(&job.name, &mut FileSource::new(job.file), &job.options) {
+        let bytes = job.bytes.len();
+        if let Err(error) = job.bytes.put(storage, &job.name, &job.options) {
             state.failed.store(true, Ordering::Release);
-            return Err(error.into());
+            return Err(error);
         }
         state.bytes.fetch_add(bytes, Ordering::AcqRel);
     }

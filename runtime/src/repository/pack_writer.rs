@@ -6,8 +6,11 @@
 //! after the last of them is durable. A flush that takes longer than [`FLUSH_AFTER`] is ended and
 //! the next begun, so that a crash costs minutes.
 //!
-//! Memory: two open packs ([`super::pack_file`]), one sort buffer, the names of at most
-//! [`FLUSH_PACKS_MAX`] packs; at the end of a flush the merge of its index. Mirrors
+//! The entries of a closed pack are sorted already, for its local index: each pack is one run of
+//! the flush's index, which needs no sort of its own.
+//!
+//! Memory: two open packs ([`super::pack_file`]), the names of at most [`FLUSH_PACKS_MAX`] packs;
+//! at the end of a flush the merge of its index. Mirrors
 //! `repo/content/content_manager.go`.
 
 use std::time::Duration;
@@ -18,7 +21,7 @@ use crate::kopia::blob_id::{BlobId, INDEX_V0_PREFIX, REPOSITORY, pack_name};
 use crate::kopia::content_id::ContentId;
 use crate::kopia::format_blob::{FORMAT_BLOB_BYTES_MAX, replica_of};
 use crate::kopia::index_blob::{ContentFormat, IndexEntry, PackRef, refusal};
-use crate::spill::{SortBuffer, SortMemory, Sorter};
+use crate::spill::Sorter;
 
 use super::index_load::{FORMATS_MAX, LoadStats, Loaded};
 use super::index_writer::write_indexes;
@@ -93,8 +96,8 @@ struct Flush {
     packs: Vec<BlobId>,
     /// Packs that take contents: of data, and of metadata.
     open: [Option<OpenPack>; 2],
-    sorter: Sorter,
-    entries: SortBuffer,
+    /// Entries, a run of each closed pack.
+    entries: Sorter,
     longest: u32,
     contents: u64,
 }
@@ -191,7 +194,7 @@ impl<'a> PackWriter<'a> {
         check(repository, &id, &fields, content.format, &pack.name)?;
         pack.append(content.key, &fields, content.format, sealed)?;
         let full = pack.is_full(self.pack_bytes);
-        flush.note(repository, content.key, &fields)?;
+        flush.note(&fields);
         self.stats.contents += 1;
         if full {
             flush.close_pack(repository, workspace, kind)?;
@@ -205,36 +208,38 @@ impl<'a> PackWriter<'a> {
 
     /// Closes the open packs, waits until all are durable, writes the index, ends the session.
     pub fn flush(&mut self) -> Result<(), RepositoryError> {
+        self.flush_in(&index_workspace(self.workspace))
+    }
+
+    /// Ends a flush in a workspace whose merge has the memory that is free.
+    fn flush_in(&mut self, free: &Workspace) -> Result<(), RepositoryError> {
         let Some(mut flush) = self.flush.take() else {
             return Ok(());
         };
-        let (repository, workspace) = (self.repository, self.workspace);
+        let repository = self.repository;
         for kind in 0..flush.open.len() {
-            flush.close_pack(repository, workspace, kind)?;
+            flush.close_pack(repository, self.workspace, kind)?;
         }
         let Flush {
             session,
             puts,
             packs,
-            sorter,
             entries,
             longest,
             contents,
             ..
         } = flush;
-        entries.finish()?;
         self.stats.packs += packs.len() as u64;
         self.stats.pack_bytes += puts.finish()?;
-        let small = index_workspace(workspace);
         let loaded = Loaded {
-            records: sorter.finish()?,
-            system: empty_runs(repository, &small)?,
-            packs: spool_names(&small, &packs)?,
+            records: entries.finish_in(free.sort_memory(1))?,
+            system: empty_runs(repository, free)?,
+            packs: spool_names(free, &packs)?,
             formats: self.formats.clone(),
             layout: records_of(repository),
             stats: stats_of(contents, longest),
         };
-        let blobs = write_index(repository, &small, &session, &loaded)?;
+        let blobs = write_index(repository, free, &session, &loaded)?;
         self.stats.index_blobs.extend(blobs);
         session.commit(repository)
     }
@@ -242,6 +247,13 @@ impl<'a> PackWriter<'a> {
     /// Ends everything and returns what was written.
     pub fn finish(mut self) -> Result<PackWriterStats, RepositoryError> {
         self.flush()?;
+        Ok(self.stats)
+    }
+
+    /// Does the same where nobody else uses memory of the plan any more: the merge of the index may
+    /// have all that a merge has.
+    pub fn finish_alone(mut self) -> Result<PackWriterStats, RepositoryError> {
+        self.flush_in(self.workspace)?;
         Ok(self.stats)
     }
 
@@ -272,22 +284,15 @@ impl Flush {
         workspace: &Workspace,
         owner: &str,
     ) -> Result<Self, RepositoryError> {
-        let bytes = workspace.memory.copy_buffer_bytes;
-        let memory = SortMemory {
-            buffer_bytes: bytes,
-            buffers: 1,
-            run_read_bytes: ENTRY_READ_BYTES,
-            runs_max: bytes / ENTRY_READ_BYTES,
-        };
+        // None of its buffers is opened: it gets runs that are sorted.
+        let memory = index_workspace(workspace).sort_memory(1);
         let shape = records_of(repository).shape();
-        let sorter = Sorter::new(workspace.scratch.clone(), shape, memory);
         Ok(Self {
             session: Session::start(repository, owner)?,
             puts: PackPuts::start(&repository.storage),
             packs: Vec::new(),
             open: [None, None],
-            entries: sorter.buffer(),
-            sorter,
+            entries: Sorter::new(workspace.scratch.clone(), shape, memory),
             longest: 0,
             contents: 0,
         })
@@ -323,27 +328,18 @@ impl Flush {
         let Some(pack) = self.open[kind].take() else {
             return Ok(());
         };
-        let (name, file) = pack.close(repository, workspace)?;
-        match self.puts.put(repository, name, file) {
+        let (name, bytes) = pack.close(repository, workspace, self.entries.sorted_run())?;
+        match self.puts.put(repository, name, bytes) {
             // The cause first: a put before this one has failed.
             Err(RepositoryError::Interrupted) => Err(self.puts.cause()),
             outcome => outcome,
         }
     }
 
-    fn note(
-        &mut self,
-        repository: &Repository,
-        key: &[u8],
-        fields: &RecordFields,
-    ) -> Result<(), RepositoryError> {
-        let layout = records_of(repository);
-        self.entries
-            .push_with(|out| layout.encode(out, 0, 0, key, fields))?;
+    fn note(&mut self, fields: &RecordFields) {
         self.longest = self.longest.max(fields.packed_length);
         self.longest = self.longest.max(fields.original_length);
         self.contents += 1;
-        Ok(())
     }
 }
 

@@ -27,7 +27,7 @@ const STACK_BYTES: usize = 64 << 10;
 pub const BLOCK_BYTES: usize = 4096;
 
 /// A buffer that begins at a multiple of [`BLOCK_BYTES`] in memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Block {
     bytes: Vec<u8>,
     start: usize,

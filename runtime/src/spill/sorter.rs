@@ -55,18 +55,24 @@ impl Sorter {
     /// Merges the smallest runs first while there are more than `runs_max`; that holds
     /// `merge_bytes`.
     pub fn finish(self) -> Result<Runs, SpillError> {
+        let memory = self.books.memory;
+        self.finish_in(memory)
+    }
+
+    /// Ends the sort as [`Sorter::finish`] does; what follows has another `memory`, since whoever
+    /// was there while it was filled has gone.
+    pub fn finish_in(self, memory: SortMemory) -> Result<Runs, SpillError> {
         let Closed {
             mut runs,
             kept,
             samples,
         } = self.books.close()?;
         runs.extend(kept);
-        let (shape, memory) = (self.books.shape, self.books.memory);
         if runs.len() > memory.runs_max {
-            runs = self.cascade(runs)?;
+            runs = self.cascade(runs, &memory)?;
         }
         Ok(Runs {
-            shape,
+            shape: self.books.shape,
             memory,
             runs,
             samples,
@@ -75,8 +81,8 @@ impl Sorter {
 
     /// Merges runs until no more than `runs_max` are left, each time the smallest: least bytes
     /// moved.
-    fn cascade(&self, runs: Vec<Run>) -> Result<Vec<Run>, SpillError> {
-        let most = self.books.memory.runs_max;
+    fn cascade(&self, runs: Vec<Run>, memory: &SortMemory) -> Result<Vec<Run>, SpillError> {
+        let most = memory.runs_max;
         let mut heap: BinaryHeap<_> = runs.into_iter().map(BySize).map(Reverse).collect();
         // The first merge takes as many as leave only full merges, and a full last one.
         let mut take = (heap.len() - 2) % (most - 1) + 2;
@@ -85,7 +91,11 @@ impl Sorter {
                 .filter_map(|_| heap.pop())
                 .map(|Reverse(BySize(run))| run)
                 .collect();
-            heap.extend(self.merge_smallest(&smallest)?.map(BySize).map(Reverse));
+            heap.extend(
+                self.merge_smallest(&smallest, memory)?
+                    .map(BySize)
+                    .map(Reverse),
+            );
             take = most;
         }
         Ok(heap.into_iter().map(|Reverse(BySize(run))| run).collect())
@@ -93,8 +103,8 @@ impl Sorter {
 
     /// Merges runs into one in a file of its own; the disk space of each is given back at its end.
     /// So a cascade needs disk for its own output on top of what is there.
-    fn merge_smallest(&self, runs: &[Run]) -> Result<Option<Run>, SpillError> {
-        let Books { shape, memory, .. } = &*self.books;
+    fn merge_smallest(&self, runs: &[Run], memory: &SortMemory) -> Result<Option<Run>, SpillError> {
+        let shape = &self.books.shape;
         let mut merge = Merge::open(
             runs,
             *shape,

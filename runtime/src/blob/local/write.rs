@@ -16,7 +16,7 @@ use crate::blob::{BlobSource, copy_source};
 use crate::clock::{Randomness, SystemRandomness, Timestamp};
 
 /// Permissions of Kopia's files.
-const FILE_MODE: u32 = 0o600;
+pub(super) const FILE_MODE: u32 = 0o600;
 
 /// Permissions of Kopia's folders.
 const FOLDER_MODE: u32 = 0o700;
@@ -40,14 +40,8 @@ pub(super) fn put_file(
     options: &LocalOptions,
 ) -> io::Result<Timestamp> {
     let temporary = temporary_path(path);
-    let file = match create(&temporary) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_folders(root, path, options.durable)?;
-            create(&temporary)?
-        }
-        result => result?,
-    };
-    let written = fill(root, &temporary, file, source, options).and_then(|timestamp| {
+    let file = in_folder(root, path, options, || create(&temporary))?;
+    let written = fill(root, file, source, options).and_then(|timestamp| {
         show(&temporary, path, create_only)?;
         Ok(timestamp)
     });
@@ -62,7 +56,23 @@ pub(super) fn put_file(
     Ok(timestamp)
 }
 
-fn temporary_path(path: &Path) -> PathBuf {
+/// Opens a file beside `path`; makes the folders up to it if they are not there.
+pub(super) fn in_folder(
+    root: &Path,
+    path: &Path,
+    options: &LocalOptions,
+    open: impl Fn() -> io::Result<File>,
+) -> io::Result<File> {
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_folders(root, path, options.durable)?;
+            open()
+        }
+        result => result,
+    }
+}
+
+pub(super) fn temporary_path(path: &Path) -> PathBuf {
     let mut random = [0; 8];
     SystemRandomness.fill(&mut random);
     let mut name = path.as_os_str().to_owned();
@@ -70,28 +80,32 @@ fn temporary_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn create(path: &Path) -> io::Result<File> {
+pub(super) fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(FILE_MODE);
     options.open(path)
 }
 
-/// Writes the bytes, stamps the file and brings it to the disk.
+/// Writes the bytes and settles the file.
 fn fill(
     root: &Path,
-    path: &Path,
     mut file: File,
     source: &mut dyn BlobSource,
     options: &LocalOptions,
 ) -> io::Result<Timestamp> {
     if source.len() >= DIRECT_BYTES_MIN {
-        let mut writer = DirectWriter::new(path, &file);
+        let mut writer = DirectWriter::new(file)?;
         copy_source(source, |piece| writer.write(piece))?;
-        writer.finish()?;
+        file = writer.finish()?;
     } else {
         copy_source(source, |piece| file.write_all(piece))?;
     }
-    give_to_owner(root, &file)?;
+    settle(root, &file, options)
+}
+
+/// Gives a written file its owner and its time, and brings it to the disk.
+pub(super) fn settle(root: &Path, file: &File, options: &LocalOptions) -> io::Result<Timestamp> {
+    give_to_owner(root, file)?;
     if let Some(clock) = &options.clock_stamp {
         file.set_modified(clock.now().into())?;
     }
@@ -114,7 +128,7 @@ fn give_to_owner(root: &Path, made: &File) -> io::Result<()> {
 }
 
 /// Moves the finished file to its place.
-fn show(temporary: &Path, path: &Path, create_only: bool) -> io::Result<()> {
+pub(super) fn show(temporary: &Path, path: &Path, create_only: bool) -> io::Result<()> {
     if !create_only {
         return fs::rename(temporary, path);
     }
@@ -159,7 +173,7 @@ fn make_folders(root: &Path, path: &Path, durable: bool) -> io::Result<()> {
 }
 
 /// Brings the names in a folder to the disk, where the file system has that.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder)?.sync_all() {
         Err(error)
             if matches!(
