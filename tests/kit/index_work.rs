@@ -136,6 +136,7 @@ pub fn open_live(folder: &Path, password: &str) -> Result<Repository, Repository
     let options = LocalOptions {
         clock_stamp: None,
         durable: false,
+        ..LocalOptions::default()
     };
     let store = LocalStore::open(folder, options)?;
     Ok(Repository {
@@ -156,6 +157,7 @@ pub fn open_within(
     let options = LocalOptions {
         clock_stamp: Some(clock.clone()),
         durable: false,
+        ..LocalOptions::default()
     };
     let store = LocalStore::open(folder, options)?;
     let options = OpenOptions {

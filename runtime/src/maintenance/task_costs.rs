@@ -238,7 +238,7 @@ mod tests {
             (
                 CycleTask::FullRewriteContents,
                 "full-rewrite-contents           reads 108.2 MiB, writes 50.3 MiB, 130 requests, \
-                 scratch 343.2 MiB, memory 45.7 MiB",
+                 scratch 343.2 MiB, memory 54.4 MiB",
             ),
             (
                 CycleTask::FullDeleteBlobs,
