@@ -103,6 +103,22 @@ pub enum BlobError {
         /// What the storage said.
         reason: String,
     },
+    /// The place cannot be used as it is described; nothing was asked of the storage yet.
+    #[error("{location}: {reason}")]
+    Setup {
+        /// The place.
+        location: String,
+        /// What is wrong with its description.
+        reason: String,
+    },
+    /// No credentials, or none that can be used.
+    #[error("credentials for {location}: {reason}")]
+    Credentials {
+        /// The place.
+        location: String,
+        /// What was looked for, and what is wrong with it.
+        reason: String,
+    },
     /// The simulated process has died; nothing works until it is started again.
     #[error("{operation} {id}: the simulated process has crashed")]
     Crashed {
@@ -143,6 +159,8 @@ impl BlobError {
             Self::InvalidName { .. } => "invalid-blob-name",
             Self::Unsupported { .. } => "storage-unsupported",
             Self::Transient { .. } => "storage-transient",
+            Self::Setup { .. } => "storage-setup",
+            Self::Credentials { .. } => "storage-credentials",
             Self::Crashed { .. } => "storage-crashed",
             Self::Halted => "halted",
             Self::TooLarge { .. } => "blob-too-large",

@@ -246,6 +246,18 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         Exit::Configuration,
         "This storage lacks what the repository asks for; object locks need an object store.",
     ),
+    row(
+        "storage-setup",
+        Exit::Configuration,
+        "Check the repository's URL and the options of its storage; `careen doctor` looks at them \
+         one by one.",
+    ),
+    row(
+        "storage-credentials",
+        Exit::Configuration,
+        "Give the credentials where the message looked for them; `careen doctor` shows which are \
+         taken, and from where.",
+    ),
     row("storage-transient", Exit::Storage, RETRY),
     row("storage-crashed", Exit::Storage, RETRY),
     row("blob-too-large", Exit::SafetyStop, DAMAGED),
