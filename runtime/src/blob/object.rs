@@ -5,5 +5,6 @@
 //! Kopia: a prefix without a slash at its end is no folder. Only with the feature `object-stores`.
 
 pub mod connect;
+pub mod credentials;
 pub mod location;
 pub mod tls;
