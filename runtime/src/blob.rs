@@ -11,6 +11,8 @@ mod error;
 mod guard;
 mod local;
 mod memory;
+#[cfg(feature = "object-stores")]
+pub mod object;
 mod retry;
 mod simulated;
 mod source;
