@@ -135,6 +135,22 @@ pub enum BlobError {
         /// The budget.
         max_bytes: u64,
     },
+    /// The place cannot be used as it is described; nothing was asked of the storage yet.
+    #[error("{location}: {reason}")]
+    Setup {
+        /// The place.
+        location: String,
+        /// What is wrong with its description.
+        reason: String,
+    },
+    /// No credentials, or none that can be used.
+    #[error("credentials for {location}: {reason}")]
+    Credentials {
+        /// The place.
+        location: String,
+        /// What was looked for, and what is wrong with it.
+        reason: String,
+    },
     /// The simulated process has died; nothing works until it is started again.
     #[error("{operation} {id}: the simulated process has crashed")]
     Crashed {
@@ -178,6 +194,8 @@ impl BlobError {
             Self::Refused { .. } => "storage-refused",
             Self::Unauthenticated { .. } => "storage-credentials",
             Self::TransferBudget { .. } => "transfer-budget",
+            Self::Setup { .. } => "storage-setup",
+            Self::Credentials { .. } => "storage-credentials",
             Self::Crashed { .. } => "storage-crashed",
             Self::Halted => "halted",
             Self::TooLarge { .. } => "blob-too-large",

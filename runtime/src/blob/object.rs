@@ -9,12 +9,15 @@
 
 mod answer;
 mod bucket;
+pub mod connect;
 mod gate;
 mod listing;
+pub mod location;
 mod locks;
 mod pace;
-mod wire;
+pub mod tls;
 mod upload;
+mod wire;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,8 +37,11 @@ use super::{BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, Retentio
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
 
-pub use bucket::{Bucket, Provider, static_credentials};
-pub use wire::{Traffic, Wire, WireOptions, request_bytes};
+use self::bucket::Bucket;
+use self::connect::Credentials;
+use self::location::Location;
+
+pub use wire::{Traffic, Wire, WireLimits, request_bytes};
 
 /// Longest answer to a listing: S3's page of 1,000 names of 1,024 bytes, each escaped.
 pub const PAGE_BYTES: usize = 4 << 20;
@@ -76,13 +82,18 @@ enum Part {
 }
 
 impl ObjectStore {
-    /// Makes the store; nothing is asked yet.
-    pub fn new(bucket: Bucket, wire: Arc<Wire>) -> Self {
-        Self {
-            bucket,
+    /// Makes the store of a place; nothing is asked yet. Errors: credentials of another kind of
+    /// store.
+    pub fn new(
+        place: &Location,
+        credentials: &Credentials,
+        wire: Arc<Wire>,
+    ) -> Result<Self, BlobError> {
+        Ok(Self {
+            bucket: Bucket::new(place, credentials)?,
             wire,
             marks: Mutex::default(),
-        }
+        })
     }
 
     /// Sends a request without a body, or with a small one in it.

@@ -7,7 +7,6 @@
 //! credentials only. Memory: a request.
 
 use std::fmt::{self, Write};
-use std::sync::Arc;
 
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::azure::{AzureAuthorizer, AzureCredentialProvider};
@@ -17,58 +16,40 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::answer::Call;
+use super::connect::Credentials;
+use super::location::Location;
 use crate::blob::BlobError;
 
 /// Which store it is, with what only that one needs. Without credentials requests are not signed.
-#[derive(Clone, Debug)]
-pub enum Provider {
-    /// Amazon's, and the many that speak as it does.
+#[derive(Debug)]
+pub(super) enum Provider {
+    /// Amazon's, and the many that speak as it does. Signatures name its region.
     S3 {
-        /// The region that signatures name.
         region: String,
-        /// Who we are.
         credentials: Option<AwsCredentialProvider>,
-        /// We pay for the requests.
-        requester_pays: bool,
     },
     /// Google's, by its XML interface.
     Google {
-        /// Who we are.
         credentials: Option<GcpCredentialProvider>,
     },
     /// Microsoft's.
     Azure {
-        /// The storage account.
         account: String,
-        /// Who we are.
         credentials: Option<AzureCredentialProvider>,
     },
 }
 
 /// A bucket (a container), and the place of the repository in it.
-#[derive(Clone)]
-pub struct Bucket {
-    /// Which store it is.
-    pub provider: Provider,
-    /// URL of the bucket, without a slash at its end: `https://bucket.s3.eu-west-1.amazonaws.com`,
-    /// `http://127.0.0.1:9000/bucket`, `https://account.blob.core.windows.net/container`.
-    pub url: String,
+#[derive(Debug)]
+pub(super) struct Bucket {
+    pub(super) provider: Provider,
+    /// Its URL, without a slash at its end.
+    url: String,
     /// What every key begins with.
-    pub prefix: String,
-    /// Headers of every put: storage class, encryption.
-    pub put_headers: Vec<(String, String)>,
-    /// The repository's URL as people know it, for messages; no secrets.
-    pub location: String,
-}
-
-impl fmt::Debug for Bucket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Headers may hold keys.
-        f.debug_struct("Bucket")
-            .field("url", &self.url)
-            .field("prefix", &self.prefix)
-            .finish_non_exhaustive()
-    }
+    pub(super) prefix: String,
+    storage_class: Option<String>,
+    /// The repository's URL as people know it, for messages.
+    pub(super) location: String,
 }
 
 /// How the bytes of a request are vouched for.
@@ -116,6 +97,64 @@ impl Ask {
 }
 
 impl Bucket {
+    /// Makes the bucket of a place.
+    pub(super) fn new(place: &Location, credentials: &Credentials) -> Result<Self, BlobError> {
+        let server = place.server_url();
+        let server = server.trim_end_matches('/');
+        let bucket = place.bucket();
+        let (provider, url) = match (place, credentials) {
+            (Location::S3(place), credentials) => {
+                let credentials = match credentials {
+                    Credentials::Anonymous => None,
+                    Credentials::Aws(provider) => Some(provider.clone()),
+                    _ => return Err(foreign(place)),
+                };
+                let url = if place.uses_path_style() {
+                    format!("{server}/{bucket}")
+                } else {
+                    server.to_owned()
+                };
+                let region = place.signing_region().to_owned();
+                let provider = Provider::S3 {
+                    region,
+                    credentials,
+                };
+                (provider, url)
+            }
+            (Location::Gcs(place), credentials) => {
+                let credentials = match credentials {
+                    Credentials::Anonymous => None,
+                    Credentials::Google(provider) => Some(provider.clone()),
+                    _ => return Err(foreign(place)),
+                };
+                (
+                    Provider::Google { credentials },
+                    format!("{server}/{bucket}"),
+                )
+            }
+            (Location::Azure(place), credentials) => {
+                let credentials = match credentials {
+                    Credentials::Anonymous => None,
+                    Credentials::Azure(provider) => Some(provider.clone()),
+                    _ => return Err(foreign(place)),
+                };
+                let account = place.account.clone();
+                let provider = Provider::Azure {
+                    account,
+                    credentials,
+                };
+                (provider, format!("{server}/{bucket}"))
+            }
+        };
+        Ok(Self {
+            provider,
+            url,
+            prefix: place.prefix().to_owned(),
+            storage_class: place.storage_class().map(str::to_owned),
+            location: place.to_string(),
+        })
+    }
+
     /// Returns the key of a blob, or of a prefix of blobs.
     pub(super) fn key(&self, id: &str) -> String {
         format!("{}{id}", self.prefix)
@@ -169,9 +208,16 @@ impl Bucket {
         let mut ask = Ask::new(Method::PUT, Some(self.key(id)))
             .header("content-length", length.to_string())
             .header("content-type", "application/octet-stream");
-        ask.headers.extend(self.put_headers.iter().cloned());
         if self.is_azure() {
             ask = ask.header("x-ms-blob-type", "BlockBlob");
+        }
+        if let Some(class) = &self.storage_class {
+            let name = match self.provider {
+                Provider::S3 { .. } => "x-amz-storage-class",
+                Provider::Google { .. } => "x-goog-storage-class",
+                Provider::Azure { .. } => "x-ms-access-tier",
+            };
+            ask = ask.header(name, class.clone());
         }
         match self.provider {
             _ if !create_only => ask,
@@ -214,21 +260,18 @@ impl Bucket {
         request: &mut HttpRequest,
         payload: Payload,
     ) -> Result<(), BlobError> {
-        let denied = |error: object_store::Error| BlobError::Unauthenticated {
-            operation: call.operation,
-            id: call.id.to_owned(),
+        let denied = |error: object_store::Error| BlobError::Credentials {
+            location: self.location.clone(),
             reason: error.to_string(),
         };
         match &self.provider {
             Provider::S3 {
                 region,
                 credentials: Some(credentials),
-                requester_pays,
             } => {
                 let credential = credentials.get_credential().await.map_err(denied)?;
                 let authorizer = AwsAuthorizer::new(&credential, "s3", region)
-                    .with_sign_payload(!matches!(payload, Payload::Streamed))
-                    .with_request_payer(*requester_pays);
+                    .with_sign_payload(!matches!(payload, Payload::Streamed));
                 let digest = match &payload {
                     Payload::Digested(digest) => Some(&digest[..]),
                     _ => None,
@@ -308,11 +351,11 @@ fn refused(call: Call<'_>, reason: impl Into<String>) -> BlobError {
     }
 }
 
-/// Returns credentials that never change.
-pub fn static_credentials<T: fmt::Debug + Send + Sync + 'static>(
-    credential: T,
-) -> Arc<dyn object_store::CredentialProvider<Credential = T>> {
-    Arc::new(object_store::StaticCredentialProvider::new(credential))
+fn foreign(place: &impl fmt::Display) -> BlobError {
+    BlobError::Credentials {
+        location: place.to_string(),
+        reason: "they are those of another kind of store".to_owned(),
+    }
 }
 
 /// Returns the text of a header.
@@ -329,11 +372,10 @@ mod tests {
             provider: Provider::S3 {
                 region: "r".to_owned(),
                 credentials: None,
-                requester_pays: false,
             },
             url: url.to_owned(),
             prefix: prefix.to_owned(),
-            put_headers: Vec::new(),
+            storage_class: None,
             location: "s3://b".to_owned(),
         }
     }
@@ -363,7 +405,8 @@ mod tests {
              &start-after=a%2Fxn0"
         );
         let ask = bucket.ask_list("", None, Some("t+"), 7);
-        let url = super::super::bucket::tests::bucket("http://h/b", "").write_url(None, &ask.query);
+        let in_path = super::tests::bucket("http://h/b", "");
+        let url = in_path.write_url(None, &ask.query);
         assert!(url.starts_with("http://h/b?list-type=2"), "{url}");
         assert!(url.ends_with("continuation-token=t%2B"), "{url}");
     }

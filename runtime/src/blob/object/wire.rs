@@ -21,13 +21,15 @@ use reqwest::{Client, Request, Response};
 use super::answer::{Call, EXCERPT_BYTES, Refusal};
 use super::bucket::header;
 use super::gate::{Gate, Place};
+use super::location::Transport;
 use super::pace::{Budget, Pace};
+use super::tls::client_builder;
 use super::upload::{UPLOAD_BYTES, body, stalled};
 use crate::blob::{BlobError, BlobSource};
 
 /// What a connection holds: buffers of HTTP (up to 400 KiB to read), of TLS, and of the kernel's
 /// side nothing; a put's pieces besides.
-pub const CONNECTION_BYTES: usize = 512 << 10;
+const CONNECTION_BYTES: usize = 512 << 10;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -36,15 +38,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Requests in flight at most, where nothing else is said: more than the threads of a run ask for.
-pub const IN_FLIGHT_MAX: usize = 16;
+const IN_FLIGHT_MAX: usize = 16;
 
-/// How a store is reached and how much it is asked.
+/// How much a store is asked.
 #[derive(Clone, Debug)]
-pub struct WireOptions {
-    /// Certificates of authorities that are trusted besides the system's, as PEM.
-    pub authorities: Vec<Vec<u8>>,
-    /// Any certificate will do: whoever is in between can read and change everything.
-    pub accepts_any_certificate: bool,
+pub struct WireLimits {
     /// Requests in a second, at most.
     pub max_requests_per_second: Option<u32>,
     /// Bytes to read in this run, at most.
@@ -57,11 +55,9 @@ pub struct WireOptions {
     pub stall: Duration,
 }
 
-impl Default for WireOptions {
+impl Default for WireLimits {
     fn default() -> Self {
         Self {
-            authorities: Vec::new(),
-            accepts_any_certificate: false,
             max_requests_per_second: None,
             max_download_bytes: None,
             max_upload_bytes: None,
@@ -144,36 +140,24 @@ pub(super) struct Answer<'a> {
 
 impl Wire {
     /// Makes the way; nothing is connected yet. Errors: certificates that are none.
-    pub fn new(options: &WireOptions) -> Result<Self, BlobError> {
-        let failed = |error: reqwest::Error| BlobError::Refused {
-            operation: "connect",
-            id: String::new(),
-            reason: chain(&error),
-        };
-        // Another part of the process may have been first, with the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut authorities = Vec::new();
-        for pem in &options.authorities {
-            authorities.extend(reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?);
-        }
-        let mut builder = Client::builder()
-            .user_agent(concat!("careen/", env!("CARGO_PKG_VERSION")))
+    pub fn new(transport: &Transport, limits: &WireLimits) -> Result<Self, BlobError> {
+        let client = client_builder(transport)?
             .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(options.in_flight_max)
-            .tls_danger_accept_invalid_certs(options.accepts_any_certificate);
-        if !authorities.is_empty() {
-            builder = builder.tls_certs_merge(authorities);
-        }
+            .pool_max_idle_per_host(limits.in_flight_max)
+            .build();
+        let client = client.map_err(|error| BlobError::Setup {
+            location: "HTTP client".to_owned(),
+            reason: chain(&error),
+        })?;
         Ok(Self {
-            client: builder.build().map_err(failed)?,
-            gate: Gate::new(options.in_flight_max),
-            pace: Pace::new(options.max_requests_per_second),
-            downloads: Budget::new("download", options.max_download_bytes),
-            uploads: Budget::new("upload", options.max_upload_bytes),
-            stall: options.stall,
+            client,
+            gate: Gate::new(limits.in_flight_max),
+            pace: Pace::new(limits.max_requests_per_second),
+            downloads: Budget::new("download", limits.max_download_bytes),
+            uploads: Budget::new("upload", limits.max_upload_bytes),
+            stall: limits.stall,
             requests: Default::default(),
             throttled: AtomicU64::new(0),
         })
@@ -328,9 +312,7 @@ impl Answer<'_> {
 
     /// Returns the next bytes of the body; `None` at its end.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, BlobError> {
-        let Turn {
-            wire, call, ..
-        } = self.turn;
+        let Turn { wire, call, .. } = self.turn;
         let chunk = tokio::time::timeout(wire.stall, self.response.chunk()).await;
         let chunk = chunk.map_err(|_| stalled(call, wire.stall))?;
         let chunk = chunk.map_err(|error| broken(call, error))?;
@@ -378,10 +360,7 @@ impl Answer<'_> {
         }
         if refusal.is_throttling() {
             self.turn.place.throttled();
-            self.turn
-                .wire
-                .throttled
-                .fetch_add(1, Ordering::Relaxed);
+            self.turn.wire.throttled.fetch_add(1, Ordering::Relaxed);
         }
         refusal
     }

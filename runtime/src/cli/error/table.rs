@@ -246,6 +246,28 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         Exit::Configuration,
         "This storage lacks what the repository asks for; object locks need an object store.",
     ),
+    row(
+        "storage-setup",
+        Exit::Configuration,
+        "Check the repository's URL and the options of its storage; `careen doctor` looks at them \
+         one by one.",
+    ),
+    row(
+        "storage-credentials",
+        Exit::Configuration,
+        "Give the credentials where the message looked for them; `careen doctor` shows which are \
+         taken, and from where.",
+    ),
+    row(
+        "storage-refused",
+        Exit::Configuration,
+        "The storage answered that it will not do this; `careen doctor` shows what it lets us do.",
+    ),
+    row(
+        "transfer-budget",
+        Exit::Budget,
+        "Nothing is lost; run again with a larger budget of bytes, or without one.",
+    ),
     row("storage-transient", Exit::Storage, RETRY),
     row("storage-crashed", Exit::Storage, RETRY),
     row("blob-too-large", Exit::SafetyStop, DAMAGED),
