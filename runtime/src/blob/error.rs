@@ -103,6 +103,38 @@ pub enum BlobError {
         /// What the storage said.
         reason: String,
     },
+    /// The storage says no, and would say it again.
+    #[error("{operation} {id}: the storage refused: {reason}")]
+    Refused {
+        /// What was tried.
+        operation: &'static str,
+        /// The blob or prefix.
+        id: String,
+        /// What the storage said.
+        reason: String,
+    },
+    /// The storage does not know who we are, or does not believe it.
+    #[error("{operation} {id}: the credentials were not accepted: {reason}")]
+    Unauthenticated {
+        /// What was tried.
+        operation: &'static str,
+        /// The blob or prefix.
+        id: String,
+        /// What the storage said.
+        reason: String,
+    },
+    /// As many bytes as the run may transfer have been transferred.
+    #[error("{operation} {id}: the run may {direction} {max_bytes} bytes, and has")]
+    TransferBudget {
+        /// What was tried.
+        operation: &'static str,
+        /// The blob or prefix.
+        id: String,
+        /// `download` or `upload`.
+        direction: &'static str,
+        /// The budget.
+        max_bytes: u64,
+    },
     /// The place cannot be used as it is described; nothing was asked of the storage yet.
     #[error("{location}: {reason}")]
     Setup {
@@ -159,6 +191,9 @@ impl BlobError {
             Self::InvalidName { .. } => "invalid-blob-name",
             Self::Unsupported { .. } => "storage-unsupported",
             Self::Transient { .. } => "storage-transient",
+            Self::Refused { .. } => "storage-refused",
+            Self::Unauthenticated { .. } => "storage-credentials",
+            Self::TransferBudget { .. } => "transfer-budget",
             Self::Setup { .. } => "storage-setup",
             Self::Credentials { .. } => "storage-credentials",
             Self::Crashed { .. } => "storage-crashed",

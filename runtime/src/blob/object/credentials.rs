@@ -23,10 +23,12 @@ mod variables;
 use std::path::PathBuf;
 
 use super::connect::Credentials;
-use super::location::{Location, Transport};
+use super::location::Location;
 use crate::blob::BlobError;
 use crate::clock::SharedClock;
 
+pub use aws_chain::profile_region;
+pub use azure::{AzureAccount, account as azure_account};
 pub use refreshing::{Issued, Issuer, Refreshing};
 pub use secret::Secret;
 pub use variables::{VARIABLES, Variables};
@@ -167,13 +169,4 @@ fn read_text(path: &std::path::Path) -> Result<String, String> {
         .strip_prefix('\u{feff}')
         .map(str::to_owned)
         .unwrap_or(text))
-}
-
-/// Transport to a metadata service, which speaks plain HTTP; to token services over TLS it believes
-/// whom the storage's transport believes.
-fn service_transport(transport: &Transport) -> Transport {
-    Transport {
-        plain_http: false,
-        ..transport.clone()
-    }
 }

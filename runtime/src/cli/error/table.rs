@@ -258,6 +258,16 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         "Give the credentials where the message looked for them; `careen doctor` shows which are \
          taken, and from where.",
     ),
+    row(
+        "storage-refused",
+        Exit::Configuration,
+        "The storage answered that it will not do this; `careen doctor` shows what it lets us do.",
+    ),
+    row(
+        "transfer-budget",
+        Exit::Budget,
+        "Nothing is lost; run again with a larger budget of bytes, or without one.",
+    ),
     row("storage-transient", Exit::Storage, RETRY),
     row("storage-crashed", Exit::Storage, RETRY),
     row("blob-too-large", Exit::SafetyStop, DAMAGED),

@@ -14,7 +14,7 @@ use super::aws_roles::{Assumed, Service, WebIdentity};
 use super::exchange::{Exchange, Kind};
 use super::ini::value;
 use super::refreshing::{Asked, Fixed, Issued, Refreshing};
-use super::{Found, Given, Role, Sources, service_transport};
+use super::{Found, Given, Role, Sources};
 use crate::blob::object::connect::Credentials;
 
 /// Profiles that may assume roles of each other, one behind the other.
@@ -37,7 +37,7 @@ pub(super) fn find(place: &S3Location, sources: &Sources) -> Result<Found, Strin
 }
 
 /// Returns the region that the profile names, where one is used.
-pub(crate) fn profile_region(sources: &Sources) -> Option<String> {
+pub fn profile_region(sources: &Sources) -> Option<String> {
     let profiles = Files::of(sources).read().ok()?;
     let profile = profiles.get(profile_name(sources))?;
     value(profile, "region").map(str::to_owned)
@@ -184,9 +184,8 @@ impl Search<'_> {
         } else {
             "amazonaws.com"
         };
-        let transport = service_transport(&self.place.transport);
         Ok(Service {
-            exchange: Exchange::new(&transport, Kind::Token)?,
+            exchange: Exchange::new(&self.place.transport, Kind::Token)?,
             url: url.unwrap_or_else(|| format!("https://sts.{region}.{domain}/")),
             region,
             clock: self.sources.clock.clone(),
@@ -296,9 +295,8 @@ impl Search<'_> {
             (None, Some(url)) => url.to_owned(),
             (None, None) => return Ok(None),
         };
-        let transport = service_transport(&self.place.transport);
         let issuer = Container {
-            exchange: Exchange::new(&transport, Kind::Metadata)?,
+            exchange: Exchange::new(&self.place.transport, Kind::Metadata)?,
             token: variables
                 .get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
                 .unwrap_or_default()
@@ -332,9 +330,8 @@ impl Search<'_> {
         let endpoint = variables
             .get("AWS_EC2_METADATA_SERVICE_ENDPOINT")
             .unwrap_or(MACHINE);
-        let transport = service_transport(&self.place.transport);
         let machine = Machine {
-            exchange: Exchange::new(&transport, Kind::Metadata)?,
+            exchange: Exchange::new(&self.place.transport, Kind::Metadata)?,
             endpoint: endpoint.to_owned(),
             clock: self.sources.clock.clone(),
         };

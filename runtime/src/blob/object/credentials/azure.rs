@@ -16,7 +16,7 @@ use super::exchange::{Exchange, Kind, encoded};
 use super::google_tokens::parse_token;
 use super::ini::{self, Section, value};
 use super::refreshing::{Asked, Issued, Issuer, Refreshing};
-use super::{AzureKeys, Found, Given, Secret, Sources, read_text, service_transport};
+use super::{AzureKeys, Found, Given, Secret, Sources, read_text};
 use crate::blob::object::connect::Credentials;
 use crate::blob::object::location::AzureLocation;
 use crate::clock::SharedClock;
@@ -315,7 +315,7 @@ impl Search<'_> {
     }
 
     fn exchange(&self, kind: Kind) -> Result<Exchange, String> {
-        Exchange::new(&service_transport(&self.place.transport), kind)
+        Exchange::new(&self.place.transport, kind)
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) enum Kind {
 #[derive(Clone, Debug)]
 pub(super) struct Exchange {
     client: Client,
+    /// Whether secrets may go over the network in the clear.
+    plain_allowed: bool,
 }
 
 impl Exchange {
@@ -40,7 +42,11 @@ impl Exchange {
             Kind::Metadata => (1, 5),
             Kind::Token => (10, 30),
         };
-        let builder = tls::client_builder(transport).map_err(|error| error.to_string())?;
+        let over_tls = Transport {
+            plain_http: false,
+            ..transport.clone()
+        };
+        let builder = tls::client_builder(&over_tls).map_err(|error| error.to_string())?;
         let builder = match kind {
             Kind::Metadata => builder.no_proxy(),
             Kind::Token => builder,
@@ -51,6 +57,7 @@ impl Exchange {
             .build();
         Ok(Self {
             client: client.map_err(|error| told(&error))?,
+            plain_allowed: kind == Kind::Metadata || transport.plain_http,
         })
     }
 
@@ -108,6 +115,13 @@ impl Exchange {
     /// Sends a request, again where that may help.
     pub(super) async fn send_request(&self, request: Request) -> Result<String, String> {
         let url = shown(request.url().as_str());
+        let here = matches!(
+            request.url().host_str(),
+            Some("127.0.0.1" | "localhost" | "[::1]")
+        );
+        if request.url().scheme() != "https" && !self.plain_allowed && !here {
+            return Err(format!("{url}: secrets are not sent without TLS"));
+        }
         let mut wait = Duration::from_millis(100);
         for left in (0..TRIES).rev() {
             let copy = request.try_clone().ok_or("a stream is sent once")?;

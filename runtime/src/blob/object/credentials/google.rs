@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::exchange::{Exchange, Kind};
 use super::google_tokens::{External, Machine, ServiceAccount, Subject, User};
 use super::refreshing::Issuer;
-use super::{Found, Given, Refreshing, Secret, Sources, read_text, service_transport};
+use super::{Found, Given, Refreshing, Secret, Sources, read_text};
 use crate::blob::object::connect::Credentials;
 use crate::blob::object::location::GcsLocation;
 
@@ -203,7 +203,7 @@ impl Search<'_> {
     }
 
     fn exchange(&self, kind: Kind) -> Result<Exchange, String> {
-        Exchange::new(&service_transport(&self.place.transport), kind)
+        Exchange::new(&self.place.transport, kind)
     }
 }
 

@@ -17,8 +17,8 @@ use crate::clock::{SharedClock, Timestamp};
 /// How long before their end keys are renewed, if they live long enough.
 const AHEAD: Duration = Duration::from_secs(300);
 
-/// How often a file with keys is looked at again: whoever rotates them expects it soon.
-pub(super) const FILE_AGE_MAX: Duration = Duration::from_secs(60);
+/// How often a file with keys is looked at again: keys that ended are tried for some seconds only.
+pub(super) const FILE_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// How long after a failed renewal the next is tried, while the old keys are still valid.
 const PAUSE: Duration = Duration::from_secs(10);
