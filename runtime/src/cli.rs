@@ -15,6 +15,7 @@ mod kopia_config;
 mod logs;
 mod output;
 mod password;
+mod place;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod run;

@@ -16,6 +16,7 @@ mod listing;
 pub mod location;
 mod locks;
 mod pace;
+pub mod region;
 pub mod tls;
 mod upload;
 mod wire;

@@ -7,6 +7,7 @@ mod demo;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod snapshot;
+mod storage;
 mod strategies;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub(super) use plugin::{
     TestArguments, parse_name,
 };
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
+pub(super) use storage::StorageOptions;
 pub(super) use strategies::StrategiesArgument;
 
 /// Shown by `--version`; says so where the time can be set, or plugins compile without limits.
@@ -57,7 +59,9 @@ Start here:
   careen plan /backup                           what is due, what would be done, and why
   careen run /backup --memory 64MiB             do it
 
-The repository is a directory (/backup, file:///backup) or Kopia's own config file (--config).
+The repository is a directory (/backup, file:///backup), a place in an object store
+(s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX; Velero's prefixes end with a slash:
+s3://BUCKET/PREFIX/kopia/NAMESPACE/), or what Kopia's own config file says (--config).
 The password is taken from --password-file, from KOPIA_PASSWORD or, with --config, from the
 password file that Kopia keeps beside its config.
 
@@ -134,6 +138,9 @@ pub(super) struct GlobalOptions {
     /// Same as --output text
     #[arg(long, global = true, overrides_with = "json")]
     pub(super) no_json: bool,
+    /// How object stores are reached.
+    #[command(flatten)]
+    pub(super) storage: StorageOptions,
 }
 
 /// How results are written.
@@ -178,7 +185,7 @@ pub(super) enum Command {
 /// A repository as an argument.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct RepositoryArgument {
-    /// Repository: a directory or a file:// URL; left out with --config
+    /// Repository: a directory or a file://, s3://, gs:// or az:// URL; left out with --config
     #[arg(value_name = "REPOSITORY")]
     pub(super) repository: Option<String>,
 }

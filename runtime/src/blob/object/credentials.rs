@@ -29,6 +29,7 @@ use crate::clock::SharedClock;
 
 pub use aws_chain::profile_region;
 pub use azure::{AzureAccount, account as azure_account};
+pub(super) use exchange::told;
 pub use refreshing::{Issued, Issuer, Refreshing};
 pub use secret::Secret;
 pub use variables::{VARIABLES, Variables};

@@ -358,3 +358,6 @@ impl super::Issuer for OrNowhere {
         issued.map_err(|reason| format!("{}, and the machine has none ({reason})", self.nowhere))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,7 +223,7 @@ fn insert(map: &mut HeaderMap, name: &str, value: &str) -> Option<()> {
 }
 
 /// Tells an HTTP client's error with its causes, without its URL.
-pub(super) fn told(error: &reqwest::Error) -> String {
+pub(in crate::blob::object) fn told(error: &reqwest::Error) -> String {
     if error.is_timeout() && error.is_connect() {
         return "no connection in time".into();
     }
