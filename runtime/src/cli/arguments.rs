@@ -4,6 +4,7 @@
 //! argument: arguments are visible to every process of the machine. No memory cost.
 
 mod demo;
+mod doctor;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod snapshot;
@@ -17,6 +18,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 
 pub(super) use demo::{BACKUPS, BackupShape, DemoArguments, IndexShape};
+pub(super) use doctor::DoctorArguments;
 #[cfg(feature = "plugins")]
 pub(super) use plugin::{
     BuildArguments, CheckArguments, CompileArguments, CompileLimit, Language, LoadArguments,
@@ -54,6 +56,7 @@ repository. Kopia, and Velero, read and write the repository before, during and 
 const AFTER_HELP: &str = "\
 Start here:
   careen demo                                   see it work on a repository made for it
+  careen doctor /backup                         is all set up right? changes nothing
   careen status /backup                         look at a repository; changes nothing
   careen snapshot list /backup                  what is saved in it
   careen plan /backup                           what is due, what would be done, and why
@@ -177,6 +180,9 @@ pub(super) enum Command {
     Plugin(PluginCommand),
     /// Show the repository: format, owner, epochs, what is due; changes nothing
     Status(StatusArguments),
+    /// Look for what keeps maintenance from working, from the server's name to the schedule
+    #[command(after_help = doctor::DOCTOR_HELP)]
+    Doctor(DoctorArguments),
     /// Check the repository: index, snapshots, contents; changes nothing
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArguments),

@@ -185,6 +185,20 @@ impl Place {
         }
     }
 
+    /// Returns the places of Velero's repositories below this one.
+    pub(super) fn namespaces_below(
+        &self,
+        options: &StorageOptions,
+        surroundings: &Surroundings,
+    ) -> Vec<String> {
+        let _ = (options, surroundings);
+        match self {
+            Self::Folder(_) => Vec::new(),
+            #[cfg(feature = "object-stores")]
+            Self::Object(place) => place.namespaces_below(options, surroundings),
+        }
+    }
+
     /// Returns the place, for messages.
     pub(super) fn shown(&self) -> String {
         match self {

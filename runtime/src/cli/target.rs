@@ -74,6 +74,48 @@ impl Target {
         self.place.shown()
     }
 
+    /// Returns where it is.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Returns the options of its storage.
+    #[cfg(feature = "object-stores")]
+    pub(super) fn storage_options(&self) -> &StorageOptions {
+        &self.storage
+    }
+
+    /// Returns its password.
+    pub(super) fn password(&self) -> Result<Vec<u8>, CliError> {
+        self.passwords.password()
+    }
+
+    /// Opens its storage only.
+    pub(super) fn open_storage(&self, surroundings: &Surroundings) -> Result<Storage, CliError> {
+        Ok(Storage::new(self.place.open(&self.storage, surroundings)?))
+    }
+
+    /// Opens the repository in a storage that is open.
+    pub(super) fn open_in(
+        &self,
+        storage: Storage,
+        memory: &MemoryPlan,
+        surroundings: &Surroundings,
+    ) -> Result<Repository, CliError> {
+        let options = self.open_options(memory, surroundings)?;
+        Ok(Repository::open(storage, &options)?)
+    }
+
+    /// Returns where the repository is instead, if a slash makes the difference.
+    pub(super) fn other_slash(&self, surroundings: &Surroundings) -> Option<String> {
+        self.place.other_slash(&self.storage, surroundings)
+    }
+
+    /// Returns the places of Velero's repositories below this one.
+    pub(super) fn namespaces_below(&self, surroundings: &Surroundings) -> Vec<String> {
+        self.place.namespaces_below(&self.storage, surroundings)
+    }
+
     /// Returns the repository's folder, `None` in an object store.
     pub(super) fn folder(&self) -> Option<&Path> {
         match &self.place {
@@ -110,7 +152,7 @@ impl Target {
     /// Says where the repository is, if it is only a slash away.
     fn explained(&self, error: RepositoryError, surroundings: &Surroundings) -> CliError {
         if matches!(error, RepositoryError::NoRepository { .. })
-            && let Some(other) = self.place.other_slash(&self.storage, surroundings)
+            && let Some(other) = self.other_slash(surroundings)
         {
             let location = self.location();
             return CliError::OtherPrefix { location, other };
@@ -123,15 +165,21 @@ impl Target {
         memory: &MemoryPlan,
         surroundings: &Surroundings,
     ) -> Result<(Storage, OpenOptions), CliError> {
-        let password = self.passwords.password()?;
-        let store = self.place.open(&self.storage, surroundings)?;
-        let options = OpenOptions {
-            password,
+        let options = self.open_options(memory, surroundings)?;
+        Ok((self.open_storage(surroundings)?, options))
+    }
+
+    fn open_options(
+        &self,
+        memory: &MemoryPlan,
+        surroundings: &Surroundings,
+    ) -> Result<OpenOptions, CliError> {
+        Ok(OpenOptions {
+            password: self.passwords.password()?,
             unlock_memory_bytes: memory.unlock_bytes,
             clock: Arc::clone(&surroundings.clock),
             randomness: Arc::clone(&surroundings.randomness),
-        };
-        Ok((Storage::new(store), options))
+        })
     }
 
     /// Returns Kopia's config file, if one was given.

@@ -49,6 +49,15 @@ impl Credentials {
             reason: reason_of(&error),
         })
     }
+
+    /// Asks for keys now. Blocks.
+    pub fn check_now(&self) -> Result<(), BlobError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| BlobError::io("open", "credentials", error))?;
+        runtime.block_on(self.check())
+    }
 }
 
 /// Returns the reason that an issuer gave, without what the clients put around it.

@@ -9,11 +9,14 @@ use crate::blob::object::credentials::{Found, find};
 use crate::blob::object::location::{Location, S3Location};
 use crate::blob::object::region::bucket_region;
 use crate::blob::object::{ObjectStore, Wire, WireLimits};
-use crate::blob::{BlobError, BlobStore, RetryingStore};
+use crate::blob::{BlobError, BlobStore, RetryingStore, Storage};
 use crate::cli::arguments::StorageOptions;
 use crate::cli::error::CliError;
 use crate::cli::surroundings::Surroundings;
 use crate::kopia::blob_id::{BlobId, REPOSITORY};
+
+/// Namespaces that are named where a repository is not.
+const NAMESPACES_MAX: usize = 20;
 
 impl ObjectPlace {
     /// Finds its keys; nothing is asked of the network.
@@ -59,12 +62,24 @@ impl ObjectPlace {
         options: &StorageOptions,
         surroundings: &Surroundings,
     ) -> Result<Arc<dyn BlobStore>, CliError> {
+        let store = self.open_store(options, surroundings)?;
+        Ok(Arc::new(RetryingStore::new(store)))
+    }
+
+    fn open_store(
+        &self,
+        options: &StorageOptions,
+        surroundings: &Surroundings,
+    ) -> Result<ObjectStore, CliError> {
         let found = self.keys(options, surroundings)?;
         tracing::debug!(origin = found.origin, "credentials");
         let location = self.located()?;
         let wire = Wire::new(location.transport(), &self.limits(options))?;
-        let store = ObjectStore::new(&location, &found.credentials, Arc::new(wire))?;
-        Ok(Arc::new(RetryingStore::new(store)))
+        Ok(ObjectStore::new(
+            &location,
+            &found.credentials,
+            Arc::new(wire),
+        )?)
     }
 
     /// Looks whether the repository is there with a slash more, or less, behind the prefix; returns
@@ -80,15 +95,58 @@ impl ObjectPlace {
             None if prefix.is_empty() => return None,
             None => format!("{prefix}/"),
         };
+        let place = self.with_prefix(other);
+        place
+            .has_repository(options, surroundings)
+            .then(|| place.location.to_string())
+    }
+
+    /// Returns the places of Velero's repositories below this one: `kopia/NAMESPACE/`, with and
+    /// without `kopia/` in the prefix. At most [`NAMESPACES_MAX`].
+    pub(in crate::cli) fn namespaces_below(
+        &self,
+        options: &StorageOptions,
+        surroundings: &Surroundings,
+    ) -> Vec<String> {
+        let prefix = self.location.prefix();
+        let slash = if prefix.is_empty() || prefix.ends_with('/') {
+            ""
+        } else {
+            "/"
+        };
+        let folders = [format!("{prefix}{slash}kopia/"), format!("{prefix}{slash}")];
+        for folder in folders {
+            let place = self.with_prefix(folder.clone());
+            let Ok(store) = place.open_store(options, surroundings) else {
+                return Vec::new();
+            };
+            let names = store.folders_now(NAMESPACES_MAX).unwrap_or_default();
+            let places = names
+                .iter()
+                .map(|name| self.with_prefix(format!("{folder}{name}/")));
+            let places = places.filter(|place| place.has_repository(options, surroundings));
+            let found: Vec<String> = places.map(|place| place.location.to_string()).collect();
+            if !found.is_empty() {
+                return found;
+            }
+        }
+        Vec::new()
+    }
+
+    fn has_repository(&self, options: &StorageOptions, surroundings: &Surroundings) -> bool {
+        self.open(options, surroundings).is_ok_and(|store| {
+            let storage = Storage::new(store);
+            storage.metadata(&BlobId::new(REPOSITORY)).is_ok()
+        })
+    }
+
+    fn with_prefix(&self, prefix: String) -> Self {
         let mut place = self.clone();
         match &mut place.location {
-            Location::S3(place) => place.prefix = other,
-            Location::Gcs(place) => place.prefix = other,
-            Location::Azure(place) => place.prefix = other,
+            Location::S3(place) => place.prefix = prefix,
+            Location::Gcs(place) => place.prefix = prefix,
+            Location::Azure(place) => place.prefix = prefix,
         }
-        let store = place.open(options, surroundings).ok()?;
-        let storage = crate::blob::Storage::new(store);
-        storage.metadata(&BlobId::new(REPOSITORY)).ok()?;
-        Some(place.location.to_string())
+        place
     }
 }
