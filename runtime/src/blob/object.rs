@@ -438,3 +438,6 @@ fn moment(text: &str) -> Option<Timestamp> {
     };
     Some(Timestamp::from_seconds(seconds))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! The contract of stores, kept by real servers.
+//!
+//! A server that is not here is said and skipped; see the package `servers`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use object_store::StaticCredentialProvider;
+use object_store::aws::AwsCredential;
+use object_store::azure::{AzureAccessKey, AzureCredential};
+use servers::{azurite, seaweedfs};
+
+use super::connect::Credentials;
+use super::location::{AzureLocation, Location, S3Location, Transport};
+use super::{ObjectStore, Wire, WireLimits};
+use crate::blob::contract::contract_of_a_server;
+use crate::blob::{BlobStore, RetryingStore};
+
+fn plain() -> Transport {
+    Transport {
+        plain_http: true,
+        ..Transport::default()
+    }
+}
+
+/// Returns a prefix that no other test has. Not a folder, every second time.
+fn fresh_prefix() -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let end = if number % 2 == 0 { "/" } else { "-" };
+    format!("unit/{}-{number}{end}", std::process::id())
+}
+
+fn aws_keys() -> Credentials {
+    Credentials::Aws(Arc::new(StaticCredentialProvider::new(AwsCredential {
+        key_id: seaweedfs::ACCESS_KEY.to_owned(),
+        secret_key: seaweedfs::SECRET_KEY.to_owned(),
+        token: None,
+    })))
+}
+
+fn seaweedfs_place(port: u16, bucket: &str) -> Location {
+    Location::S3(S3Location {
+        bucket: bucket.to_owned(),
+        prefix: fresh_prefix(),
+        endpoint: Some(format!("127.0.0.1:{port}")),
+        transport: plain(),
+        ..S3Location::default()
+    })
+}
+
+fn azurite_place(port: u16, container: &str) -> Location {
+    Location::Azure(AzureLocation {
+        container: container.to_owned(),
+        prefix: fresh_prefix(),
+        account: azurite::ACCOUNT.to_owned(),
+        endpoint: Some(format!("127.0.0.1:{port}/{}", azurite::ACCOUNT)),
+        transport: plain(),
+        ..AzureLocation::default()
+    })
+}
+
+fn azure_keys() -> Credentials {
+    let key = AzureAccessKey::try_new(azurite::KEY).unwrap();
+    let credential = AzureCredential::AccessKey(key);
+    Credentials::Azure(Arc::new(StaticCredentialProvider::new(credential)))
+}
+
+fn store(place: &Location, credentials: &Credentials, limits: &WireLimits) -> ObjectStore {
+    let wire = Arc::new(Wire::new(place.transport(), limits).unwrap());
+    ObjectStore::new(place, credentials, wire).unwrap()
+}
+
+fn retrying(place: &Location, credentials: &Credentials) -> Arc<dyn BlobStore> {
+    let store = store(place, credentials, &WireLimits::default());
+    Arc::new(RetryingStore::new(store))
+}
+
+#[test]
+fn seaweedfs_keeps_the_contract() {
+    let Some(server) = seaweedfs::shared() else {
+        return;
+    };
+    server.bucket("contract", false);
+    contract_of_a_server(|| retrying(&seaweedfs_place(server.port, "contract"), &aws_keys()));
+}
+
+#[test]
+fn azurite_keeps_the_contract() {
+    let Some(server) = azurite::shared() else {
+        return;
+    };
+    server.container("contract");
+    contract_of_a_server(|| retrying(&azurite_place(server.port, "contract"), &azure_keys()));
+}
