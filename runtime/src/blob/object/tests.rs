@@ -12,9 +12,9 @@ use servers::{azurite, seaweedfs};
 
 use super::connect::Credentials;
 use super::location::{AzureLocation, Location, S3Location, Transport};
-use super::{ObjectStore, Wire, WireLimits};
+use super::{ObjectStore, Wire, WireLimits, open};
+use crate::blob::BlobStore;
 use crate::blob::contract::contract_of_a_server;
-use crate::blob::{BlobStore, RetryingStore};
 
 fn plain() -> Transport {
     Transport {
@@ -72,8 +72,7 @@ fn store(place: &Location, credentials: &Credentials, limits: &WireLimits) -> Ob
 }
 
 fn retrying(place: &Location, credentials: &Credentials) -> Arc<dyn BlobStore> {
-    let store = store(place, credentials, &WireLimits::default());
-    Arc::new(RetryingStore::new(store))
+    open(place, credentials, &WireLimits::default()).unwrap()
 }
 
 #[test]
