@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 pub mod azurite;
+pub mod fault_proxy;
+pub mod google;
 pub mod http;
+mod listener;
 pub mod process;
 pub mod seaweedfs;
 

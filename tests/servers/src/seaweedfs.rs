@@ -55,6 +55,7 @@ pub fn start() -> Option<SeaweedFs> {
         command
             .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer"])
             .args(["-s3", "-master.volumeSizeLimitMB=256", "-volume.max=50"])
+            .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
             .arg("-master.telemetry=false")
             .arg(format!("-dir={}", folder.display()))
             .arg(format!("-s3.config={}", identities.display()))

@@ -2,16 +2,21 @@
 //!
 //! A server that is not here is said and skipped; see the package `servers`.
 
+mod faults;
+mod refusals;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use object_store::StaticCredentialProvider;
 use object_store::aws::AwsCredential;
 use object_store::azure::{AzureAccessKey, AzureCredential};
+use object_store::gcp::GcpCredential;
+use servers::google::{self, Google};
 use servers::{azurite, seaweedfs};
 
 use super::connect::Credentials;
-use super::location::{AzureLocation, Location, S3Location, Transport};
+use super::location::{AzureLocation, GcsLocation, Location, S3Location, Transport};
 use super::{ObjectStore, Wire, WireLimits, open};
 use crate::blob::BlobStore;
 use crate::blob::contract::contract_of_a_server;
@@ -91,4 +96,26 @@ fn azurite_keeps_the_contract() {
     };
     server.container("contract");
     contract_of_a_server(|| retrying(&azurite_place(server.port, "contract"), &azure_keys()));
+}
+
+fn google_place(port: u16) -> Location {
+    Location::Gcs(GcsLocation {
+        bucket: "bucket".to_owned(),
+        prefix: fresh_prefix(),
+        endpoint: Some(format!("127.0.0.1:{port}")),
+        storage_class: None,
+        transport: plain(),
+    })
+}
+
+fn google_keys() -> Credentials {
+    let bearer = google::TOKEN.to_owned();
+    let credential = GcpCredential { bearer };
+    Credentials::Google(Arc::new(StaticCredentialProvider::new(credential)))
+}
+
+#[test]
+fn the_emulation_of_google_keeps_the_contract() {
+    let server = Google::start();
+    contract_of_a_server(|| retrying(&google_place(server.port()), &google_keys()));
 }
