@@ -12,13 +12,14 @@ use crate::process::address;
 const IDLE: Duration = Duration::from_secs(60);
 
 /// What a connection is served by.
-pub type Serve = Arc<dyn Fn(TcpStream, BufReader<TcpStream>) -> io::Result<()> + Send + Sync>;
+pub(crate) type Serve =
+    Arc<dyn Fn(TcpStream, BufReader<TcpStream>) -> io::Result<()> + Send + Sync>;
 
 /// A listening server; it takes no more connections when it is dropped.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// Its port.
-    pub port: u16,
+    pub(crate) port: u16,
     ends: Arc<AtomicBool>,
 }
 
@@ -28,7 +29,7 @@ impl Listener {
     /// # Panics
     ///
     /// When there is none.
-    pub fn start(serve: Serve) -> Self {
+    pub(crate) fn start(serve: Serve) -> Self {
         let listener = TcpListener::bind(address(0)).expect("there is a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let ends = Arc::new(AtomicBool::new(false));

@@ -243,7 +243,6 @@ fn budgets_of_bytes_end_the_run() {
         assert_eq!(put().unwrap_err().code(), "transfer-budget");
         assert_eq!(proxy.count(Kind::Put), 2, "it is not even asked");
         storage.get_all(&id, 1 << 20).unwrap();
-        storage.get_all(&id, 1 << 20).unwrap();
         let error = storage.get_all(&id, 1 << 20).unwrap_err();
         assert_eq!(error.code(), "transfer-budget");
         assert!(!error.is_transient());

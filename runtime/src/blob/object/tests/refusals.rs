@@ -37,13 +37,16 @@ fn foreign_objects_are_not_seen() {
             Location::Azure(place) => place.prefix = prefix,
         };
         // Other keys are other prefixes.
-        for foreign in ["a//", "a/b/", "p/", "p1/", "q/../"] {
+        for foreign in ["a//", "a/b/", "p/", "p1/"] {
             set_prefix(&mut place, format!("{prefix}{foreign}"));
             let put =
                 storage(&place, &credentials).put_bytes(&id("p7"), b"x", &PutOptions::default());
             // SeaweedFS cleans some of them up.
             drop(put);
         }
+        set_prefix(&mut place, format!("{prefix}q/../"));
+        let refused = storage(&place, &credentials).delete(&id("p1")).unwrap_err();
+        assert_eq!(refused.code(), "invalid-blob-name");
         set_prefix(&mut place, prefix);
         let storage = storage(&place, &credentials);
         for name in ["p1", "p2", "q1", "xn0"] {
