@@ -18,6 +18,7 @@ mod simulated;
 mod source;
 mod storage;
 mod store;
+mod traffic;
 
 #[cfg(test)]
 mod contract;
@@ -33,3 +34,4 @@ pub use storage::{Counters, Storage};
 pub use store::{
     BlobMetadata, BlobStore, LIST_PAGE_MAX, PutOptions, Retention, ScannedBlob, scan_by_pages,
 };
+pub use traffic::Traffic;

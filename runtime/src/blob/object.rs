@@ -37,7 +37,10 @@ use self::listing::{Page, parse_page};
 use self::wire::{Answer, Kind};
 use super::source::copy_source;
 use super::store::{check_limit, check_name};
-use super::{BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, Retention};
+use super::{
+    BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, Retention, RetryPolicy,
+    RetryingStore, Traffic,
+};
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
 
@@ -45,7 +48,7 @@ use self::bucket::Bucket;
 use self::connect::Credentials;
 use self::location::Location;
 
-pub use wire::{Traffic, Wire, WireLimits, request_bytes};
+pub use wire::{Wire, WireLimits, request_bytes};
 
 /// Longest answer to a listing: S3's page of 1,000 names of 1,024 bytes, each escaped.
 pub const PAGE_BYTES: usize = 4 << 20;
@@ -83,6 +86,22 @@ enum Part {
     Broken(usize, BlobError),
     /// The blob is another one by now.
     Changed,
+}
+
+/// Opens a place as maintenance uses it: within `limits`, and patient. Nothing is asked yet.
+///
+/// Errors: a place or credentials that cannot be used.
+pub fn open(
+    place: &Location,
+    credentials: &Credentials,
+    limits: &WireLimits,
+) -> Result<Arc<dyn BlobStore>, BlobError> {
+    let wire = Arc::new(Wire::new(place.transport(), limits)?);
+    let store = ObjectStore::new(place, credentials, wire)?;
+    Ok(Arc::new(RetryingStore::with_policy(
+        store,
+        RetryPolicy::patient(),
+    )))
 }
 
 impl ObjectStore {
@@ -383,6 +402,10 @@ impl BlobStore for ObjectStore {
     fn location(&self) -> String {
         self.bucket.location.clone()
     }
+
+    fn traffic(&self) -> Option<Traffic> {
+        Some(self.wire.traffic())
+    }
 }
 
 /// Digests of a whole source, as headers want them.
@@ -442,3 +465,6 @@ fn moment(text: &str) -> Option<Timestamp> {
     };
     Some(Timestamp::from_seconds(seconds))
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,8 +64,10 @@ impl Refusal {
 
     /// Tells whether the store, or this bucket, has no object locks at all.
     pub(super) fn is_unknown_lock(&self) -> bool {
-        const CODES: [&str; 4] = [
+        const CODES: [&str; 5] = [
             "NotImplemented",
+            // What S3 says of a put with a lock into a bucket without.
+            "InvalidRequest",
             "InvalidBucketState",
             "ObjectLockConfigurationNotFoundError",
             "FeatureNotYetSupportedForHierarchicalNamespaceAccounts",

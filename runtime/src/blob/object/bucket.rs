@@ -237,6 +237,14 @@ impl Bucket {
             Some(text) => HttpRequestBody::from(text),
             None => HttpRequestBody::empty(),
         };
+        let key = ask.key.as_deref().unwrap_or_default();
+        if key.split('/').any(|part| matches!(part, "." | "..")) {
+            // Whatever reads URLs makes another key of it.
+            return Err(BlobError::InvalidName {
+                id: key.to_owned(),
+                reason: "no URL has such a part of a path",
+            });
+        }
         let mut request = HttpRequest::new(body);
         let url = self.write_url(ask.key.as_deref(), &ask.query);
         *request.uri_mut() = url

@@ -25,7 +25,7 @@ use super::location::Transport;
 use super::pace::{Budget, Pace};
 use super::tls::client_builder;
 use super::upload::{UPLOAD_BYTES, body, stalled};
-use crate::blob::{BlobError, BlobSource};
+use crate::blob::{BlobError, BlobSource, Traffic};
 
 /// What a connection holds: buffers of HTTP (up to 400 KiB to read), of TLS, and of the kernel's
 /// side nothing; a put's pieces besides.
@@ -76,38 +76,6 @@ pub(super) enum Kind {
     Head,
     Delete,
     Lock,
-}
-
-/// What went over the wire, every try counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Traffic {
-    /// Reads of bytes.
-    pub get: u64,
-    /// Pages of listings.
-    pub list: u64,
-    /// Puts.
-    pub put: u64,
-    /// Reads of metadata.
-    pub head: u64,
-    /// Deletions.
-    pub delete: u64,
-    /// Requests about object locks.
-    pub lock: u64,
-    /// Bytes of bodies that came.
-    pub downloaded_bytes: u64,
-    /// Bytes of bodies that went.
-    pub uploaded_bytes: u64,
-    /// Answers that asked for fewer requests.
-    pub throttled: u64,
-    /// Most requests in flight at one time.
-    pub in_flight_peak: u64,
-}
-
-impl Traffic {
-    /// Returns the number of all requests.
-    pub fn requests(&self) -> u64 {
-        self.get + self.list + self.put + self.head + self.delete + self.lock
-    }
 }
 
 /// The way to the store.
