@@ -105,18 +105,18 @@ async fn veleros_file_is_read_again() {
     let Credentials::Azure(keys) = found.credentials else {
         panic!("other keys");
     };
-    assert!(!is_key(&*keys.get_credential().await.unwrap()));
+    assert!(!is_key(&keys.get_credential().await.unwrap()));
     std::fs::write(&file, format!("AZURE_STORAGE_ACCOUNT_ACCESS_KEY={KEY}\n")).unwrap();
     assert!(
-        !is_key(&*keys.get_credential().await.unwrap()),
+        !is_key(&keys.get_credential().await.unwrap()),
         "not looked at at each request"
     );
     clock.set(Timestamp::from_seconds(60));
-    assert!(is_key(&*keys.get_credential().await.unwrap()));
+    assert!(is_key(&keys.get_credential().await.unwrap()));
     std::fs::remove_file(&file).unwrap();
     clock.set(Timestamp::from_seconds(120));
     assert!(
-        is_key(&*keys.get_credential().await.unwrap()),
+        is_key(&keys.get_credential().await.unwrap()),
         "the last key stays"
     );
 }
