@@ -174,16 +174,18 @@ fn a_right_set_up_has_no_error() {
     );
 }
 
+/// Asks a store that lets nobody do this.
+fn denied(what: &'static str) -> Ask {
+    let wrong = Wrong {
+        denied: Some(what),
+        ..Wrong::default()
+    };
+    Ask::new(s3::start(repository(), wrong)).with(&["--write-probe"])
+}
+
 #[test]
 fn each_wrong_set_up_has_an_answer_of_its_own() {
     let port = s3::start(repository(), Wrong::default());
-    let denied = |what| {
-        let wrong = Wrong {
-            denied: Some(what),
-            ..Wrong::default()
-        };
-        Ask::new(s3::start(repository(), wrong)).with(&["--write-probe"])
-    };
     let early = Wrong {
         date: Some("Thu, 26 Nov 2020 08:00:00 GMT"),
         ..Wrong::default()
@@ -234,6 +236,10 @@ fn each_wrong_set_up_has_an_answer_of_its_own() {
         seen.insert(found);
     }
     assert_eq!(seen.len(), cases.len() - 1, "no two answers are the same");
+}
+
+#[test]
+fn each_right_that_is_missing_is_named() {
     for what in ["GET", "PUT", "DELETE"] {
         let (rows, _) = denied(what).findings();
         let last = rows.last().unwrap();

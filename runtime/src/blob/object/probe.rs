@@ -1,8 +1,8 @@
 //! Looks at the way to a server, step by step: its name, its port, its certificate, its clock.
 //!
-//! The client of the store does all of this at once and can only say that it did not work; a person
-//! who sets a store up wants to know where. Blocks, for some seconds at most. Memory: the head of an
-//! answer, at most [`HEAD_BYTES_MAX`].
+//! The client of the store does all of this at once and can only say that it did not work; a
+//! person who sets a store up wants to know where. Blocks, for some seconds at most. Memory: the
+//! head of an answer, at most [`HEAD_BYTES_MAX`].
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};

@@ -1,4 +1,6 @@
 //! Where Azure's keys are from, with files and sign-in services on loopback.
+//!
+//! The word `hunter` stands for secrets: no message may have it.
 
 use std::sync::Arc;
 
@@ -128,9 +130,9 @@ fn bearer_of(credential: &AzureCredential) -> &str {
     }
 }
 
-#[tokio::test]
-async fn applications_sign_in_with_a_secret_or_with_kubernetes_token() {
-    let server = Server::start(|asked| {
+/// A sign-in service that knows one secret and one token.
+fn sign_in() -> Server {
+    Server::start(|asked| {
         let ok = r#"{"access_token":"token-1","expires_in":"3599"}"#;
         if asked.body.contains("client_secret=hunter2") || asked.body.contains("=jwt-1") {
             (200, ok.into())
@@ -138,7 +140,12 @@ async fn applications_sign_in_with_a_secret_or_with_kubernetes_token() {
             let body = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid"}"#;
             (401, body.into())
         }
-    });
+    })
+}
+
+#[tokio::test]
+async fn applications_sign_in_with_the_secret_of_veleros_file() {
+    let server = sign_in();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("cloud");
     let text = "AZURE_TENANT_ID=t\nAZURE_CLIENT_ID=i\nAZURE_CLIENT_SECRET=hunter2\n\
@@ -164,7 +171,12 @@ async fn applications_sign_in_with_a_secret_or_with_kubernetes_token() {
             .body
             .contains("scope=https%3A%2F%2Fstorage.azure.com%2F.default")
     );
+}
 
+#[tokio::test]
+async fn applications_sign_in_with_kubernetes_token_but_not_with_certificates() {
+    let server = sign_in();
+    let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
     std::fs::write(&token, "jwt-1\n").unwrap();
     let token = token.to_str().unwrap();
