@@ -10,11 +10,15 @@
 mod answer;
 mod bucket;
 pub mod connect;
+pub mod credentials;
+mod folders;
 mod gate;
 mod listing;
 pub mod location;
 mod locks;
 mod pace;
+pub mod probe;
+pub mod region;
 pub mod tls;
 mod upload;
 mod wire;

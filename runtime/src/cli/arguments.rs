@@ -4,9 +4,11 @@
 //! argument: arguments are visible to every process of the machine. No memory cost.
 
 mod demo;
+mod doctor;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod snapshot;
+mod storage;
 mod strategies;
 
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 
 pub(super) use demo::{BACKUPS, BackupShape, DemoArguments, IndexShape};
+pub(super) use doctor::DoctorArguments;
 #[cfg(feature = "plugins")]
 pub(super) use plugin::{
     BuildArguments, CheckArguments, CompileArguments, CompileLimit, Language, LoadArguments,
@@ -23,6 +26,7 @@ pub(super) use plugin::{
     TestArguments, parse_name,
 };
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
+pub(super) use storage::StorageOptions;
 pub(super) use strategies::StrategiesArgument;
 
 /// Shown by `--version`; says so where the time can be set, or plugins compile without limits.
@@ -52,12 +56,15 @@ repository. Kopia, and Velero, read and write the repository before, during and 
 const AFTER_HELP: &str = "\
 Start here:
   careen demo                                   see it work on a repository made for it
+  careen doctor /backup                         is all set up right? changes nothing
   careen status /backup                         look at a repository; changes nothing
   careen snapshot list /backup                  what is saved in it
   careen plan /backup                           what is due, what would be done, and why
   careen run /backup --memory 64MiB             do it
 
-The repository is a directory (/backup, file:///backup) or Kopia's own config file (--config).
+The repository is a directory (/backup, file:///backup), a place in an object store
+(s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX; Velero's prefixes end with a slash:
+s3://BUCKET/PREFIX/kopia/NAMESPACE/), or what Kopia's own config file says (--config).
 The password is taken from --password-file, from KOPIA_PASSWORD or, with --config, from the
 password file that Kopia keeps beside its config.
 
@@ -134,6 +141,9 @@ pub(super) struct GlobalOptions {
     /// Same as --output text
     #[arg(long, global = true, overrides_with = "json")]
     pub(super) no_json: bool,
+    /// How object stores are reached.
+    #[command(flatten)]
+    pub(super) storage: StorageOptions,
 }
 
 /// How results are written.
@@ -170,6 +180,9 @@ pub(super) enum Command {
     Plugin(PluginCommand),
     /// Show the repository: format, owner, epochs, what is due; changes nothing
     Status(StatusArguments),
+    /// Look for what keeps maintenance from working, from the server's name to the schedule
+    #[command(after_help = doctor::DOCTOR_HELP)]
+    Doctor(DoctorArguments),
     /// Check the repository: index, snapshots, contents; changes nothing
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArguments),
@@ -178,7 +191,7 @@ pub(super) enum Command {
 /// A repository as an argument.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct RepositoryArgument {
-    /// Repository: a directory or a file:// URL; left out with --config
+    /// Repository: a directory or a file://, s3://, gs:// or az:// URL; left out with --config
     #[arg(value_name = "REPOSITORY")]
     pub(super) repository: Option<String>,
 }

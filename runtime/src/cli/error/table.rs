@@ -92,8 +92,14 @@ pub(in crate::cli) const TABLE: &[Row] = &[
     row(
         "unsupported-storage",
         Exit::Configuration,
-        "This version works on local disks: give a directory, or mount the storage where \
-         Kopia's filesystem storage can be used.",
+        "Repositories may be in a directory, in S3 (s3://BUCKET/PREFIX), in Google Cloud Storage \
+         (gs://BUCKET/PREFIX) or in Azure (az://CONTAINER/PREFIX).",
+    ),
+    row(
+        "other-prefix",
+        Exit::Configuration,
+        "A prefix is a raw string in front of every blob's name, as in Kopia: give the one that \
+         the message names, with or without its slash.",
     ),
     row(
         "no-password",

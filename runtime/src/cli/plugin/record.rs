@@ -225,10 +225,10 @@ fn refuse_inside(path: &Path, target: &Target) -> Result<(), CliError> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let resolved = (
-        folder.canonicalize(),
-        Path::new(&target.location()).canonicalize(),
-    );
+    let Some(root) = target.folder() else {
+        return Ok(());
+    };
+    let resolved = (folder.canonicalize(), root.canonicalize());
     match resolved {
         (Ok(folder), Ok(root)) if folder.starts_with(&root) => Err(CliError::Usage(format!(
             "{} is inside the repository, where nothing is written",
