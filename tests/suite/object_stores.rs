@@ -20,7 +20,7 @@ use kit::index_work::{Bench, open_storage};
 use kit::kopia::{CreateOptions, newest};
 use kit::object_stores::{Place, all, carry_back, carry_there, s3};
 use kit::timed_store::TimedStore;
-use servers::fault_proxy::{Fault, FaultProxy, Kind};
+use servers::fault_proxy::{Fault, FaultProxy};
 
 use crate::run_protocol::effect::Look;
 use crate::run_protocol::golden::{assert_effect, assert_tasks, told};
@@ -139,8 +139,6 @@ fn a_cycle_through_faults_has_the_same_effect() {
         proxy.rule(move |seen| {
             let (turn, is_due) = (seen.number / 7, seen.number % 7 == 6);
             match &faults[turn as usize % faults.len()] {
-                // A lost answer to a conditional put leaves it to its caller what to believe.
-                Fault::DropAnswer if seen.kind == Kind::Put => Fault::Pass,
                 fault if is_due => fault.clone(),
                 _ => Fault::Pass,
             }
