@@ -7,6 +7,7 @@
 //! are set on S3 and on Azure. Memory: [`request_bytes`] for each request in flight, a page of a
 //! listing up to [`PAGE_BYTES`]. Mirrors Kopia's `repo/blob/s3`, `gcs` and `azure`.
 
+mod ahead;
 mod answer;
 mod bucket;
 pub mod connect;
@@ -18,6 +19,7 @@ pub mod location;
 mod locks;
 mod pace;
 pub mod probe;
+mod read;
 pub mod region;
 pub mod tls;
 mod upload;
@@ -27,15 +29,15 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use md5::{Digest, Md5};
 use reqwest::Method;
-use sha2::Sha256;
 
+use self::ahead::Ahead;
 use self::answer::Call;
 use self::bucket::{Ask, Payload};
 use self::listing::{Page, parse_page};
+use self::read::{Part, read_part};
+use self::upload::Digests;
 use self::wire::{Answer, Kind};
-use super::source::copy_source;
 use super::store::{check_limit, check_name};
 use super::{
     BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, Retention, RetryPolicy,
@@ -51,7 +53,7 @@ use self::location::Location;
 pub use wire::{Wire, WireLimits, request_bytes};
 
 /// Longest answer to a listing: S3's page of 1,000 names of 1,024 bytes, each escaped.
-pub const PAGE_BYTES: usize = 4 << 20;
+pub const PAGE_BYTES: usize = 2 << 20;
 
 /// Offsets behind this are behind the end of every blob that a store takes.
 const FARTHEST: u64 = 1 << 50;
@@ -70,22 +72,19 @@ struct Mark {
     next: String,
 }
 
+/// Where to ask, and by what way.
+#[derive(Debug)]
+struct Asker {
+    bucket: Bucket,
+    wire: Arc<Wire>,
+}
+
 /// A bucket as a store. Nothing is tried again: wrap it into a [`super::RetryingStore`].
 #[derive(Debug)]
 pub struct ObjectStore {
-    bucket: Bucket,
-    wire: Arc<Wire>,
+    asker: Arc<Asker>,
+    ahead: Ahead,
     marks: Mutex<VecDeque<Mark>>,
-}
-
-/// How far one request of a get came.
-enum Part {
-    /// To its end, with this many bytes.
-    Whole(usize),
-    /// It broke off after this many bytes.
-    Broken(usize, BlobError),
-    /// The blob is another one by now.
-    Changed,
 }
 
 /// Opens a place as maintenance uses it: within `limits`, and patient. Nothing is asked yet.
@@ -104,21 +103,7 @@ pub fn open(
     )))
 }
 
-impl ObjectStore {
-    /// Makes the store of a place; nothing is asked yet. Errors: credentials of another kind of
-    /// store.
-    pub fn new(
-        place: &Location,
-        credentials: &Credentials,
-        wire: Arc<Wire>,
-    ) -> Result<Self, BlobError> {
-        Ok(Self {
-            bucket: Bucket::new(place, credentials)?,
-            wire,
-            marks: Mutex::default(),
-        })
-    }
-
+impl Asker {
     /// Sends a request without a body, or with a small one in it.
     async fn ask<'a>(
         &'a self,
@@ -130,60 +115,22 @@ impl ObjectStore {
         let request = self.bucket.sign(call, ask, Payload::InRequest).await?;
         turn.ask(request).await
     }
+}
 
-    /// Reads as far as one request comes.
-    async fn get_part(
-        &self,
-        call: Call<'_>,
-        from: u64,
-        into: &mut [u8],
-        version: &mut Option<String>,
-    ) -> Result<Part, BlobError> {
-        let to = from + into.len() as u64 - 1;
-        let mut ask = Ask::new(Method::GET, Some(self.bucket.key(call.id)))
-            .header("range", format!("bytes={from}-{to}"));
-        if let Some(version) = version.as_deref() {
-            ask = ask.header("if-match", version);
-        }
-        let mut answer = match self.ask(Kind::Get, call, ask).await? {
-            Ok(answer) => answer,
-            Err(refusal) if refusal.status == 416 => return Ok(Part::Whole(0)),
-            Err(refusal) if refusal.status == 412 && version.is_some() => return Ok(Part::Changed),
-            Err(refusal) => return Err(refusal.into_error(call)),
-        };
-        *version = answer.header("etag").map(str::to_owned);
-        // Without a range, what comes is the blob from its first byte.
-        let expected = match answer
-            .header("content-range")
-            .map(|text| covers(text, from))
-        {
-            Some(Some(total)) => Some((total - from).min(into.len() as u64)),
-            Some(None) => return Err(answer.nonsense("another range than was asked for came")),
-            None if from == 0 => None,
-            None => {
-                return Err(BlobError::Unsupported {
-                    operation: call.operation,
-                    id: call.id.to_owned(),
-                    what: "ranges",
-                });
-            }
-        };
-        let mut filled = 0;
-        while filled < into.len() {
-            let bytes = match answer.chunk().await {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => break,
-                Err(error) => return Ok(Part::Broken(filled, error)),
-            };
-            let count = bytes.len().min(into.len() - filled);
-            into[filled..filled + count].copy_from_slice(&bytes[..count]);
-            filled += count;
-        }
-        if expected.is_some_and(|expected| expected > filled as u64) {
-            let error = answer.nonsense("fewer bytes came than were promised");
-            return Ok(Part::Broken(filled, error));
-        }
-        Ok(Part::Whole(filled))
+impl ObjectStore {
+    /// Makes the store of a place; nothing is asked yet. Errors: credentials of another kind of
+    /// store.
+    pub fn new(
+        place: &Location,
+        credentials: &Credentials,
+        wire: Arc<Wire>,
+    ) -> Result<Self, BlobError> {
+        let bucket = Bucket::new(place, credentials)?;
+        Ok(Self {
+            asker: Arc::new(Asker { bucket, wire }),
+            ahead: Ahead::default(),
+            marks: Mutex::default(),
+        })
     }
 
     /// Asks for one page behind `after`, or from `next` on.
@@ -196,8 +143,8 @@ impl ObjectStore {
         limit: usize,
     ) -> Result<Page, BlobError> {
         let after = after.map(BlobId::as_str);
-        let ask = self.bucket.ask_list(prefix, after, next, limit);
-        let answer = match self.ask(Kind::List, call, ask).await? {
+        let ask = self.asker.bucket.ask_list(prefix, after, next, limit);
+        let answer = match self.asker.ask(Kind::List, call, ask).await? {
             Ok(answer) => answer,
             Err(refusal) => return Err(refusal.into_error(call)),
         };
@@ -242,9 +189,12 @@ impl ObjectStore {
         options: &PutOptions,
     ) -> Result<Option<Timestamp>, BlobError> {
         let length = source.len();
-        let mut ask = self.bucket.ask_put(call.id, length, options.create_only);
+        let mut ask = self
+            .asker
+            .bucket
+            .ask_put(call.id, length, options.create_only);
         let mut payload = Payload::Streamed;
-        if !self.bucket.is_protected() || options.retention.is_some() {
+        if !self.asker.bucket.is_protected() || options.retention.is_some() {
             let digests =
                 Digests::of(source).map_err(|error| BlobError::io("put", call.id, error))?;
             payload = Payload::Digested(digests.sha256);
@@ -253,8 +203,8 @@ impl ObjectStore {
         if let Some(retention) = &options.retention {
             ask = self.lock_with_put(call, ask, retention)?;
         }
-        let turn = self.wire.turn(Kind::Put, call, length).await?;
-        let request = self.bucket.sign(call, ask, payload).await?;
+        let turn = self.asker.wire.turn(Kind::Put, call, length).await?;
+        let request = self.asker.bucket.sign(call, ask, payload).await?;
         match turn.ask_with(request, source).await? {
             Ok(answer) => {
                 let time = answer.header("last-modified");
@@ -267,6 +217,10 @@ impl ObjectStore {
 
 #[async_trait]
 impl BlobStore for ObjectStore {
+    fn will_need(&self, ids: &[&BlobId]) {
+        self.ahead.want(ids);
+    }
+
     async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
         check_name(id)?;
         if into.is_empty() || offset > FARTHEST {
@@ -274,10 +228,21 @@ impl BlobStore for ObjectStore {
         }
         let call = blob_call("get", id);
         let (mut filled, mut version, mut resumes) = (0, None, 0);
+        let mut ahead = match offset {
+            0 => self.ahead.take(&self.asker, id).await,
+            _ => None,
+        };
         loop {
             let from = offset + filled as u64;
-            let part = self.get_part(call, from, &mut into[filled..], &mut version);
-            match part.await? {
+            let rest = &mut into[filled..];
+            let part = match ahead.take() {
+                Some(response) => {
+                    let answer = self.asker.wire.taken_up(call, response);
+                    read_part(answer, call, from, rest, &mut version).await?
+                }
+                None => self.get_part(call, from, rest, &mut version).await?,
+            };
+            match part {
                 Part::Whole(count) => return Ok(filled + count),
                 Part::Broken(count, error) if count == 0 || resumes == RESUMES_MAX => {
                     return Err(error);
@@ -298,8 +263,8 @@ impl BlobStore for ObjectStore {
     async fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
         check_name(id)?;
         let call = blob_call("metadata", id);
-        let ask = Ask::new(Method::HEAD, Some(self.bucket.key(id.as_str())));
-        let answer = match self.ask(Kind::Head, call, ask).await? {
+        let ask = Ask::new(Method::HEAD, Some(self.asker.bucket.key(id.as_str())));
+        let answer = match self.asker.ask(Kind::Head, call, ask).await? {
             Ok(answer) => answer,
             Err(refusal) => return Err(refusal.into_error(call)),
         };
@@ -339,7 +304,7 @@ impl BlobStore for ObjectStore {
                 if last_key.as_ref().is_some_and(|last| *last >= object.key) {
                     return Err(unsorted(call));
                 }
-                let name = object.key.strip_prefix(&self.bucket.prefix);
+                let name = object.key.strip_prefix(&self.asker.bucket.prefix);
                 // A foreign object: none of a repository has a slash in its name.
                 if let Some(name) = name.filter(|name| !name.is_empty() && !name.contains('/'))
                     && after.is_none_or(|after| name > after.as_str())
@@ -357,7 +322,7 @@ impl BlobStore for ObjectStore {
             }
             next = part.next;
         }
-        if self.bucket.is_azure() {
+        if self.asker.bucket.is_azure() {
             self.keep_mark(prefix, &page, next);
         }
         Ok(page)
@@ -370,6 +335,7 @@ impl BlobStore for ObjectStore {
         options: &PutOptions,
     ) -> Result<Timestamp, BlobError> {
         check_name(id)?;
+        self.ahead.forget(id);
         let call = blob_call("put", id);
         let timestamp = self.send(call, source, options).await?;
         if let Some(retention) = &options.retention {
@@ -383,9 +349,10 @@ impl BlobStore for ObjectStore {
 
     async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
         check_name(id)?;
+        self.ahead.forget(id);
         let call = blob_call("delete", id);
-        let ask = Ask::new(Method::DELETE, Some(self.bucket.key(id.as_str())));
-        match self.ask(Kind::Delete, call, ask).await? {
+        let ask = Ask::new(Method::DELETE, Some(self.asker.bucket.key(id.as_str())));
+        match self.asker.ask(Kind::Delete, call, ask).await? {
             Ok(_) => Ok(()),
             Err(refusal) => match refusal.into_error(call) {
                 BlobError::NotFound { .. } => Ok(()),
@@ -400,37 +367,12 @@ impl BlobStore for ObjectStore {
     }
 
     fn location(&self) -> String {
-        self.bucket.location.clone()
+        self.asker.bucket.location.clone()
     }
 
     fn traffic(&self) -> Option<Traffic> {
-        Some(self.wire.traffic())
+        Some(self.asker.wire.traffic())
     }
-}
-
-/// Digests of a whole source, as headers want them.
-struct Digests {
-    sha256: [u8; 32],
-    md5: String,
-}
-
-impl Digests {
-    fn of(source: &mut dyn BlobSource) -> std::io::Result<Self> {
-        let (mut sha256, mut md5) = (Sha256::new(), Md5::new());
-        copy_source(source, |piece| {
-            sha256.update(piece);
-            md5.update(piece);
-            Ok(())
-        })?;
-        Ok(Self {
-            sha256: sha256.finalize().into(),
-            md5: base64_of(&md5.finalize()),
-        })
-    }
-}
-
-fn base64_of(bytes: &[u8]) -> String {
-    base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes)
 }
 
 fn blob_call<'a>(operation: &'static str, id: &'a BlobId) -> Call<'a> {
@@ -447,14 +389,6 @@ fn unsorted(call: Call<'_>) -> BlobError {
         id: call.id.to_owned(),
         what: "listings in the order of names",
     }
-}
-
-/// Returns the length of the whole blob if the range begins at `from`: `bytes 0-9/100`.
-fn covers(content_range: &str, from: u64) -> Option<u64> {
-    let (range, total) = content_range.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, _) = range.split_once('-')?;
-    let total: u64 = total.parse().ok()?;
-    (first.parse() == Ok(from) && total >= from).then_some(total)
 }
 
 /// Parses a time of an answer, in any of the forms that stores use, to whole seconds.

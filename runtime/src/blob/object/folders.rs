@@ -23,13 +23,13 @@ impl ObjectStore {
             id: "folders",
             is_blob: false,
         };
-        let ask = self.bucket.ask_list("", None, None, count_max);
-        let answer = match self.ask(Kind::List, call, ask).await? {
+        let ask = self.asker.bucket.ask_list("", None, None, count_max);
+        let answer = match self.asker.ask(Kind::List, call, ask).await? {
             Ok(answer) => answer,
             Err(refusal) => return Err(refusal.into_error(call)),
         };
         let text = answer.text(PAGE_BYTES).await?;
-        Ok(names(&text, &self.bucket.prefix, count_max))
+        Ok(names(&text, &self.asker.bucket.prefix, count_max))
     }
 }
 

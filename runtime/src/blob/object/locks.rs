@@ -12,8 +12,9 @@ use reqwest::Method;
 use super::answer::{Call, Refusal};
 use super::bucket::{Ask, Provider};
 use super::listing::text_of;
+use super::upload::base64_of;
 use super::wire::Kind;
-use super::{ObjectStore, base64_of, moment};
+use super::{ObjectStore, moment};
 use crate::blob::{BlobError, Retention};
 use crate::clock::Timestamp;
 
@@ -28,7 +29,7 @@ impl ObjectStore {
         ask: Ask,
         retention: &Retention,
     ) -> Result<Ask, BlobError> {
-        match self.bucket.provider {
+        match self.asker.bucket.provider {
             Provider::S3 { .. } => Ok(ask
                 .header("x-amz-object-lock-mode", retention.mode.clone())
                 .header(
@@ -46,7 +47,7 @@ impl ObjectStore {
         call: Call<'_>,
         retention: &Retention,
     ) -> Result<(), BlobError> {
-        match self.bucket.provider {
+        match self.asker.bucket.provider {
             Provider::Azure { .. } => self.lock(call, retention).await,
             _ => Ok(()),
         }
@@ -54,13 +55,13 @@ impl ObjectStore {
 
     /// Locks a blob that is there, if its lock ends earlier.
     pub(super) async fn lock(&self, call: Call<'_>, to: &Retention) -> Result<(), BlobError> {
-        let key = Some(self.bucket.key(call.id));
-        let ask = match self.bucket.provider {
+        let key = Some(self.asker.bucket.key(call.id));
+        let ask = match self.asker.bucket.provider {
             Provider::S3 { .. } => s3_lock(Ask::new(Method::PUT, key), to),
             Provider::Azure { .. } => azure_lock(Ask::new(Method::PUT, key), to),
             Provider::Google { .. } => return Err(unsupported(call)),
         };
-        match self.ask(Kind::Lock, call, ask).await? {
+        match self.asker.ask(Kind::Lock, call, ask).await? {
             Ok(_) => Ok(()),
             // A lock is never shortened, which the store says in this way.
             Err(refusal) if refusal.status == 403 && self.is_locked(call, to).await? => Ok(()),
@@ -70,12 +71,12 @@ impl ObjectStore {
 
     /// Tells whether the blob is locked at least as long.
     async fn is_locked(&self, call: Call<'_>, to: &Retention) -> Result<bool, BlobError> {
-        if !matches!(self.bucket.provider, Provider::S3 { .. }) {
+        if !matches!(self.asker.bucket.provider, Provider::S3 { .. }) {
             return Ok(false);
         }
-        let key = Some(self.bucket.key(call.id));
+        let key = Some(self.asker.bucket.key(call.id));
         let ask = Ask::new(Method::GET, key).query("retention", "");
-        let Ok(answer) = self.ask(Kind::Lock, call, ask).await? else {
+        let Ok(answer) = self.asker.ask(Kind::Lock, call, ask).await? else {
             return Ok(false);
         };
         let text = answer.text(LOCK_BYTES).await?;

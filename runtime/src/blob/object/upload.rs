@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use md5::{Digest, Md5};
+use sha2::Sha256;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::answer::Call;
+use crate::blob::source::copy_source;
 use crate::blob::{BlobError, BlobSource, PIECE_BYTES};
 
 /// Pieces that wait for the connection.
@@ -146,4 +149,30 @@ fn read(source: &mut dyn BlobSource, into: &mut [u8]) -> io::Result<usize> {
             result => return result,
         }
     }
+}
+
+/// Digests of a whole source, as headers want them.
+pub(super) struct Digests {
+    pub(super) sha256: [u8; 32],
+    pub(super) md5: String,
+}
+
+impl Digests {
+    pub(super) fn of(source: &mut dyn BlobSource) -> io::Result<Self> {
+        let (mut sha256, mut md5) = (Sha256::new(), Md5::new());
+        copy_source(source, |piece| {
+            sha256.update(piece);
+            md5.update(piece);
+            Ok(())
+        })?;
+        Ok(Self {
+            sha256: sha256.finalize().into(),
+            md5: base64_of(&md5.finalize()),
+        })
+    }
+}
+
+/// Returns base64, as headers have it.
+pub(super) fn base64_of(bytes: &[u8]) -> String {
+    base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes)
 }

@@ -96,7 +96,8 @@ pub struct Wire {
 pub(super) struct Turn<'a> {
     wire: &'a Wire,
     call: Call<'a>,
-    place: Place<'a>,
+    /// `None` once others may have it: while a body waits to be read.
+    place: Option<Place<'a>>,
 }
 
 /// An answer whose status is a success.
@@ -166,8 +167,18 @@ impl Wire {
         Ok(Turn {
             wire: self,
             call,
-            place,
+            place: Some(place),
         })
+    }
+
+    /// Takes up an answer whose head came before, to read its body.
+    pub(super) fn taken_up<'a>(&'a self, call: Call<'a>, response: Response) -> Answer<'a> {
+        let turn = Turn {
+            wire: self,
+            call,
+            place: None,
+        };
+        Answer { response, turn }
     }
 }
 
@@ -259,7 +270,9 @@ impl<'a> Turn<'a> {
             turn: self,
         };
         if status.is_success() {
-            answer.turn.place.succeeded();
+            if let Some(place) = &answer.turn.place {
+                place.succeeded();
+            }
             return Ok(Ok(answer));
         }
         let refusal = answer.refusal().await;
@@ -271,6 +284,11 @@ impl Answer<'_> {
     /// Returns the status.
     pub(super) fn status(&self) -> u16 {
         self.response.status().as_u16()
+    }
+
+    /// Lets the next request go, and returns what is left to read.
+    pub(super) fn into_response(self) -> Response {
+        self.response
     }
 
     /// Returns the text of a header.
@@ -327,7 +345,9 @@ impl Answer<'_> {
             refusal.region.get_or_insert_with(|| region.to_owned());
         }
         if refusal.is_throttling() {
-            self.turn.place.throttled();
+            if let Some(place) = &self.turn.place {
+                place.throttled();
+            }
             self.turn.wire.throttled.fetch_add(1, Ordering::Relaxed);
         }
         refusal

@@ -31,7 +31,8 @@ pub(super) fn look(walk: &mut Walk<'_>, storage: Storage) -> Result<(), Ended> {
         .target
         .password()
         .map_err(|error| walk.failed("password", &error))?;
-    let space = workspace(walk.console).map_err(|error| walk.failed("workspace", &error))?;
+    let space =
+        workspace(walk.console, walk.target).map_err(|error| walk.failed("workspace", &error))?;
     let opened = walk
         .target
         .open_in(storage, &space.memory, &walk.console.surroundings);

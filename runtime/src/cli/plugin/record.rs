@@ -48,7 +48,7 @@ pub(super) fn run(console: &Console, arguments: &RecordArguments) -> Result<Exit
     let target = console.target("plugin record", &arguments.repository)?;
     let path = &arguments.output_file;
     refuse_inside(path, &target)?;
-    let workspace = workspace(console)?;
+    let workspace = workspace(console, &target)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let file = Unfinished::create(path)?;
     let head = Head {

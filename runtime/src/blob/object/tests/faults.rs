@@ -10,7 +10,7 @@ use crate::blob::{BlobError, PutOptions, RetryPolicy, RetryingStore, Storage};
 use crate::clock::Stopwatch;
 use crate::kopia::blob_id::BlobId;
 
-const STALL: Duration = Duration::from_millis(400);
+const STALL: Duration = Duration::from_secs(1);
 
 fn limits() -> WireLimits {
     WireLimits {
@@ -294,4 +294,57 @@ fn a_stale_listing_is_shown_as_it_is() {
     assert_eq!(storage.get_all(&id, 10).unwrap(), b"x");
     proxy.rule(|_| Fault::Pass);
     assert_eq!(storage.list("p", None, 10).unwrap().len(), 1);
+}
+
+#[test]
+fn blobs_that_are_known_to_come_are_asked_for_together() {
+    // Goal: many round trips at once, one request a blob all the same, and never an old content.
+    for (proxy, place, credentials, _server) in places() {
+        let storage = quick(&place, &credentials, &limits());
+        let ids: Vec<BlobId> = (0..40).map(|n| BlobId::new(format!("xn{n:02}"))).collect();
+        let content = |number: usize| vec![number as u8; 1 + 7_000 * number];
+        for (number, id) in ids.iter().enumerate() {
+            let bytes = content(number);
+            storage
+                .put_bytes(id, &bytes, &PutOptions::default())
+                .unwrap();
+        }
+        proxy.rule(|_| Fault::Delay(Duration::from_millis(50)));
+        storage.will_need(&ids.iter().collect::<Vec<_>>());
+        let watch = Stopwatch::start();
+        let mut into = vec![0; 1 << 20];
+        for (number, id) in ids.iter().enumerate() {
+            if number == 20 {
+                let bytes = content(3);
+                storage
+                    .put_bytes(id, &bytes, &PutOptions::default())
+                    .unwrap();
+            }
+            let count = storage.get(id, 0, &mut into).unwrap();
+            let expected = content(if number == 20 { 3 } else { number });
+            assert!(into[..count] == expected, "{place}: {id}");
+        }
+        let seconds = watch.elapsed().as_secs_f64();
+        assert!(seconds < 40.0 * 0.05 / 2.0, "{place}: {seconds} s");
+        assert!((40..=41).contains(&proxy.count(Kind::Get)), "{place}");
+        assert!(storage.traffic().unwrap().in_flight_peak > 4);
+
+        // Faults on what was sent ahead, a buffer that is too short, and nobody who takes it.
+        proxy.rule(|seen| match (seen.kind, seen.number % 3) {
+            (Kind::Get, 0) => Fault::Truncate(5_000),
+            (Kind::Get, 1) => Fault::Drop,
+            _ => Fault::Pass,
+        });
+        storage.will_need(&ids.iter().collect::<Vec<_>>());
+        for number in [1, 9, 20, 39] {
+            let expected = content(if number == 20 { 3 } else { number });
+            let wanted = expected.len().min(30_000);
+            let count = storage.get(&ids[number], 0, &mut into[..30_000]).unwrap();
+            assert!(into[..count] == expected[..wanted], "{place}: {number}");
+        }
+        for _ in 0..2 {
+            storage.will_need(&ids.iter().collect::<Vec<_>>());
+            assert_eq!(storage.get(&ids[5], 100, &mut into[..10]).unwrap(), 10);
+        }
+    }
 }
