@@ -187,10 +187,9 @@ impl Server {
 
     fn ask(&self, stream: &mut (impl Read + Write)) -> std::io::Result<String> {
         let (host, port) = (&self.host, self.port);
-        write!(
-            stream,
-            "HEAD / HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
-        )?;
+        // In one piece: some servers answer what they do not know whole, and hang up.
+        let asked = format!("HEAD / HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n");
+        stream.write_all(asked.as_bytes())?;
         stream.flush()?;
         let mut head = Vec::new();
         let mut piece = [0; 1024];
