@@ -11,11 +11,14 @@ mod error;
 mod guard;
 mod local;
 mod memory;
+#[cfg(feature = "object-stores")]
+pub mod object;
 mod retry;
 mod simulated;
 mod source;
 mod storage;
 mod store;
+mod traffic;
 
 #[cfg(test)]
 mod contract;
@@ -32,3 +35,4 @@ pub use store::{
     BlobMetadata, BlobStore, LIST_PAGE_MAX, OpenBlob, PutOptions, Retention, ScannedBlob,
     scan_by_pages,
 };
+pub use traffic::Traffic;

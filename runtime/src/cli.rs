@@ -8,6 +8,7 @@
 mod arguments;
 mod check;
 mod demo;
+mod doctor;
 mod error;
 mod identity;
 mod index;
@@ -15,6 +16,7 @@ mod kopia_config;
 mod logs;
 mod output;
 mod password;
+mod place;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod run;
@@ -120,6 +122,7 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         #[cfg(feature = "plugins")]
         Command::Plugin(command) => plugin::run(&console, command),
         Command::Status(arguments) => check::status(&console, arguments),
+        Command::Doctor(arguments) => doctor::run(&console, arguments),
         Command::Verify(arguments) => check::verify(&console, arguments),
     };
     console.progress.clear();

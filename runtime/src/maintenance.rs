@@ -20,6 +20,7 @@ pub mod cycle_task;
 pub mod delete;
 pub mod delete_superseded_epoch_indexes;
 pub mod delete_unreferenced_packs;
+pub mod diagnosis;
 mod error;
 pub mod expire_snapshots;
 pub mod explain_packs;

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use careen::blob::{LocalOptions, LocalStore, Storage};
-use careen::clock::{Clock, ManualClock, Randomness, SystemClock, SystemRandomness, Timestamp};
+use careen::clock::{
+    Clock, ManualClock, Randomness, SharedClock, SystemClock, SystemRandomness, Timestamp,
+};
 use careen::kopia::blob_id::{BlobId, REPOSITORY};
 use careen::kopia::format_blob::{FORMAT_BLOB_BYTES_MAX, FormatBlob};
 use careen::maintenance::MaintenanceError;
@@ -160,13 +162,27 @@ pub fn open_within(
         ..LocalOptions::default()
     };
     let store = LocalStore::open(folder, options)?;
+    open_storage(
+        Storage::new(Arc::new(store)),
+        password,
+        clock,
+        unlock_memory_bytes,
+    )
+}
+
+/// As [`open_within`], in any storage.
+pub fn open_storage(
+    storage: Storage,
+    password: &str,
+    clock: SharedClock,
+    unlock_memory_bytes: usize,
+) -> Result<Repository, RepositoryError> {
     let options = OpenOptions {
         password: password.as_bytes().to_vec(),
         unlock_memory_bytes,
         clock,
         randomness: Arc::new(SystemRandomness),
     };
-    let storage = Storage::new(Arc::new(store));
     let unique_id = storage
         .get_all(&BlobId::new(REPOSITORY), FORMAT_BLOB_BYTES_MAX)
         .ok()

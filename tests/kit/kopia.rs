@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 mod client;
 mod listing;
 
-pub use client::{Client, EpochParameters, Failure};
+pub use client::{Client, EpochParameters, Failure, Remote};
 pub use listing::{EpochList, IndexBlob, IndexEntry};
 
 /// Identity of a client unless it is given another: Velero's.
@@ -86,6 +86,30 @@ impl Kopia {
     ) -> Result<Client, Failure> {
         let client = Client::new(self, data, password, IDENTITY);
         client.create(options)?;
+        Ok(client)
+    }
+
+    /// Creates a repository in a storage that is no folder.
+    pub fn create_at(
+        &self,
+        remote: &Remote,
+        password: &str,
+        options: &CreateOptions,
+    ) -> Result<Client, Failure> {
+        let client = Client::at(self, remote, password, IDENTITY);
+        client.create(options)?;
+        Ok(client)
+    }
+
+    /// Connects to the repository in such a storage, with an empty cache.
+    pub fn connect_at(
+        &self,
+        remote: &Remote,
+        password: &str,
+        identity: &str,
+    ) -> Result<Client, Failure> {
+        let client = Client::at(self, remote, password, identity);
+        client.connect()?;
         Ok(client)
     }
 

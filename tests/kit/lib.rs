@@ -17,8 +17,10 @@ pub mod golden;
 pub mod index_work;
 pub mod kopia;
 mod notice;
+pub mod object_stores;
 pub mod program;
 pub mod programs;
+pub mod timed_store;
 pub mod world;
 
 pub use notice::say_once;

@@ -19,6 +19,7 @@ mod kopia_oracle;
 mod memory_cgroup;
 mod merge_model;
 mod model_repository;
+mod object_stores;
 mod packs;
 mod recordings;
 mod requests;

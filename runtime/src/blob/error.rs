@@ -103,6 +103,54 @@ pub enum BlobError {
         /// What the storage said.
         reason: String,
     },
+    /// The storage says no, and would say it again.
+    #[error("{operation} {id}: the storage refused: {reason}")]
+    Refused {
+        /// What was tried.
+        operation: &'static str,
+        /// The blob or prefix.
+        id: String,
+        /// What the storage said.
+        reason: String,
+    },
+    /// The storage does not know who we are, or does not believe it.
+    #[error("{operation} {id}: the credentials were not accepted: {reason}")]
+    Unauthenticated {
+        /// What was tried.
+        operation: &'static str,
+        /// The blob or prefix.
+        id: String,
+        /// What the storage said.
+        reason: String,
+    },
+    /// As many bytes as the run may transfer have been transferred.
+    #[error("{operation} {id}: the run may {direction} {max_bytes} bytes, and has")]
+    TransferBudget {
+        /// What was tried.
+        operation: &'static str,
+        /// The blob or prefix.
+        id: String,
+        /// `download` or `upload`.
+        direction: &'static str,
+        /// The budget.
+        max_bytes: u64,
+    },
+    /// The place cannot be used as it is described; nothing was asked of the storage yet.
+    #[error("{location}: {reason}")]
+    Setup {
+        /// The place.
+        location: String,
+        /// What is wrong with its description.
+        reason: String,
+    },
+    /// No credentials, or none that can be used.
+    #[error("credentials for {location}: {reason}")]
+    Credentials {
+        /// The place.
+        location: String,
+        /// What was looked for, and what is wrong with it.
+        reason: String,
+    },
     /// The simulated process has died; nothing works until it is started again.
     #[error("{operation} {id}: the simulated process has crashed")]
     Crashed {
@@ -143,6 +191,11 @@ impl BlobError {
             Self::InvalidName { .. } => "invalid-blob-name",
             Self::Unsupported { .. } => "storage-unsupported",
             Self::Transient { .. } => "storage-transient",
+            Self::Refused { .. } => "storage-refused",
+            Self::Unauthenticated { .. } => "storage-credentials",
+            Self::TransferBudget { .. } => "transfer-budget",
+            Self::Setup { .. } => "storage-setup",
+            Self::Credentials { .. } => "storage-credentials",
             Self::Crashed { .. } => "storage-crashed",
             Self::Halted => "halted",
             Self::TooLarge { .. } => "blob-too-large",

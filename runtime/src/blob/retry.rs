@@ -1,24 +1,36 @@
 //! Tries again what the storage refused for the moment.
 //!
 //! Kopia's policy: up to 10 tries, the first wait 100 ms, each 1.5 times the one before, at most 32
-//! s. What cannot become better (not found, already there, permission, unsupported) is not tried
-//! again. A put starts its source anew. After a try of a `create_only` put whose answer was lost,
+//! s; for object stores twice as long each, so that an outage of a minute is survived, but only
+//! after something succeeded: who mistyped an address hears it soon. Waits are cut by up to half at
+//! random, so that threads do not come back together, and all tries of a store come out of one
+//! budget, so that a store that fails most of the time is given up. What cannot become better (not
+//! found, already there, permission, unsupported) is not tried again. A put starts its source anew. After a try of a `create_only` put whose answer was lost,
 //! `AlreadyExists` may mean our own first try; the caller decides by what it finds there. No memory
 //! cost. Mirrors Kopia's `repo/blob/retrying` and `internal/retry`.
 
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, Retention};
-use crate::clock::Timestamp;
+use super::{BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, Retention, Traffic};
+use crate::clock::{Randomness, SeededRandomness, SystemRandomness, Timestamp};
 use crate::kopia::blob_id::BlobId;
+
+/// Tries again that a store has in all, besides one for every two successes.
+const BUDGET: u32 = 200;
+
+/// What one more try costs of the budget, in units of which a success gives one back.
+const TRY_COST: u32 = 2;
 
 /// How often and how long to try.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryPolicy {
     /// Number of tries in all.
     pub tries_max: u32,
+    /// The same before anything succeeded.
+    pub first_tries_max: u32,
     /// Wait before the second try.
     pub first_wait: Duration,
     /// By what each wait is longer than the one before.
@@ -31,6 +43,7 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             tries_max: 10,
+            first_tries_max: 10,
             first_wait: Duration::from_millis(100),
             factor: 1.5,
             wait_max: Duration::from_secs(32),
@@ -39,27 +52,20 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// Returns the policy for stores behind a network: some 75 s for one operation.
+    pub fn patient() -> Self {
+        Self {
+            tries_max: 11,
+            first_tries_max: 5,
+            factor: 2.0,
+            ..Self::default()
+        }
+    }
+
     /// Returns the wait after one of `wait`.
     fn next_wait(&self, wait: Duration) -> Duration {
         let longer = wait.as_secs_f64() * self.factor;
         Duration::try_from_secs_f64(longer).map_or(self.wait_max, |wait| wait.min(self.wait_max))
-    }
-
-    /// Waits before another try, or gives the error back when there is none left or it would not
-    /// help.
-    async fn pause(&self, progress: &mut Progress, error: BlobError) -> Result<(), BlobError> {
-        progress.tries += 1;
-        if !error.is_transient() || progress.tries >= self.tries_max {
-            return Err(error);
-        }
-        let wait = match progress.wait {
-            None => self.first_wait.min(self.wait_max),
-            Some(wait) => self.next_wait(wait),
-        };
-        progress.wait = Some(wait);
-        tracing::debug!(%error, tries = progress.tries, ?wait, "trying again");
-        tokio::time::sleep(wait).await;
-        Ok(())
     }
 }
 
@@ -77,6 +83,9 @@ struct Progress {
 pub struct RetryingStore<S> {
     store: S,
     policy: RetryPolicy,
+    randomness: SeededRandomness,
+    has_succeeded: AtomicBool,
+    budget: AtomicU32,
 }
 
 impl<S: BlobStore> RetryingStore<S> {
@@ -87,7 +96,60 @@ impl<S: BlobStore> RetryingStore<S> {
 
     /// Wraps `store` with another policy.
     pub fn with_policy(store: S, policy: RetryPolicy) -> Self {
-        Self { store, policy }
+        let mut seed = [0; 8];
+        SystemRandomness.fill(&mut seed);
+        Self {
+            store,
+            policy,
+            randomness: SeededRandomness::new(u64::from_le_bytes(seed)),
+            has_succeeded: AtomicBool::new(false),
+            budget: AtomicU32::new(BUDGET * TRY_COST),
+        }
+    }
+
+    /// Counts what did not have to be tried again, whatever came of it.
+    fn succeeded(&self) {
+        self.has_succeeded.store(true, Ordering::Relaxed);
+        let more = |left: u32| (left < BUDGET * TRY_COST).then(|| left + 1);
+        // Where the budget is full, nothing changes.
+        let _ = self
+            .budget
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    /// Waits before another try, or gives the error back when there is none left or it would not
+    /// help.
+    async fn pause(&self, progress: &mut Progress, error: BlobError) -> Result<(), BlobError> {
+        if !error.is_transient() {
+            self.succeeded();
+            return Err(error);
+        }
+        let policy = &self.policy;
+        let tries_max = if self.has_succeeded.load(Ordering::Relaxed) {
+            policy.tries_max
+        } else {
+            policy.first_tries_max
+        };
+        progress.tries += 1;
+        let less = |left: u32| left.checked_sub(TRY_COST);
+        if progress.tries >= tries_max
+            || self
+                .budget
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+                .is_err()
+        {
+            return Err(error);
+        }
+        let wait = match progress.wait {
+            None => policy.first_wait.min(policy.wait_max),
+            Some(wait) => policy.next_wait(wait),
+        };
+        progress.wait = Some(wait);
+        let share = self.randomness.next_u64() as f64 / u64::MAX as f64;
+        let wait = wait.mul_f64(1.0 - share / 2.0);
+        tracing::debug!(%error, tries = progress.tries, ?wait, "trying again");
+        tokio::time::sleep(wait).await;
+        Ok(())
     }
 }
 
@@ -98,8 +160,11 @@ macro_rules! retry {
         let mut progress = Progress::default();
         loop {
             match $call.await {
-                Ok(value) => break Ok(value),
-                Err(error) => $self.policy.pause(&mut progress, error).await?,
+                Ok(value) => {
+                    $self.succeeded();
+                    break Ok(value);
+                }
+                Err(error) => $self.pause(&mut progress, error).await?,
             }
         }
     }};
@@ -148,6 +213,10 @@ impl<S: BlobStore> BlobStore for RetryingStore<S> {
     fn location(&self) -> String {
         self.store.location()
     }
+
+    fn traffic(&self) -> Option<Traffic> {
+        self.store.traffic()
+    }
 }
 
 #[cfg(test)]
@@ -169,6 +238,7 @@ mod tests {
         let simulated = Arc::new(SimulatedStore::new(inner, options));
         let policy = RetryPolicy {
             tries_max,
+            first_tries_max: tries_max,
             first_wait: Duration::from_micros(50),
             factor: 1.0,
             ..RetryPolicy::default()
@@ -234,5 +304,39 @@ mod tests {
         let error = storage.put_bytes(&id, b"", &create_only).unwrap_err();
         assert_eq!(error.code(), "blob-already-exists");
         assert_eq!(simulated.operations(), 3);
+    }
+
+    #[test]
+    fn a_mistyped_address_is_heard_of_soon_and_an_outage_is_survived() {
+        let patient = RetryPolicy::patient();
+        let mut wait = patient.first_wait;
+        let mut sum = Duration::ZERO;
+        for _ in 1..patient.tries_max {
+            sum += wait;
+            wait = patient.next_wait(wait);
+        }
+        // At least half of each wait is kept.
+        assert!(sum / 2 > Duration::from_secs(40), "{sum:?}");
+        let (simulated, storage) = world(1000, 10);
+        drop(storage);
+        let policy = RetryPolicy {
+            first_tries_max: 3,
+            first_wait: Duration::ZERO,
+            ..patient
+        };
+        let retrying = RetryingStore::with_policy(Arc::clone(&simulated), policy);
+        let storage = Storage::new(Arc::new(retrying));
+        assert!(storage.metadata(&BlobId::new("p")).is_err());
+        assert_eq!(simulated.operations(), 3);
+    }
+
+    #[test]
+    fn a_store_that_fails_most_of_the_time_is_given_up() {
+        // Goal: tries again are a budget of the store, not of the operation.
+        let (simulated, storage) = world(1000, 50);
+        for _ in 0..20 {
+            assert!(storage.metadata(&BlobId::new("p")).is_err());
+        }
+        assert_eq!(simulated.operations(), u64::from(BUDGET) + 20);
     }
 }

@@ -19,13 +19,16 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{
     BlobError, BlobMetadata, BlobSource, BlobStore, BytesSource, Guard, LIST_PAGE_MAX, OpenBlob,
-    PutOptions, Retention, ScannedBlob,
+    PutOptions, Retention, ScannedBlob, Traffic,
 };
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
 
 /// First request for a whole blob of unknown length; most small blobs need no second one.
 const FIRST_GET_BYTES: usize = 32 << 10;
+
+/// Threads that look up names, which blocks; a run looks up one or two.
+const RESOLVERS: usize = 2;
 
 /// What was asked of the storage so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -340,6 +343,11 @@ impl Storage {
         }
     }
 
+    /// Returns what went over the wire so far; `None` where there is none.
+    pub fn traffic(&self) -> Option<Traffic> {
+        self.shared.store.traffic()
+    }
+
     /// Asks the guard, if there is one.
     fn ask(&self) -> Result<(), BlobError> {
         match &self.guard {
@@ -365,6 +373,7 @@ impl Storage {
         if cell.get().is_none() {
             let runtime = Builder::new_current_thread()
                 .enable_all()
+                .max_blocking_threads(RESOLVERS)
                 .build()
                 .map_err(|error| BlobError::io("open", self.location(), error))?;
             // Another thread may have been first; then ours is dropped.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BlobError, BlobSource};
+use super::{BlobError, BlobSource, Traffic};
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
 
@@ -159,6 +159,11 @@ pub trait BlobStore: Send + Sync + Debug {
     fn waits(&self) -> bool {
         true
     }
+
+    /// Returns what went over the wire so far; `None` where there is none.
+    fn traffic(&self) -> Option<Traffic> {
+        None
+    }
 }
 
 #[async_trait]
@@ -223,6 +228,10 @@ impl<S: BlobStore + ?Sized> BlobStore for Arc<S> {
 
     fn waits(&self) -> bool {
         (**self).waits()
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        (**self).traffic()
     }
 }
 

@@ -4,18 +4,22 @@
 //! argument: arguments are visible to every process of the machine. No memory cost.
 
 mod demo;
+mod doctor;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod snapshot;
+mod storage;
 mod strategies;
+mod verify;
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 
 pub(super) use demo::{BACKUPS, BackupShape, DemoArguments, IndexShape};
+pub(super) use doctor::DoctorArguments;
 #[cfg(feature = "plugins")]
 pub(super) use plugin::{
     BuildArguments, CheckArguments, CompileArguments, CompileLimit, Language, LoadArguments,
@@ -23,7 +27,9 @@ pub(super) use plugin::{
     TestArguments, parse_name,
 };
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
+pub(super) use storage::StorageOptions;
 pub(super) use strategies::StrategiesArgument;
+pub(super) use verify::VerifyArguments;
 
 /// Shown by `--version`; says so where the time can be set, or plugins compile without limits.
 pub(super) const VERSION: &str = if cfg!(feature = "test-clock") {
@@ -52,12 +58,15 @@ repository. Kopia, and Velero, read and write the repository before, during and 
 const AFTER_HELP: &str = "\
 Start here:
   careen demo                                   see it work on a repository made for it
+  careen doctor /backup                         is all set up right? changes nothing
   careen status /backup                         look at a repository; changes nothing
   careen snapshot list /backup                  what is saved in it
   careen plan /backup                           what is due, what would be done, and why
   careen run /backup --memory 64MiB             do it
 
-The repository is a directory (/backup, file:///backup) or Kopia's own config file (--config).
+The repository is a directory (/backup, file:///backup), a place in an object store
+(s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX; Velero's prefixes end with a slash:
+s3://BUCKET/PREFIX/kopia/NAMESPACE/), or what Kopia's own config file says (--config).
 The password is taken from --password-file, from KOPIA_PASSWORD or, with --config, from the
 password file that Kopia keeps beside its config.
 
@@ -134,6 +143,9 @@ pub(super) struct GlobalOptions {
     /// Same as --output text
     #[arg(long, global = true, overrides_with = "json")]
     pub(super) no_json: bool,
+    /// How object stores are reached.
+    #[command(flatten)]
+    pub(super) storage: StorageOptions,
 }
 
 /// How results are written.
@@ -170,15 +182,18 @@ pub(super) enum Command {
     Plugin(PluginCommand),
     /// Show the repository: format, owner, epochs, what is due; changes nothing
     Status(StatusArguments),
+    /// Look for what keeps maintenance from working, from the server's name to the schedule
+    #[command(after_help = doctor::DOCTOR_HELP)]
+    Doctor(DoctorArguments),
     /// Check the repository: index, snapshots, contents; changes nothing
-    #[command(after_help = VERIFY_HELP)]
+    #[command(after_help = verify::VERIFY_HELP)]
     Verify(VerifyArguments),
 }
 
 /// A repository as an argument.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct RepositoryArgument {
-    /// Repository: a directory or a file:// URL; left out with --config
+    /// Repository: a directory or a file://, s3://, gs:// or az:// URL; left out with --config
     #[arg(value_name = "REPOSITORY")]
     pub(super) repository: Option<String>,
 }
@@ -369,55 +384,6 @@ pub(super) struct StatusArguments {
     /// Which repository.
     #[command(flatten)]
     pub(super) repository: RepositoryArgument,
-}
-
-/// Options of `verify`.
-#[derive(Debug, Args)]
-#[command(group(ArgGroup::new("what").required(true).multiple(true)
-    .args(["index", "snapshots", "contents"])))]
-pub(super) struct VerifyArguments {
-    /// Which repository.
-    #[command(flatten)]
-    pub(super) repository: RepositoryArgument,
-    /// Read every index blob, check tags, order and entries, and that sets hold all of their inputs
-    #[arg(long)]
-    pub(super) index: bool,
-    /// With --index: check that every content lies inside a pack blob that is there; lists packs
-    #[arg(long, requires = "index")]
-    pub(super) packs: bool,
-    /// Walk every snapshot: read and parse all directories, find every content in the index and its
-    /// pack in the storage, as `kopia snapshot verify`
-    #[arg(long)]
-    pub(super) snapshots: bool,
-    /// Read contents: verify their tags, decompress them, compare their hashes with their IDs
-    #[arg(long)]
-    pub(super) contents: bool,
-    /// With --contents: read only this share of them, the same ones in every run
-    ///
-    /// Chosen by content ID, which is a hash; a larger share contains a smaller one. 0.1 is fine.
-    #[arg(long, value_name = "N", requires = "contents", default_value_t = 100.0,
-          value_parser = parse_percent)]
-    pub(super) percent: f64,
-    /// With --contents: read deleted contents too, as long as the index has them
-    #[arg(long, requires = "contents")]
-    pub(super) include_deleted: bool,
-}
-
-const VERIFY_HELP: &str = "\
-Everything that is wrong is counted, the first hundred are named, and the exit code is 60.
---snapshots and --contents need an index that can be read; where it is damaged they stop, and
---index says what it is.
-
-Examples:
-  careen verify /backup --index --packs
-  careen verify /backup --snapshots
-  careen verify /backup --contents --percent 1 --memory 64MiB";
-
-/// Parses a share of more than 0 and up to 100 percent.
-fn parse_percent(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
-    let percent = number.filter(|number: &f64| *number > 0.0 && *number <= 100.0);
-    percent.ok_or_else(|| "expected more than 0 and at most 100".to_owned())
 }
 
 /// Parses a size as people write it: `64MiB`, `64Mi` (Kubernetes), `1GB`, plain bytes.

@@ -57,7 +57,7 @@ impl fmt::Display for WholeStatus {
 /// Shows the state of a repository.
 pub(super) fn status(console: &Console, arguments: &StatusArguments) -> Result<Exit, CliError> {
     let target = console.target("status", &arguments.repository)?;
-    let workspace = workspace(console)?;
+    let workspace = workspace(console, &target)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     // The index is read for the parameters, and again for what it holds.
     workspace.scratch.open_shelf();
@@ -95,7 +95,7 @@ pub(super) fn verify(console: &Console, arguments: &VerifyArguments) -> Result<E
     let asked = asked.iter().filter(|(asked, _)| *asked);
     let options: String = asked.map(|(_, option)| *option).collect();
     let target = console.target(&format!("verify{options}"), &arguments.repository)?;
-    let workspace = workspace(console)?;
+    let workspace = workspace(console, &target)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let mut whole = true;
     if arguments.index {

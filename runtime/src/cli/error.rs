@@ -83,10 +83,20 @@ pub(super) enum CliError {
         path: PathBuf,
     },
     /// A storage that this version does not reach.
-    #[error("storage of type {kind:?} is not supported")]
+    #[error("storage of type {kind:?} is not supported: {because}")]
     UnsupportedStorage {
         /// Kopia's name of the type, or the scheme of a URL.
         kind: String,
+        /// Why not, and what to do instead.
+        because: String,
+    },
+    /// The repository is not there, but with a slash more or less it is.
+    #[error("there is no repository at {location}, but there is one at {other}")]
+    OtherPrefix {
+        /// What was asked for.
+        location: String,
+        /// Where it is.
+        other: String,
     },
     /// No password anywhere.
     #[error("the repository's password is not given")]
@@ -220,6 +230,7 @@ impl CliError {
             Self::ConfigServer { .. } => "config-server",
             Self::ConfigReadOnly { .. } => "config-read-only",
             Self::UnsupportedStorage { .. } => "unsupported-storage",
+            Self::OtherPrefix { .. } => "other-prefix",
             Self::NoPassword => "no-password",
             Self::PasswordFile { .. } => "password-file",
             #[cfg(not(feature = "plugins"))]

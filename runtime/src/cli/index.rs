@@ -30,7 +30,7 @@ pub(super) fn run(console: &Console, command: &IndexCommand) -> Result<Exit, Cli
 
 fn list(console: &Console, arguments: &ListArguments) -> Result<Exit, CliError> {
     let target = console.target("index list", &arguments.repository)?;
-    let workspace = workspace(console)?;
+    let workspace = workspace(console, &target)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     listing::list_index_blobs(&repository, &workspace, &mut |row| {
         console.output.both(Kind::Row, "row", row);
@@ -41,7 +41,7 @@ fn list(console: &Console, arguments: &ListArguments) -> Result<Exit, CliError> 
 
 fn inspect(console: &Console, arguments: &InspectArguments) -> Result<Exit, CliError> {
     let target = console.target("index inspect", &arguments.repository)?;
-    let workspace = workspace(console)?;
+    let workspace = workspace(console, &target)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let blobs = match &arguments.blob {
         Some(name) => InspectBlobs::Named(vec![BlobId::new(name.clone())]),
@@ -65,7 +65,7 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
     if !arguments.dry_run {
         target.refuse_read_only()?;
     }
-    let workspace = workspace(console)?;
+    let workspace = workspace(console, &target)?;
     let (repository, listing) = target.open_listed(&workspace, &console.surroundings)?;
     let epochs = repository.format.epochs.enabled;
     if let Some(task) = options
@@ -140,7 +140,7 @@ fn repair(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliErr
     if !arguments.dry_run {
         target.refuse_read_only()?;
     }
-    let workspace = workspace(console)?;
+    let workspace = workspace(console, &target)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     if arguments.dry_run {
         let plan = index_repair::plan(&repository, &workspace)?;

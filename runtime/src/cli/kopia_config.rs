@@ -5,20 +5,21 @@
 //! most [`CONFIG_BYTES_MAX`].
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
 use super::error::CliError;
+use super::place::{BlockError, Place, unsupported};
 
 /// Largest config file; Kopia's are below 4 KiB.
 pub(super) const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What maintenance needs of a config file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct KopiaConfig {
-    /// Directory of the repository.
-    pub(super) path: PathBuf,
+    /// Where the repository is.
+    pub(super) place: Place,
     /// Kopia's user, `None` where the file leaves it to the default.
     pub(super) username: Option<String>,
     /// Kopia's host, `None` where the file leaves it to the default.
@@ -81,19 +82,17 @@ impl KopiaConfig {
         let storage = config
             .storage
             .ok_or_else(|| wrong("names no storage".into()))?;
-        if storage.kind != "filesystem" {
-            return Err(CliError::UnsupportedStorage { kind: storage.kind });
-        }
-        let directory = storage.config.get("path").and_then(|value| value.as_str());
-        let directory = directory.filter(|text| !text.is_empty());
+        let place = match Place::of_block(&storage.kind, &storage.config) {
+            Ok(place) => place,
+            Err(BlockError::Wrong(reason)) => return Err(wrong(reason)),
+            Err(BlockError::Unsupported) => return Err(unsupported(&storage.kind)),
+        };
         let named = |text: String| Some(text).filter(|text| !text.is_empty());
         Ok(Self {
-            path: directory
-                .ok_or_else(|| wrong("its storage has no path".into()))?
-                .into(),
+            read_only: config.readonly || place.is_read_only(),
+            place,
             username: named(config.username),
             hostname: named(config.hostname),
-            read_only: config.readonly,
         })
     }
 }
@@ -133,7 +132,7 @@ mod tests {
               "enableActions": false, "formatBlobCacheDuration": 900000000000}"#,
         )
         .unwrap();
-        assert_eq!(config.path, PathBuf::from("/backup"));
+        assert_eq!(config.place.shown(), "/backup");
         assert_eq!(config.username.as_deref(), Some("velero"));
         assert_eq!(config.hostname.as_deref(), Some("default"));
         assert!(!config.read_only);
@@ -143,7 +142,7 @@ mod tests {
     fn what_cannot_be_maintained_is_refused_by_name() {
         for (json, code) in [
             (
-                r#"{"storage":{"type":"s3","config":{"bucket":"b"}}}"#,
+                r#"{"storage":{"type":"sftp","config":{"path":"/r"}}}"#,
                 "unsupported-storage",
             ),
             (

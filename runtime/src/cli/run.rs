@@ -37,7 +37,7 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
         ..options(console, &target, cycle)?
     };
     target.refuse_read_only()?;
-    let workspace = workspace(console)?;
+    let workspace = workspace(console, &target)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let used = Used::default();
     let named = Named::new(console, &cycle.plugins, &cycle.strategies, &used);
@@ -58,7 +58,7 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
 pub(super) fn plan(console: &Console, arguments: &CycleArguments) -> Result<Exit, CliError> {
     let target = console.target("plan", &arguments.repository)?;
     let options = options(console, &target, arguments)?;
-    let workspace = workspace(console)?;
+    let workspace = workspace(console, &target)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let expire = arguments.expire_snapshots;
     let used = Used::default();

@@ -36,7 +36,7 @@ fn expire(console: &Console, arguments: &ExpireArguments) -> Result<Exit, CliErr
         zone: time_zone::local(console.surroundings.time_zone.as_deref()),
         percent_max: arguments.max_expire_percent,
     };
-    let workspace = workspace(console)?;
+    let workspace = workspace(console, &target)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let used = Used::default();
     let named = Named::new(console, &arguments.plugins, &arguments.strategies, &used);
@@ -87,7 +87,7 @@ impl fmt::Display for Totals {
 
 fn list(console: &Console, arguments: &SnapshotListArguments) -> Result<Exit, CliError> {
     let target = console.target("snapshot list", &arguments.repository)?;
-    let workspace = workspace(console)?;
+    let workspace = workspace(console, &target)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let filter = SnapshotFilter {
         source: source_filter(arguments.source.as_deref()),

@@ -1,8 +1,9 @@
 //! What the process finds around it: time, randomness, environment.
 //!
 //! The only file of this floor that reads environment variables, so that there is one list of them:
-//! `KOPIA_PASSWORD`, `CAREEN_STRATEGIES`, `CAREEN_LOG`, `TZ`, `CAREEN_KOPIA` and `PATH` (demo), and
-//! with the feature `test-clock` `CAREEN_NOW`. No memory cost.
+//! `KOPIA_PASSWORD`, `CAREEN_STRATEGIES`, `CAREEN_LOG`, `TZ`, `CAREEN_KOPIA` and `PATH` (demo),
+//! with the feature `test-clock` `CAREEN_NOW`, and for object stores the list in
+//! `blob/object/credentials/variables.rs`. No memory cost.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,6 +11,8 @@ use std::sync::Arc;
 
 use super::error::CliError;
 use crate::blob::LocalOptions;
+#[cfg(feature = "object-stores")]
+use crate::blob::object::credentials::Variables;
 use crate::clock::Timestamp;
 use crate::clock::{ManualClock, SharedClock, SharedRandomness, SystemClock, SystemRandomness};
 use crate::memory::cgroup_limit_bytes;
@@ -50,6 +53,9 @@ pub(super) struct Surroundings {
     pub(super) path: Option<OsString>,
     /// `TZ`.
     pub(super) time_zone: Option<OsString>,
+    /// What object stores and their keys may come from.
+    #[cfg(feature = "object-stores")]
+    pub(super) variables: Variables,
     /// The system's directory for temporary files.
     pub(super) temporary: PathBuf,
 }
@@ -76,6 +82,8 @@ impl Surroundings {
             kopia: std::env::var_os(KOPIA_VARIABLE),
             path: std::env::var_os("PATH"),
             time_zone: std::env::var_os("TZ"),
+            #[cfg(feature = "object-stores")]
+            variables: Variables::read(|name| std::env::var(name).ok()),
             temporary: std::env::temp_dir(),
         })
     }

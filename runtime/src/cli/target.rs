@@ -1,29 +1,31 @@
 //! Which repository a command works on: where it is, its password, and as whom we act.
 //!
-//! Either the first argument (a directory or a `file://` URL) or Kopia's config file. Nothing is
-//! guessed: both or none is a usage error, a storage that we do not reach is named. No memory cost.
+//! Either the first argument (a directory or a URL) or Kopia's config file. Nothing is guessed:
+//! both or none is a usage error, a storage that we do not reach is named. No memory cost.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "plugins")]
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::arguments::GlobalOptions;
+use super::arguments::{GlobalOptions, StorageOptions};
 use super::error::CliError;
 use super::identity;
 use super::kopia_config::KopiaConfig;
 use super::password::PasswordSources;
+use super::place::Place;
 use super::surroundings::Surroundings;
-use crate::blob::{LocalStore, Storage};
+use crate::blob::Storage;
 use crate::maintenance::owner::Identity;
 use crate::memory::MemoryPlan;
 use crate::repository::index_listing::IndexListing;
-use crate::repository::{OpenOptions, Repository, Workspace};
+use crate::repository::{OpenOptions, Repository, RepositoryError, Workspace};
 
 /// A repository that was asked for.
 #[derive(Debug)]
 pub(super) struct Target {
-    path: PathBuf,
+    place: Place,
+    storage: StorageOptions,
     config: Option<(PathBuf, KopiaConfig)>,
     owner: Option<String>,
     passwords: PasswordSources,
@@ -40,21 +42,25 @@ impl Target {
             Some(file) => Some((file.clone(), KopiaConfig::read(file)?)),
             None => None,
         };
-        let path = match (repository, &config) {
+        let storage = &global.storage;
+        let place = match (repository, &config) {
             (Some(_), Some(_)) => {
                 return Err(CliError::Usage(
                     "give a repository or --config, not both".into(),
                 ));
             }
             (None, None) => {
-                let text = "which repository? Give its directory, or --config";
+                let text = "which repository? Give its directory or URL, or --config";
                 return Err(CliError::Usage(text.into()));
             }
-            (Some(text), None) => local_path(text)?,
-            (None, Some((_, config))) => config.path.clone(),
+            (Some(text), None) => Place::of_argument(text, storage, surroundings)?,
+            (None, Some((_, config))) => {
+                config.place.clone().with_options(storage, surroundings)?
+            }
         };
         Ok(Self {
-            path,
+            place,
+            storage: storage.clone(),
             owner: global.owner.as_deref().map(checked_owner).transpose()?,
             passwords: PasswordSources {
                 file: global.password_file.clone(),
@@ -67,7 +73,59 @@ impl Target {
 
     /// Returns the repository's place, for messages.
     pub(super) fn location(&self) -> String {
-        self.path.display().to_string()
+        self.place.shown()
+    }
+
+    /// Returns where it is.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Returns the options of its storage.
+    #[cfg(feature = "object-stores")]
+    pub(super) fn storage_options(&self) -> &StorageOptions {
+        &self.storage
+    }
+
+    /// Returns its password.
+    pub(super) fn password(&self) -> Result<Vec<u8>, CliError> {
+        self.passwords.password()
+    }
+
+    /// Opens its storage only.
+    pub(super) fn open_storage(&self, surroundings: &Surroundings) -> Result<Storage, CliError> {
+        Ok(Storage::new(self.place.open(&self.storage, surroundings)?))
+    }
+
+    /// Opens the repository in a storage that is open.
+    pub(super) fn open_in(
+        &self,
+        storage: Storage,
+        memory: &MemoryPlan,
+        surroundings: &Surroundings,
+    ) -> Result<Repository, CliError> {
+        let options = self.open_options(memory, surroundings)?;
+        Ok(Repository::open(storage, &options)?)
+    }
+
+    /// Returns where the repository is instead, if a slash makes the difference.
+    pub(super) fn other_slash(&self, surroundings: &Surroundings) -> Option<String> {
+        self.place.other_slash(&self.storage, surroundings)
+    }
+
+    /// Returns the places of Velero's repositories below this one.
+    pub(super) fn namespaces_below(&self, surroundings: &Surroundings) -> Vec<String> {
+        self.place.namespaces_below(&self.storage, surroundings)
+    }
+
+    /// Returns the repository's folder, `None` in an object store.
+    #[cfg(feature = "plugins")]
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Folder(path) => Some(path),
+            #[cfg(feature = "object-stores")]
+            Place::Object(_) => None,
+        }
     }
 
     /// Opens the repository.
@@ -77,7 +135,7 @@ impl Target {
         surroundings: &Surroundings,
     ) -> Result<Repository, CliError> {
         let (storage, options) = self.storage(memory, surroundings)?;
-        Ok(Repository::open(storage, &options)?)
+        Repository::open(storage, &options).map_err(|error| self.explained(error, surroundings))
     }
 
     /// Opens the repository and lists its index meanwhile; a repository without epochs has none.
@@ -88,9 +146,21 @@ impl Target {
     ) -> Result<(Repository, Option<IndexListing>), CliError> {
         let (storage, options) = self.storage(&workspace.memory, surroundings)?;
         let list = |storage: &Storage| IndexListing::take(storage, workspace);
-        let (repository, listing) = Repository::open_while(storage, &options, list)?;
+        let (repository, listing) = Repository::open_while(storage, &options, list)
+            .map_err(|error| self.explained(error, surroundings))?;
         let epochs = repository.format.epochs.enabled;
         Ok((repository, epochs.then_some(listing).transpose()?))
+    }
+
+    /// Says where the repository is, if it is only a slash away.
+    fn explained(&self, error: RepositoryError, surroundings: &Surroundings) -> CliError {
+        if matches!(error, RepositoryError::NoRepository { .. })
+            && let Some(other) = self.other_slash(surroundings)
+        {
+            let location = self.location();
+            return CliError::OtherPrefix { location, other };
+        }
+        error.into()
     }
 
     fn storage(
@@ -98,15 +168,21 @@ impl Target {
         memory: &MemoryPlan,
         surroundings: &Surroundings,
     ) -> Result<(Storage, OpenOptions), CliError> {
-        let password = self.passwords.password()?;
-        let store = LocalStore::open(&self.path, surroundings.local_options())?;
-        let options = OpenOptions {
-            password,
+        let options = self.open_options(memory, surroundings)?;
+        Ok((self.open_storage(surroundings)?, options))
+    }
+
+    fn open_options(
+        &self,
+        memory: &MemoryPlan,
+        surroundings: &Surroundings,
+    ) -> Result<OpenOptions, CliError> {
+        Ok(OpenOptions {
+            password: self.passwords.password()?,
             unlock_memory_bytes: memory.unlock_bytes,
             clock: Arc::clone(&surroundings.clock),
             randomness: Arc::clone(&surroundings.randomness),
-        };
-        Ok((Storage::new(Arc::new(store)), options))
+        })
     }
 
     /// Returns Kopia's config file, if one was given.
@@ -161,66 +237,9 @@ fn checked_owner(text: &str) -> Result<String, CliError> {
     }
 }
 
-/// Returns the directory that an argument means.
-pub(super) fn local_path(text: &str) -> Result<PathBuf, CliError> {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Ok(PathBuf::from(text));
-    };
-    let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+.-".contains(c);
-    if scheme.is_empty() || !scheme.chars().all(is_scheme) {
-        return Ok(PathBuf::from(text));
-    }
-    if !scheme.eq_ignore_ascii_case("file") {
-        return Err(CliError::UnsupportedStorage {
-            kind: scheme.to_owned(),
-        });
-    }
-    let path = rest.strip_prefix("localhost").unwrap_or(rest);
-    if !path.starts_with('/') {
-        return Err(CliError::Usage(format!("{text} must be file:///PATH")));
-    }
-    let bytes = percent_decoded(path)
-        .ok_or_else(|| CliError::Usage(format!("{text}: a % needs two hex digits after it")))?;
-    Ok(Path::new(&OsString::from_vec(bytes)).to_owned())
-}
-
-fn percent_decoded(text: &str) -> Option<Vec<u8>> {
-    let mut pieces = text.split('%');
-    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
-    for piece in pieces {
-        let (digits, rest) = piece.as_bytes().split_at_checked(2)?;
-        let mut byte = [0];
-        hex::decode_to_slice(digits, &mut byte).ok()?;
-        bytes.extend(byte);
-        bytes.extend_from_slice(rest);
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_repository_is_a_path_or_a_file_url() {
-        for (text, path) in [
-            ("/backup", "/backup"),
-            ("relative/dir", "relative/dir"),
-            ("file:///back%20up/%C3%A9", "/back up/é"),
-            ("file://localhost/backup", "/backup"),
-            ("FILE:///backup", "/backup"),
-        ] {
-            assert_eq!(local_path(text).unwrap(), PathBuf::from(path), "{text}");
-        }
-        for (text, code) in [
-            ("s3://bucket/prefix", "unsupported-storage"),
-            ("file://host/backup", "usage"),
-            ("file:///a%2", "usage"),
-            ("file:///a%zz", "usage"),
-        ] {
-            assert_eq!(local_path(text).unwrap_err().code(), code, "{text}");
-        }
-    }
 
     #[test]
     fn an_owner_has_a_user_and_a_host() {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Console;
 use super::arguments::GlobalOptions;
 use super::error::CliError;
+use super::target::Target;
 use crate::memory::{DEFAULT_LIMIT_BYTES, MemoryPlan, cgroup_limit_bytes};
 use crate::progress::Progress;
 use crate::repository::Workspace;
@@ -22,9 +23,13 @@ pub(super) fn memory_limit_bytes(global: &GlobalOptions) -> usize {
         .unwrap_or(DEFAULT_LIMIT_BYTES)
 }
 
-/// Plans the memory and makes the scratch directory of this run.
-pub(super) fn workspace(console: &Console) -> Result<Workspace, CliError> {
-    let memory = MemoryPlan::new(memory_limit_bytes(&console.global))?;
+/// Plans the memory and makes the scratch directory of a run on `target`.
+pub(super) fn workspace(console: &Console, target: &Target) -> Result<Workspace, CliError> {
+    let limit_bytes = memory_limit_bytes(&console.global);
+    let memory = match target.folder() {
+        Some(_) => MemoryPlan::new(limit_bytes)?,
+        None => MemoryPlan::behind_network(limit_bytes)?,
+    };
     let named = console.global.scratch.clone();
     let parent = named.unwrap_or_else(|| {
         // One for each user: the directory must be ours alone.

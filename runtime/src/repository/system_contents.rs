@@ -338,11 +338,22 @@ pub fn maintenance_params(
     workspace: &Workspace,
     loaded: &Loaded,
 ) -> Result<Option<MaintenanceParams>, RepositoryError> {
+    Ok(counted_maintenance_params(repository, workspace, loaded)?.0)
+}
+
+/// Reads the maintenance parameters, and counts the manifests that hold some.
+pub fn counted_maintenance_params(
+    repository: &Repository,
+    workspace: &Workspace,
+    loaded: &Loaded,
+) -> Result<(Option<MaintenanceParams>, u64), RepositoryError> {
+    let mut count = 0;
     let system = SystemContents::of_loaded(loaded)?;
     let kinds = [maintenance_params::MANIFEST_TYPE];
     let manifests = read_manifests(repository, workspace, system, &kinds)?;
     let mut latest: Option<(Timestamp, Vec<u8>)> = None;
     manifests.each(|entry| {
+        count += 1;
         if latest
             .as_ref()
             .is_none_or(|(time, _)| entry.modified >= *time)
@@ -352,7 +363,7 @@ pub fn maintenance_params(
         Ok::<(), RepositoryError>(())
     })?;
     match latest {
-        Some((_, data)) => Ok(Some(MaintenanceParams::parse(&data)?)),
-        None => Ok(None),
+        Some((_, data)) => Ok((Some(MaintenanceParams::parse(&data)?), count)),
+        None => Ok((None, 0)),
     }
 }

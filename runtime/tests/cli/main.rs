@@ -13,6 +13,8 @@ use serde_json::Value;
 
 #[cfg(feature = "plugins")]
 mod demo;
+#[cfg(all(feature = "plugins", feature = "object-stores"))]
+mod doctor;
 #[cfg(feature = "plugins")]
 mod plugin;
 #[cfg(feature = "plugins")]
@@ -225,7 +227,7 @@ fn what_cannot_be_opened_is_exit_50_with_a_hint() {
     assert_fails(run, &["status", &empty], 50, "no-repository");
     assert_fails(
         run,
-        &["status", "s3://bucket/prefix"],
+        &["status", "sftp://host/prefix"],
         50,
         "unsupported-storage",
     );
@@ -254,16 +256,17 @@ fn kopias_config_file_is_read_and_checked() {
         std::fs::write(&config, json).unwrap();
         config.to_str().unwrap().to_owned()
     };
-    let s3 = written(r#"{"storage":{"type":"s3","config":{}},"hostname":"h","username":"u"}"#);
+    let webdav =
+        written(r#"{"storage":{"type":"webdav","config":{}},"hostname":"h","username":"u"}"#);
     assert_fails(
         careen,
-        &["status", "--config", &s3],
+        &["status", "--config", &webdav],
         50,
         "unsupported-storage",
     );
     assert_fails(
         careen,
-        &["status", "/r", "--config", &s3],
+        &["status", "/r", "--config", &webdav],
         50,
         "unsupported-storage",
     );

@@ -101,17 +101,35 @@ pub struct Client {
     kopia: Kopia,
     home: TempDir,
     data: PathBuf,
+    /// Kopia's name of the storage with its options, where it is no folder.
+    remote: Option<Remote>,
     password: String,
     identity: String,
 }
 
+/// A storage that is no folder: Kopia's name for it, and its options.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    /// `s3`, `azure`, `gcs`.
+    pub kind: &'static str,
+    /// Options of `repository create` and `connect`.
+    pub flags: Vec<String>,
+}
+
 impl Client {
+    pub(super) fn at(kopia: &Kopia, remote: &Remote, password: &str, identity: &str) -> Self {
+        let mut client = Self::new(kopia, Path::new(""), password, identity);
+        client.remote = Some(remote.clone());
+        client
+    }
+
     pub(super) fn new(kopia: &Kopia, data: &Path, password: &str, identity: &str) -> Self {
         let home = tempfile::Builder::new().prefix("kopia-").tempdir();
         Self {
             kopia: kopia.clone(),
             home: home.expect("a suite needs a directory for temporary files"),
             data: data.to_owned(),
+            remote: None,
             password: password.to_owned(),
             identity: identity.to_owned(),
         }
@@ -132,13 +150,15 @@ impl Client {
             add("ecc", "REED-SOLOMON-CRC32");
             add("ecc-overhead-percent", &options.ecc_percent.to_string());
         }
-        std::fs::create_dir_all(&self.data).map_err(|error| self.broken("create", &error))?;
-        self.run_with(&["repository", "create", "filesystem"], &flags)
+        if self.remote.is_none() {
+            std::fs::create_dir_all(&self.data).map_err(|error| self.broken("create", &error))?;
+        }
+        self.run_with(&["repository", "create", self.storage_kind()], &flags)
             .map(drop)
     }
 
     pub(super) fn connect(&self) -> Result<(), Failure> {
-        let command = ["repository", "connect", "filesystem"];
+        let command = ["repository", "connect", self.storage_kind()];
         self.run_with(&command, &self.storage_flags()).map(drop)
     }
 
@@ -147,15 +167,25 @@ impl Client {
             .identity
             .split_once('@')
             .unwrap_or((&self.identity, "default"));
-        vec![
-            format!("--path={}", self.data.display()),
+        let mut flags = match &self.remote {
+            Some(remote) => remote.flags.clone(),
+            None => vec![format!("--path={}", self.data.display())],
+        };
+        flags.extend([
             format!(
                 "--cache-directory={}",
                 self.home.path().join("cache").display()
             ),
             format!("--override-username={user}"),
             format!("--override-hostname={host}"),
-        ]
+        ]);
+        flags
+    }
+
+    fn storage_kind(&self) -> &'static str {
+        self.remote
+            .as_ref()
+            .map_or("filesystem", |remote| remote.kind)
     }
 
     /// Returns the binary.
@@ -170,13 +200,15 @@ impl Client {
 
     /// Connects again, with an empty cache: nothing that was seen before is believed.
     pub fn fresh(&self) -> Result<Self, Failure> {
-        self.kopia
-            .connect(&self.data, &self.password, &self.identity)
+        self.as_identity(&self.identity)
     }
 
     /// Connects as another `user@host`, with an empty cache.
     pub fn as_identity(&self, identity: &str) -> Result<Self, Failure> {
-        self.kopia.connect(&self.data, &self.password, identity)
+        match &self.remote {
+            Some(remote) => self.kopia.connect_at(remote, &self.password, identity),
+            None => self.kopia.connect(&self.data, &self.password, identity),
+        }
     }
 
     /// Runs any command; an exit code other than 0 is a [`Failure`]. Returns standard output.

@@ -53,7 +53,7 @@ const PACK_BYTES: i64 = 4096;
 const LZ4: &str = "lz4-0.22.3";
 
 /// Returns what a Kopia did that could.
-fn told<'a>(golden: &'a Golden, run: &str) -> Option<&'a Value> {
+pub(crate) fn told<'a>(golden: &'a Golden, run: &str) -> Option<&'a Value> {
     match (golden.name(), run) {
         (LZ4, "full") => Some(&golden.description()["whatKopia0223Does"][run]),
         (LZ4, _) => None,
@@ -62,7 +62,7 @@ fn told<'a>(golden: &'a Golden, run: &str) -> Option<&'a Value> {
 }
 
 /// Compares what is recorded of a run that may have deleted packs that it had written itself.
-fn assert_tasks(ours: &Value, told: &Value, what: &str) {
+pub(crate) fn assert_tasks(ours: &Value, told: &Value, what: &str) {
     let (mut ours, told) = (ours.clone(), told.clone());
     let kind = "deleteUnreferencedPacksStats";
     let told_stats = &told["full-delete-blobs"][kind];

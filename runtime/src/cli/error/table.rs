@@ -92,8 +92,14 @@ pub(in crate::cli) const TABLE: &[Row] = &[
     row(
         "unsupported-storage",
         Exit::Configuration,
-        "This version works on local disks: give a directory, or mount the storage where \
-         Kopia's filesystem storage can be used.",
+        "Repositories may be in a directory, in S3 (s3://BUCKET/PREFIX), in Google Cloud Storage \
+         (gs://BUCKET/PREFIX) or in Azure (az://CONTAINER/PREFIX).",
+    ),
+    row(
+        "other-prefix",
+        Exit::Configuration,
+        "A prefix is a raw string in front of every blob's name, as in Kopia: give the one that \
+         the message names, with or without its slash.",
     ),
     row(
         "no-password",
@@ -245,6 +251,28 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         "storage-unsupported",
         Exit::Configuration,
         "This storage lacks what the repository asks for; object locks need an object store.",
+    ),
+    row(
+        "storage-setup",
+        Exit::Configuration,
+        "Check the repository's URL and the options of its storage; `careen doctor` looks at them \
+         one by one.",
+    ),
+    row(
+        "storage-credentials",
+        Exit::Configuration,
+        "Give the credentials where the message looked for them; `careen doctor` shows which are \
+         taken, and from where.",
+    ),
+    row(
+        "storage-refused",
+        Exit::Configuration,
+        "The storage answered that it will not do this; `careen doctor` shows what it lets us do.",
+    ),
+    row(
+        "transfer-budget",
+        Exit::Budget,
+        "Nothing is lost; run again with a larger budget of bytes, or without one.",
     ),
     row("storage-transient", Exit::Storage, RETRY),
     row("storage-crashed", Exit::Storage, RETRY),

@@ -48,7 +48,7 @@ pub(super) fn run(console: &Console, arguments: &RecordArguments) -> Result<Exit
     let target = console.target("plugin record", &arguments.repository)?;
     let path = &arguments.output_file;
     refuse_inside(path, &target)?;
-    let workspace = workspace(console)?;
+    let workspace = workspace(console, &target)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let file = Unfinished::create(path)?;
     let head = Head {
@@ -225,10 +225,10 @@ fn refuse_inside(path: &Path, target: &Target) -> Result<(), CliError> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let resolved = (
-        folder.canonicalize(),
-        Path::new(&target.location()).canonicalize(),
-    );
+    let Some(root) = target.folder() else {
+        return Ok(());
+    };
+    let resolved = (folder.canonicalize(), root.canonicalize());
     match resolved {
         (Ok(folder), Ok(root)) if folder.starts_with(&root) => Err(CliError::Usage(format!(
             "{} is inside the repository, where nothing is written",

@@ -1,0 +1,404 @@
+//! Blobs in S3, Google Cloud Storage and Azure.
+//!
+//! A put is one request, streamed from its source; a get fills the caller's buffer and goes on
+//! where it broke off; a listing is one request a page. What is relied on: these stores show a put,
+//! a delete and a listing to everybody as soon as they answered (S3 since 2020), list in order of
+//! names, and never show half a blob. Timestamps are the store's, in whole seconds. Object locks
+//! are set on S3 and on Azure. Memory: [`request_bytes`] for each request in flight, a page of a
+//! listing up to [`PAGE_BYTES`]. Mirrors Kopia's `repo/blob/s3`, `gcs` and `azure`.
+
+mod ahead;
+mod answer;
+mod bucket;
+pub mod connect;
+pub mod credentials;
+mod folders;
+mod gate;
+mod listing;
+pub mod location;
+mod locks;
+mod pace;
+pub mod probe;
+mod read;
+pub mod region;
+pub mod tls;
+mod upload;
+mod wire;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use reqwest::Method;
+
+use self::ahead::Ahead;
+use self::answer::Call;
+use self::bucket::{Ask, Payload};
+use self::listing::{Page, parse_page};
+use self::read::{Part, read_part};
+use self::upload::Digests;
+use self::wire::{Answer, Kind};
+use super::store::{check_limit, check_name};
+use super::{
+    BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, Retention, RetryPolicy,
+    RetryingStore, Traffic,
+};
+use crate::clock::Timestamp;
+use crate::kopia::blob_id::BlobId;
+
+use self::bucket::Bucket;
+use self::connect::Credentials;
+use self::location::Location;
+
+pub use wire::{Wire, WireLimits, request_bytes};
+
+/// Longest answer to a listing: S3's page of 1,000 names of 1,024 bytes, each escaped.
+pub const PAGE_BYTES: usize = 2 << 20;
+
+/// Offsets behind this are behind the end of every blob that a store takes.
+const FARTHEST: u64 = 1 << 50;
+
+/// How often one get goes on after its body broke off; each time some bytes must have come.
+const RESUMES_MAX: u32 = 20;
+
+/// Listings of which is remembered where they go on. More than run at once.
+const MARKS_MAX: usize = 16;
+
+/// Where a listing goes on, for stores that cannot begin behind a name.
+#[derive(Debug)]
+struct Mark {
+    prefix: String,
+    last: BlobId,
+    next: String,
+}
+
+/// Where to ask, and by what way.
+#[derive(Debug)]
+struct Asker {
+    bucket: Bucket,
+    wire: Arc<Wire>,
+}
+
+/// A bucket as a store. Nothing is tried again: wrap it into a [`super::RetryingStore`].
+#[derive(Debug)]
+pub struct ObjectStore {
+    asker: Arc<Asker>,
+    ahead: Ahead,
+    marks: Mutex<VecDeque<Mark>>,
+}
+
+/// Opens a place as maintenance uses it: within `limits`, and patient. Nothing is asked yet.
+///
+/// Errors: a place or credentials that cannot be used.
+pub fn open(
+    place: &Location,
+    credentials: &Credentials,
+    limits: &WireLimits,
+) -> Result<Arc<dyn BlobStore>, BlobError> {
+    let wire = Arc::new(Wire::new(place.transport(), limits)?);
+    let store = ObjectStore::new(place, credentials, wire)?;
+    Ok(Arc::new(RetryingStore::with_policy(
+        store,
+        RetryPolicy::patient(),
+    )))
+}
+
+impl Asker {
+    /// Sends a request without a body, or with a small one in it.
+    async fn ask<'a>(
+        &'a self,
+        kind: Kind,
+        call: Call<'a>,
+        ask: Ask,
+    ) -> Result<Result<Answer<'a>, answer::Refusal>, BlobError> {
+        let turn = self.wire.turn(kind, call, 0).await?;
+        let request = self.bucket.sign(call, ask, Payload::InRequest).await?;
+        turn.ask(request).await
+    }
+}
+
+impl ObjectStore {
+    /// Makes the store of a place; nothing is asked yet. Errors: credentials of another kind of
+    /// store.
+    pub fn new(
+        place: &Location,
+        credentials: &Credentials,
+        wire: Arc<Wire>,
+    ) -> Result<Self, BlobError> {
+        let bucket = Bucket::new(place, credentials)?;
+        Ok(Self {
+            asker: Arc::new(Asker { bucket, wire }),
+            ahead: Ahead::default(),
+            marks: Mutex::default(),
+        })
+    }
+
+    /// Asks for one page behind `after`, or from `next` on.
+    async fn page(
+        &self,
+        call: Call<'_>,
+        prefix: &str,
+        after: Option<&BlobId>,
+        next: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, BlobError> {
+        let after = after.map(BlobId::as_str);
+        let ask = self.asker.bucket.ask_list(prefix, after, next, limit);
+        let answer = match self.asker.ask(Kind::List, call, ask).await? {
+            Ok(answer) => answer,
+            Err(refusal) => return Err(refusal.into_error(call)),
+        };
+        let text = answer.text(PAGE_BYTES).await?;
+        parse_page(&text).map_err(|reason| BlobError::Transient {
+            operation: call.operation,
+            id: call.id.to_owned(),
+            reason: reason.to_owned(),
+        })
+    }
+
+    fn marks(&self) -> MutexGuard<'_, VecDeque<Mark>> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_mark(&self, prefix: &str, after: Option<&BlobId>) -> Option<String> {
+        let mut marks = self.marks();
+        let at = marks
+            .iter()
+            .position(|mark| mark.prefix == prefix && Some(&mark.last) == after)?;
+        marks.remove(at).map(|mark| mark.next)
+    }
+
+    fn keep_mark(&self, prefix: &str, page: &[BlobMetadata], next: Option<String>) {
+        let (Some(last), Some(next)) = (page.last(), next) else {
+            return;
+        };
+        let mut marks = self.marks();
+        marks.truncate(MARKS_MAX - 1);
+        marks.push_front(Mark {
+            prefix: prefix.to_owned(),
+            last: last.id.clone(),
+            next,
+        });
+    }
+
+    /// Sends the put itself and returns the store's time.
+    async fn send(
+        &self,
+        call: Call<'_>,
+        source: &mut dyn BlobSource,
+        options: &PutOptions,
+    ) -> Result<Option<Timestamp>, BlobError> {
+        let length = source.len();
+        let mut ask = self
+            .asker
+            .bucket
+            .ask_put(call.id, length, options.create_only);
+        let mut payload = Payload::Streamed;
+        if !self.asker.bucket.is_protected() || options.retention.is_some() {
+            let digests =
+                Digests::of(source).map_err(|error| BlobError::io("put", call.id, error))?;
+            payload = Payload::Digested(digests.sha256);
+            ask = ask.header("content-md5", digests.md5);
+        }
+        if let Some(retention) = &options.retention {
+            ask = self.lock_with_put(call, ask, retention)?;
+        }
+        let turn = self.asker.wire.turn(Kind::Put, call, length).await?;
+        let request = self.asker.bucket.sign(call, ask, payload).await?;
+        match turn.ask_with(request, source).await? {
+            Ok(answer) => {
+                let time = answer.header("last-modified");
+                Ok(time.or_else(|| answer.header("date")).and_then(moment))
+            }
+            Err(refusal) => Err(self.lock_refusal(call, refusal, options.retention.is_some())),
+        }
+    }
+}
+
+#[async_trait]
+impl BlobStore for ObjectStore {
+    fn will_need(&self, ids: &[&BlobId]) {
+        self.ahead.want(ids);
+    }
+
+    async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
+        check_name(id)?;
+        if into.is_empty() || offset > FARTHEST {
+            return self.metadata(id).await.map(|_| 0);
+        }
+        let call = blob_call("get", id);
+        let (mut filled, mut version, mut resumes) = (0, None, 0);
+        let mut ahead = match offset {
+            0 => self.ahead.take(&self.asker, id).await,
+            _ => None,
+        };
+        loop {
+            let from = offset + filled as u64;
+            let rest = &mut into[filled..];
+            let part = match ahead.take() {
+                Some(response) => {
+                    let answer = self.asker.wire.taken_up(call, response);
+                    read_part(answer, call, from, rest, &mut version).await?
+                }
+                None => self.get_part(call, from, rest, &mut version).await?,
+            };
+            match part {
+                Part::Whole(count) => return Ok(filled + count),
+                Part::Broken(count, error) if count == 0 || resumes == RESUMES_MAX => {
+                    return Err(error);
+                }
+                Part::Broken(count, error) => {
+                    tracing::debug!(%error, filled, "going on where it broke off");
+                    filled += count;
+                }
+                Part::Changed => (filled, version) = (0, None),
+            }
+            resumes += 1;
+            if filled == into.len() {
+                return Ok(filled);
+            }
+        }
+    }
+
+    async fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
+        check_name(id)?;
+        let call = blob_call("metadata", id);
+        let ask = Ask::new(Method::HEAD, Some(self.asker.bucket.key(id.as_str())));
+        let answer = match self.asker.ask(Kind::Head, call, ask).await? {
+            Ok(answer) => answer,
+            Err(refusal) => return Err(refusal.into_error(call)),
+        };
+        let length = answer.header("content-length").map(str::parse);
+        let timestamp = answer.header("last-modified").and_then(moment);
+        match (length, timestamp) {
+            (Some(Ok(length)), Some(timestamp)) => Ok(BlobMetadata {
+                id: id.clone(),
+                length,
+                timestamp,
+            }),
+            _ => Err(answer.nonsense("the answer has no length or no time")),
+        }
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&BlobId>,
+        limit: usize,
+    ) -> Result<Vec<BlobMetadata>, BlobError> {
+        check_limit(prefix, limit)?;
+        let shown = format!("{prefix}*");
+        let call = Call {
+            operation: "list",
+            id: &shown,
+            is_blob: false,
+        };
+        let mut page: Vec<BlobMetadata> = Vec::new();
+        let mut next = self.take_mark(prefix, after);
+        let mut last_key: Option<String> = None;
+        while page.len() < limit {
+            let wanted = limit - page.len();
+            let part = self.page(call, prefix, after, next.as_deref(), wanted);
+            let part = part.await?;
+            for object in part.objects {
+                if last_key.as_ref().is_some_and(|last| *last >= object.key) {
+                    return Err(unsorted(call));
+                }
+                let name = object.key.strip_prefix(&self.asker.bucket.prefix);
+                // A foreign object: none of a repository has a slash in its name.
+                if let Some(name) = name.filter(|name| !name.is_empty() && !name.contains('/'))
+                    && after.is_none_or(|after| name > after.as_str())
+                {
+                    page.push(BlobMetadata {
+                        id: BlobId::new(name),
+                        length: object.length,
+                        timestamp: object.timestamp,
+                    });
+                }
+                last_key = Some(object.key);
+            }
+            if part.next.is_none() || part.next == next {
+                return Ok(page);
+            }
+            next = part.next;
+        }
+        if self.asker.bucket.is_azure() {
+            self.keep_mark(prefix, &page, next);
+        }
+        Ok(page)
+    }
+
+    async fn put(
+        &self,
+        id: &BlobId,
+        source: &mut dyn BlobSource,
+        options: &PutOptions,
+    ) -> Result<Timestamp, BlobError> {
+        check_name(id)?;
+        self.ahead.forget(id);
+        let call = blob_call("put", id);
+        let timestamp = self.send(call, source, options).await?;
+        if let Some(retention) = &options.retention {
+            self.lock_after_put(call, retention).await?;
+        }
+        match timestamp {
+            Some(timestamp) => Ok(timestamp),
+            None => Ok(self.metadata(id).await?.timestamp),
+        }
+    }
+
+    async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
+        check_name(id)?;
+        self.ahead.forget(id);
+        let call = blob_call("delete", id);
+        let ask = Ask::new(Method::DELETE, Some(self.asker.bucket.key(id.as_str())));
+        match self.asker.ask(Kind::Delete, call, ask).await? {
+            Ok(_) => Ok(()),
+            Err(refusal) => match refusal.into_error(call) {
+                BlobError::NotFound { .. } => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
+    async fn extend_retention(&self, id: &BlobId, to: &Retention) -> Result<(), BlobError> {
+        check_name(id)?;
+        self.lock(blob_call("extend retention", id), to).await
+    }
+
+    fn location(&self) -> String {
+        self.asker.bucket.location.clone()
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        Some(self.asker.wire.traffic())
+    }
+}
+
+fn blob_call<'a>(operation: &'static str, id: &'a BlobId) -> Call<'a> {
+    Call {
+        operation,
+        id: id.as_str(),
+        is_blob: true,
+    }
+}
+
+fn unsorted(call: Call<'_>) -> BlobError {
+    BlobError::Unsupported {
+        operation: call.operation,
+        id: call.id.to_owned(),
+        what: "listings in the order of names",
+    }
+}
+
+/// Parses a time of an answer, in any of the forms that stores use, to whole seconds.
+fn moment(text: &str) -> Option<Timestamp> {
+    let seconds = match jiff::fmt::rfc2822::parse(text) {
+        Ok(zoned) => zoned.timestamp().as_second(),
+        Err(_) => Timestamp::parse(text)?.seconds(),
+    };
+    Some(Timestamp::from_seconds(seconds))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! What an answer of the store means.
+//!
+//! Stores say the same thing in different words: a status, a code in a header or in XML. Here they
+//! become errors of the floor, so that one rule decides what is tried again. Only the code and the
+//! message of an answer are told on, never what it says of keys or signatures. Memory: the first
+//! [`EXCERPT_BYTES`] of an answer that is no success.
+
+use super::listing::text_of;
+use crate::blob::BlobError;
+use crate::kopia::blob_id::BlobId;
+
+/// What is read of an answer that is no success: more than code and message ever take.
+pub(super) const EXCERPT_BYTES: usize = 8 << 10;
+
+/// Longest message that is told on, in characters.
+const MESSAGE_CHARS: usize = 300;
+
+/// What is asked for, in errors and counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'a> {
+    /// Get, put, list, ...
+    pub(super) operation: &'static str,
+    /// The blob or prefix.
+    pub(super) id: &'a str,
+    /// Whether `id` names a blob.
+    pub(super) is_blob: bool,
+}
+
+/// An answer that is no success.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The HTTP status.
+    pub(super) status: u16,
+    /// Where the store says that the bucket is.
+    pub(super) region: Option<String>,
+    code: String,
+    message: String,
+}
+
+impl Refusal {
+    /// Reads a refusal from what the store sent.
+    pub(super) fn new(status: u16, header_code: Option<&str>, body: &str) -> Self {
+        let code = header_code.map(str::to_owned);
+        let message = text_of(body, "Message").unwrap_or_default();
+        Self {
+            status,
+            region: text_of(body, "Region"),
+            code: code.or_else(|| text_of(body, "Code")).unwrap_or_default(),
+            message: message.trim().chars().take(MESSAGE_CHARS).collect(),
+        }
+    }
+
+    /// Tells whether the store asks for fewer requests.
+    pub(super) fn is_throttling(&self) -> bool {
+        const CODES: [&str; 5] = [
+            "SlowDown",
+            "ServerBusy",
+            "RequestLimitExceeded",
+            "Throttling",
+            "TooManyRequests",
+        ];
+        matches!(self.status, 429 | 503) || CODES.contains(&self.code.as_str())
+    }
+
+    /// Tells whether the store, or this bucket, has no object locks at all.
+    pub(super) fn is_unknown_lock(&self) -> bool {
+        const CODES: [&str; 5] = [
+            "NotImplemented",
+            // What S3 says of a put with a lock into a bucket without.
+            "InvalidRequest",
+            "InvalidBucketState",
+            "ObjectLockConfigurationNotFoundError",
+            "FeatureNotYetSupportedForHierarchicalNamespaceAccounts",
+        ];
+        let message = self.message.to_lowercase().replace(' ', "");
+        let of_locks = message.contains("objectlock") || message.contains("immutab");
+        matches!(self.status, 405 | 501)
+            || CODES.contains(&self.code.as_str())
+            || (self.status == 400 && of_locks)
+    }
+
+    /// Returns what it means to the caller.
+    pub(super) fn into_error(self, call: Call<'_>) -> BlobError {
+        let (operation, id) = (call.operation, call.id.to_owned());
+        let code = self.code.as_str();
+        let reason = self.reason();
+        match (self.status, code) {
+            (_, "ExpiredToken" | "TokenRefreshRequired" | "RequestTimeout")
+            | (408 | 425 | 429 | 500 | 502 | 503 | 504, _)
+            | (409, "ConditionalRequestConflict" | "OperationAborted") => BlobError::Transient {
+                operation,
+                id,
+                reason,
+            },
+            _ if self.is_throttling() => BlobError::Transient {
+                operation,
+                id,
+                reason,
+            },
+            (412 | 304, _) | (409, "BlobAlreadyExists") if call.is_blob => {
+                BlobError::AlreadyExists {
+                    id: BlobId::new(id),
+                }
+            }
+            (404, "NoSuchBucket" | "ContainerNotFound") => BlobError::Refused {
+                operation,
+                id,
+                reason,
+            },
+            (404, _) if call.is_blob => BlobError::NotFound {
+                id: BlobId::new(id),
+            },
+            // The answer to a HEAD has no code.
+            (403, "" | "AccessDenied" | "AuthorizationPermissionMismatch") => {
+                BlobError::Permission { operation, id }
+            }
+            (401 | 403, _) | (400, "InvalidToken" | "AuthorizationHeaderMalformed") => {
+                BlobError::Unauthenticated {
+                    operation,
+                    id,
+                    reason,
+                }
+            }
+            _ => BlobError::Refused {
+                operation,
+                id,
+                reason,
+            },
+        }
+    }
+
+    fn reason(&self) -> String {
+        let mut reason = format!("HTTP {}", self.status);
+        for part in [&self.code, &self.message] {
+            if !part.is_empty() {
+                reason += ", ";
+                reason += part;
+            }
+        }
+        if let Some(region) = &self.region {
+            reason += &format!("; the bucket is in region {region}");
+        }
+        reason
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_become_errors_of_the_floor() {
+        let call = Call {
+            operation: "get",
+            id: "p1",
+            is_blob: true,
+        };
+        for (status, code, expected) in [
+            (404, "NoSuchKey", "blob-not-found"),
+            (404, "", "blob-not-found"),
+            (404, "BlobNotFound", "blob-not-found"),
+            (404, "NoSuchBucket", "storage-refused"),
+            (404, "ContainerNotFound", "storage-refused"),
+            (412, "PreconditionFailed", "blob-already-exists"),
+            (409, "BlobAlreadyExists", "blob-already-exists"),
+            (409, "ConditionalRequestConflict", "storage-transient"),
+            (403, "AccessDenied", "storage-permission"),
+            (403, "", "storage-permission"),
+            (403, "SignatureDoesNotMatch", "storage-credentials"),
+            (403, "InvalidAccessKeyId", "storage-credentials"),
+            (401, "", "storage-credentials"),
+            (400, "ExpiredToken", "storage-transient"),
+            (403, "ExpiredToken", "storage-transient"),
+            (400, "InvalidArgument", "storage-refused"),
+            (429, "", "storage-transient"),
+            (500, "InternalError", "storage-transient"),
+            (503, "SlowDown", "storage-transient"),
+            (301, "PermanentRedirect", "storage-refused"),
+        ] {
+            let body = format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
+            let error = Refusal::new(status, None, &body).into_error(call);
+            assert_eq!(error.code(), expected, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_code_message_and_region_is_told_on() {
+        let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>wrong region</Message>\
+                    <AWSAccessKeyId>AKIASECRET</AWSAccessKeyId><Region>eu-west-1</Region>\
+                    <StringToSign>secret</StringToSign></Error>";
+        let call = Call {
+            operation: "list",
+            id: "p*",
+            is_blob: false,
+        };
+        let told = Refusal::new(400, None, body).into_error(call).to_string();
+        assert!(told.contains("wrong region") && told.contains("eu-west-1"));
+        assert!(!told.to_lowercase().contains("secret"), "{told}");
+        assert!(Refusal::new(503, None, "").is_throttling());
+        assert!(Refusal::new(400, Some("ServerBusy"), "").is_throttling());
+        assert!(!Refusal::new(500, None, "").is_throttling());
+    }
+}

@@ -1,0 +1,190 @@
+//! How many requests are in flight: as many as the store takes, by trying.
+//!
+//! Up by one for every round of successes, halved when the store asks for fewer (additive increase,
+//! multiplicative decrease, as TCP does it), never above the maximum, in the order of asking.
+//! Requests that began before the last halving do not halve again. No memory cost.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Requests in flight at first: what every store takes, and more than a run usually has.
+const FIRST_IN_FLIGHT: usize = 8;
+
+#[derive(Debug)]
+struct State {
+    /// How many may be in flight.
+    limit: usize,
+    /// Permits that do not come back, since the limit fell while they were out.
+    owed: usize,
+    /// Successes since the limit last rose.
+    successes: usize,
+    /// Number of halvings so far.
+    halvings: u64,
+    in_flight: usize,
+    in_flight_peak: usize,
+}
+
+/// The door that every request goes through.
+#[derive(Debug)]
+pub(super) struct Gate {
+    permits: Arc<Semaphore>,
+    maximum: usize,
+    state: Mutex<State>,
+}
+
+/// A request in flight; gives its place back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    gate: &'a Gate,
+    halvings: u64,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Gate {
+    /// Lets through up to `maximum` requests at once, at least one.
+    pub(super) fn new(maximum: usize) -> Self {
+        let maximum = maximum.max(1);
+        let limit = maximum.min(FIRST_IN_FLIGHT);
+        Self {
+            permits: Arc::new(Semaphore::new(limit)),
+            maximum,
+            state: Mutex::new(State {
+                limit,
+                owed: 0,
+                successes: 0,
+                halvings: 0,
+                in_flight: 0,
+                in_flight_peak: 0,
+            }),
+        }
+    }
+
+    /// Waits for a place.
+    pub(super) async fn enter(&self) -> Place<'_> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+        let mut state = self.state();
+        state.in_flight += 1;
+        state.in_flight_peak = state.in_flight_peak.max(state.in_flight);
+        Place {
+            gate: self,
+            halvings: state.halvings,
+            permit,
+        }
+    }
+
+    /// Returns how many may be in flight now, and how many were at most.
+    pub(super) fn limit_and_peak(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.limit, state.in_flight_peak)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    /// Tells that the store did what it was asked.
+    pub(super) fn succeeded(&self) {
+        let mut state = self.gate.state();
+        state.successes += 1;
+        if state.successes < state.limit || state.limit >= self.gate.maximum {
+            return;
+        }
+        state.successes = 0;
+        state.limit += 1;
+        if state.owed > 0 {
+            state.owed -= 1;
+        } else {
+            self.gate.permits.add_permits(1);
+        }
+    }
+
+    /// Tells that the store asked for fewer requests.
+    pub(super) fn throttled(&self) {
+        let mut state = self.gate.state();
+        state.successes = 0;
+        if self.halvings != state.halvings {
+            return;
+        }
+        state.halvings += 1;
+        let less = state.limit / 2;
+        let limit = (state.limit - less).max(1);
+        let mut gone = state.limit - limit;
+        state.limit = limit;
+        gone -= self.gate.permits.forget_permits(gone);
+        state.owed += gone;
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.gate.state();
+        state.in_flight -= 1;
+        if state.owed > 0
+            && let Some(permit) = self.permit.take()
+        {
+            state.owed -= 1;
+            permit.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::pin!(future).as_mut().poll(&mut context) {
+            std::task::Poll::Ready(value) => Some(value),
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    fn fill(gate: &Gate) -> Vec<Place<'_>> {
+        std::iter::from_fn(|| now(gate.enter())).take(100).collect()
+    }
+
+    #[test]
+    fn the_limit_rises_with_successes_and_is_halved_by_throttling() {
+        let gate = Gate::new(16);
+        assert_eq!(fill(&gate).len(), 8);
+        for _ in 0..200 {
+            now(gate.enter()).unwrap().succeeded();
+        }
+        let places = fill(&gate);
+        assert_eq!(places.len(), 16, "never above the maximum");
+        // Of all that are in flight the first one halves, the others had the same reason.
+        for place in &places {
+            place.throttled();
+        }
+        assert_eq!(gate.limit_and_peak(), (8, 16));
+        assert!(now(gate.enter()).is_none());
+        drop(places);
+        assert_eq!(fill(&gate).len(), 8);
+        for _ in 0..10 {
+            now(gate.enter()).unwrap().throttled();
+        }
+        assert_eq!(fill(&gate).len(), 1, "one is always let through");
+        for _ in 0..3 {
+            now(gate.enter()).unwrap().succeeded();
+        }
+        assert_eq!(fill(&gate).len(), 3);
+        assert_eq!(gate.limit_and_peak().1, 16);
+    }
+
+    #[test]
+    fn a_limit_that_rises_while_permits_are_owed_is_right_in_the_end() {
+        let gate = Gate::new(8);
+        let places = fill(&gate);
+        places[0].throttled();
+        for place in &places {
+            place.succeeded();
+        }
+        let limit = gate.limit_and_peak().0;
+        drop(places);
+        assert_eq!(fill(&gate).len(), limit);
+    }
+}

@@ -1,0 +1,142 @@
+//! How much may be asked: requests in a second, bytes in a run.
+//!
+//! A bucket of tokens that fills at the rate, with a tenth of a second's worth in it; whoever comes
+//! too early waits for the moment that is kept for them, in the order of asking. The budgets of
+//! bytes are counted as they pass; one that is used up ends the run with its own error, since
+//! trying again would not help. No memory cost.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::answer::Call;
+use crate::blob::BlobError;
+use crate::clock::Stopwatch;
+
+/// Part of a second whose requests may come at once.
+const BURST: Duration = Duration::from_millis(100);
+
+/// The bucket of tokens.
+#[derive(Debug)]
+pub(super) struct Pace {
+    interval: Option<Duration>,
+    since: Stopwatch,
+    next: Mutex<Duration>,
+}
+
+impl Pace {
+    /// Lets through `per_second` requests in a second; without a number, all.
+    pub(super) fn new(per_second: Option<u32>) -> Self {
+        Self {
+            interval: per_second.map(|rate| Duration::from_secs(1) / rate.max(1)),
+            since: Stopwatch::start(),
+            next: Mutex::new(Duration::ZERO),
+        }
+    }
+
+    /// Waits until the next request may go.
+    pub(super) async fn keep(&self) {
+        let Some(interval) = self.interval else {
+            return;
+        };
+        let wait = self.reserve(interval, self.since.elapsed());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Takes the next free moment and returns how far away it is.
+    fn reserve(&self, interval: Duration, now: Duration) -> Duration {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let moment = (*next).max(now.saturating_sub(BURST));
+        *next = moment + interval;
+        moment.saturating_sub(now)
+    }
+}
+
+/// How many bytes may pass in one direction.
+#[derive(Debug)]
+pub(super) struct Budget {
+    direction: &'static str,
+    max_bytes: Option<u64>,
+    passed: AtomicU64,
+}
+
+impl Budget {
+    /// Makes a budget; without a number, nothing is refused.
+    pub(super) fn new(direction: &'static str, max_bytes: Option<u64>) -> Self {
+        Self {
+            direction,
+            max_bytes,
+            passed: AtomicU64::new(0),
+        }
+    }
+
+    /// Refuses a request that would need `bytes` more than are left, or any if none are left.
+    pub(super) fn check(&self, call: Call<'_>, bytes: u64) -> Result<(), BlobError> {
+        let Some(max_bytes) = self.max_bytes else {
+            return Ok(());
+        };
+        let left = max_bytes.saturating_sub(self.passed());
+        if left > 0 && bytes <= left {
+            return Ok(());
+        }
+        Err(BlobError::TransferBudget {
+            operation: call.operation,
+            id: call.id.to_owned(),
+            direction: self.direction,
+            max_bytes,
+        })
+    }
+
+    /// Counts bytes that passed.
+    pub(super) fn count(&self, bytes: u64) {
+        self.passed.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns how many bytes passed.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_kept_and_a_pause_is_not_saved_up() {
+        let pace = Pace::new(Some(100));
+        let interval = Duration::from_millis(10);
+        // A burst of a tenth of a second at a later moment, then one every 10 ms.
+        let now = Duration::from_secs(5);
+        let waits: Vec<u128> = (0..14)
+            .map(|_| pace.reserve(interval, now).as_millis())
+            .collect();
+        assert!(waits[..11].iter().all(|wait| *wait == 0), "{waits:?}");
+        assert_eq!(waits[11..], [10, 20, 30]);
+        let much_later = Duration::from_secs(60);
+        assert_eq!(pace.reserve(interval, much_later), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_budget_refuses_what_it_has_no_bytes_for() {
+        let call = Call {
+            operation: "get",
+            id: "p1",
+            is_blob: true,
+        };
+        let budget = Budget::new("download", Some(100));
+        budget.check(call, 100).unwrap();
+        budget.count(60);
+        budget.check(call, 40).unwrap();
+        let error = budget.check(call, 41).unwrap_err();
+        assert_eq!(error.code(), "transfer-budget");
+        assert!(!error.is_transient());
+        budget.count(60);
+        assert!(budget.check(call, 0).is_err());
+        let endless = Budget::new("upload", None);
+        endless.count(u64::MAX);
+        endless.check(call, u64::MAX).unwrap();
+    }
+}

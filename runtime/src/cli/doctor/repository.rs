@@ -1,0 +1,163 @@
+//! The repository itself: password, format, owner, schedule, index, what maintenance would need.
+//!
+//! Memory: that of `careen status`.
+
+use super::{Ended, Walk};
+use crate::blob::Storage;
+use crate::cli::error::CliError;
+use crate::cli::workspace::workspace;
+use crate::kopia::blob_id::BlobId;
+use crate::kopia::maintenance_params::MaintenanceParams;
+use crate::maintenance::diagnosis::{self, Finding, State};
+use crate::maintenance::maintenance_status::maintenance_status;
+use crate::maintenance::outlook::Outlook;
+use crate::maintenance::safety::Safety;
+use crate::maintenance::status::{Status, status_and_params};
+use crate::repository::active_index::load_active;
+use crate::repository::index_load::Strictness;
+use crate::repository::schedule_store::read_schedule;
+use crate::repository::system_contents::counted_maintenance_params;
+use crate::repository::{Repository, RepositoryError, Workspace};
+
+/// Velero's password where nobody set another.
+const VELERO_PASSWORD: &[u8] = b"static-passw0rd";
+
+/// Velero's own blob beside Kopia's, since 1.18.
+const VELERO_BLOB: &str = "udmrepo.Repository";
+
+/// Looks at the repository.
+pub(super) fn look(walk: &mut Walk<'_>, storage: Storage) -> Result<(), Ended> {
+    let password = walk
+        .target
+        .password()
+        .map_err(|error| walk.failed("password", &error))?;
+    let space =
+        workspace(walk.console, walk.target).map_err(|error| walk.failed("workspace", &error))?;
+    let opened = walk
+        .target
+        .open_in(storage, &space.memory, &walk.console.surroundings);
+    let repository = opened.map_err(|error| walk.failed("format", &error))?;
+    format(walk, &repository, &password);
+    space.scratch.open_shelf();
+    let known = status_and_params(&repository, &space);
+    let (status, params) = known.map_err(|error| walk.failed("index", &error.into()))?;
+    let found = diagnosis::index(&status);
+    let damaged = found.iter().any(|finding| finding.state == State::Error);
+    tell_all(walk, &found);
+    if damaged {
+        return Ok(());
+    }
+    owner(walk, &repository, &space)?;
+    schedule(walk, &repository, params.as_ref())?;
+    needs(walk, &repository, &space, &status, params.as_ref())
+}
+
+fn tell_all(walk: &mut Walk<'_>, found: &[Finding]) {
+    found.iter().for_each(|finding| walk.tell(finding));
+}
+
+fn format(walk: &mut Walk<'_>, repository: &Repository, password: &[u8]) {
+    let format = &repository.format;
+    let epochs = if format.epochs.enabled {
+        "with epochs"
+    } else {
+        "from before epochs"
+    };
+    let what = format!(
+        "version {}, {epochs}, {}",
+        format.version, format.encryption
+    );
+    walk.tell(&Finding::ok("format", what));
+    let is_velero = repository
+        .storage
+        .metadata(&BlobId::new(VELERO_BLOB))
+        .is_ok();
+    if is_velero {
+        walk.tell(&Finding::ok(
+            "velero",
+            "a repository of Velero 1.18 or later",
+        ));
+    }
+    if password == VELERO_PASSWORD {
+        let what = "the password is Velero's default, which everybody knows";
+        let next = "whoever reads the bucket reads the backups: protect the bucket; a new password \
+                    is set in the secret velero-repo-credentials before the first backup";
+        walk.tell(&Finding::warning(
+            "password",
+            "default-password",
+            what,
+            next,
+        ));
+    }
+    if let Some(mode) = &repository.blob_config.retention_mode {
+        let days = repository.blob_config.retention_period.as_secs() / 86_400;
+        let what =
+            format!("object lock {mode} for {days} days: new blobs cannot be deleted before");
+        walk.tell(&Finding::ok("lock", what));
+    }
+    match walk.target.refuse_read_only() {
+        Ok(()) => {}
+        Err(error) => walk.tell(&Finding::warning(
+            "config",
+            error.code(),
+            error.to_string(),
+            error.hint(),
+        )),
+    }
+}
+
+fn owner(walk: &mut Walk<'_>, repository: &Repository, space: &Workspace) -> Result<(), Ended> {
+    let counted = || {
+        let (_, loaded) = load_active(repository, space, None, Strictness::ForReading)?;
+        counted_maintenance_params(repository, space, &loaded)
+    };
+    let counted: Result<_, RepositoryError> = counted();
+    let (params, copies) = counted.map_err(|error| walk.failed("owner", &error.into()))?;
+    let identity = walk.target.identity();
+    tell_all(
+        walk,
+        &diagnosis::ownership(&identity, params.as_ref(), copies),
+    );
+    if let Some(params) = &params {
+        walk.tell(&diagnosis::cycles(params));
+    }
+    Ok(())
+}
+
+fn schedule(
+    walk: &mut Walk<'_>,
+    repository: &Repository,
+    params: Option<&MaintenanceParams>,
+) -> Result<(), Ended> {
+    let defaults = MaintenanceParams::default();
+    let read = read_schedule(repository);
+    let (schedule, _) = read.map_err(|error| walk.failed("schedule", &error.into()))?;
+    let now = repository.clock.now();
+    tell_all(
+        walk,
+        &diagnosis::schedule(&schedule, params.unwrap_or(&defaults), now),
+    );
+    Ok(())
+}
+
+fn needs(
+    walk: &mut Walk<'_>,
+    repository: &Repository,
+    space: &Workspace,
+    status: &Status,
+    params: Option<&MaintenanceParams>,
+) -> Result<(), Ended> {
+    let maintenance = maintenance_status(repository, params);
+    let maintenance = maintenance.map_err(|error| walk.failed("schedule", &error.into()))?;
+    let tasks = [maintenance.full_cycle, maintenance.quick_only].concat();
+    let replaced = status.replaced_index();
+    let outlook = Outlook::make(repository, space, &Safety::full(), &tasks, replaced);
+    let outlook = outlook.map_err(|error| walk.failed("needs", &CliError::from(error)))?;
+    let free = space.scratch.free_bytes();
+    tell_all(
+        walk,
+        &diagnosis::needs(&outlook, space.memory.limit_bytes, free),
+    );
+    walk.tell(&Finding::ok("due", maintenance.due));
+    Ok(())
+}
