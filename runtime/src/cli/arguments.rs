@@ -10,10 +10,11 @@ mod plugin;
 mod snapshot;
 mod storage;
 mod strategies;
+mod verify;
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 
@@ -28,6 +29,7 @@ pub(super) use plugin::{
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 pub(super) use storage::StorageOptions;
 pub(super) use strategies::StrategiesArgument;
+pub(super) use verify::VerifyArguments;
 
 /// Shown by `--version`; says so where the time can be set, or plugins compile without limits.
 pub(super) const VERSION: &str = if cfg!(feature = "test-clock") {
@@ -184,7 +186,7 @@ pub(super) enum Command {
     #[command(after_help = doctor::DOCTOR_HELP)]
     Doctor(DoctorArguments),
     /// Check the repository: index, snapshots, contents; changes nothing
-    #[command(after_help = VERIFY_HELP)]
+    #[command(after_help = verify::VERIFY_HELP)]
     Verify(VerifyArguments),
 }
 
@@ -382,55 +384,6 @@ pub(super) struct StatusArguments {
     /// Which repository.
     #[command(flatten)]
     pub(super) repository: RepositoryArgument,
-}
-
-/// Options of `verify`.
-#[derive(Debug, Args)]
-#[command(group(ArgGroup::new("what").required(true).multiple(true)
-    .args(["index", "snapshots", "contents"])))]
-pub(super) struct VerifyArguments {
-    /// Which repository.
-    #[command(flatten)]
-    pub(super) repository: RepositoryArgument,
-    /// Read every index blob, check tags, order and entries, and that sets hold all of their inputs
-    #[arg(long)]
-    pub(super) index: bool,
-    /// With --index: check that every content lies inside a pack blob that is there; lists packs
-    #[arg(long, requires = "index")]
-    pub(super) packs: bool,
-    /// Walk every snapshot: read and parse all directories, find every content in the index and its
-    /// pack in the storage, as `kopia snapshot verify`
-    #[arg(long)]
-    pub(super) snapshots: bool,
-    /// Read contents: verify their tags, decompress them, compare their hashes with their IDs
-    #[arg(long)]
-    pub(super) contents: bool,
-    /// With --contents: read only this share of them, the same ones in every run
-    ///
-    /// Chosen by content ID, which is a hash; a larger share contains a smaller one. 0.1 is fine.
-    #[arg(long, value_name = "N", requires = "contents", default_value_t = 100.0,
-          value_parser = parse_percent)]
-    pub(super) percent: f64,
-    /// With --contents: read deleted contents too, as long as the index has them
-    #[arg(long, requires = "contents")]
-    pub(super) include_deleted: bool,
-}
-
-const VERIFY_HELP: &str = "\
-Everything that is wrong is counted, the first hundred are named, and the exit code is 60.
---snapshots and --contents need an index that can be read; where it is damaged they stop, and
---index says what it is.
-
-Examples:
-  careen verify /backup --index --packs
-  careen verify /backup --snapshots
-  careen verify /backup --contents --percent 1 --memory 64MiB";
-
-/// Parses a share of more than 0 and up to 100 percent.
-fn parse_percent(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
-    let percent = number.filter(|number: &f64| *number > 0.0 && *number <= 100.0);
-    percent.ok_or_else(|| "expected more than 0 and at most 100".to_owned())
 }
 
 /// Parses a size as people write it: `64MiB`, `64Mi` (Kubernetes), `1GB`, plain bytes.

@@ -1,8 +1,8 @@
 //! Where a repository is: a folder, or a place in an object store.
 //!
-//! An argument names it (`/path`, `file://`, `s3://`, `gs://`, `az://`) with options and environment
-//! for the rest, or Kopia's config file does. Prefixes are raw strings, as in Kopia: nothing is
-//! added to them and nothing is decoded. No memory cost.
+//! An argument names it (`/path`, `file://`, `s3://`, `gs://`, `az://`) with options and
+//! environment for the rest, or Kopia's config file does. Prefixes are raw strings, as in Kopia:
+//! nothing is added to them and nothing is decoded. No memory cost.
 
 #[cfg(feature = "object-stores")]
 mod kopia_blocks;
@@ -131,6 +131,7 @@ impl Place {
         options: &StorageOptions,
         surroundings: &Surroundings,
     ) -> Result<Self, CliError> {
+        let _ = surroundings;
         match self {
             Self::Folder(path) => {
                 refuse_foreign(options, "file", &path.display().to_string())?;
@@ -160,7 +161,7 @@ impl Place {
         options: &StorageOptions,
         surroundings: &Surroundings,
     ) -> Result<Arc<dyn BlobStore>, CliError> {
-        let _ = options;
+        let _ = (options, surroundings);
         match self {
             Self::Folder(path) => {
                 let store = LocalStore::open(path, surroundings.local_options())?;

@@ -1,9 +1,9 @@
 //! What the process finds around it: time, randomness, environment.
 //!
 //! The only file of this floor that reads environment variables, so that there is one list of them:
-//! `KOPIA_PASSWORD`, `CAREEN_STRATEGIES`, `CAREEN_LOG`, `TZ`, `CAREEN_KOPIA` and `PATH` (demo), with
-//! the feature `test-clock` `CAREEN_NOW`, and for object stores those of
-//! [`crate::blob::object::credentials::VARIABLES`]. No memory cost.
+//! `KOPIA_PASSWORD`, `CAREEN_STRATEGIES`, `CAREEN_LOG`, `TZ`, `CAREEN_KOPIA` and `PATH` (demo),
+//! with the feature `test-clock` `CAREEN_NOW`, and for object stores the list in
+//! `blob/object/credentials/variables.rs`. No memory cost.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,9 +1,11 @@
 //! Which repository a command works on: where it is, its password, and as whom we act.
 //!
-//! Either the first argument (a directory or a URL) or Kopia's config file. Nothing is guessed: both
-//! or none is a usage error, a storage that we do not reach is named. No memory cost.
+//! Either the first argument (a directory or a URL) or Kopia's config file. Nothing is guessed:
+//! both or none is a usage error, a storage that we do not reach is named. No memory cost.
 
-use std::path::{Path, PathBuf};
+#[cfg(feature = "plugins")]
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::arguments::{GlobalOptions, StorageOptions};
@@ -117,6 +119,7 @@ impl Target {
     }
 
     /// Returns the repository's folder, `None` in an object store.
+    #[cfg(feature = "plugins")]
     pub(super) fn folder(&self) -> Option<&Path> {
         match &self.place {
             Place::Folder(path) => Some(path),

@@ -13,6 +13,8 @@ use serde_json::Value;
 
 #[cfg(feature = "plugins")]
 mod demo;
+#[cfg(all(feature = "plugins", feature = "object-stores"))]
+mod doctor;
 #[cfg(feature = "plugins")]
 mod plugin;
 #[cfg(feature = "plugins")]

@@ -40,7 +40,7 @@ fn names(xml: &str, prefix: &str, count_max: usize) -> Vec<String> {
         .flat_map(|part| part.split("<BlobPrefix>"))
         .skip(1);
     let name = |part: &str| {
-        let start = part.find("Prefix>").or_else(|| part.find("Name>"))?;
+        let start = part.find("<Prefix>").or_else(|| part.find("<Name>"))?;
         let text = part.get(start..)?.split_once('>')?.1.split('<').next()?;
         let name = text.strip_prefix(prefix)?.strip_suffix('/')?;
         (!name.is_empty() && !name.contains(['/', '&'])).then(|| name.to_owned())

@@ -1,7 +1,7 @@
 //! Where in an object store a repository is: plain data, as a URL or Kopia's config file says it.
 //!
 //! The prefix is a raw string that stands before every blob ID, as in Kopia: `kopia/ns/` puts the
-//! blobs in a folder, `kopia` before their names. No secrets are in here, so all of it may be shown.
+//! blobs in a folder, `kopia` before their names. No secrets are in here: all of it may be shown.
 //! Mirrors the options of Kopia's `repo/blob/{s3,gcs,azure}`. No memory cost.
 
 use std::fmt;

@@ -1,8 +1,8 @@
 //! Looks at the way to a server, step by step: its name, its port, its certificate, its clock.
 //!
-//! The client of the store does all of this at once and can only say that it did not work; a person
-//! who sets a store up wants to know where. Blocks, for some seconds at most. Memory: the head of an
-//! answer, at most [`HEAD_BYTES_MAX`].
+//! The client of the store does all of this at once and can only say that it did not work; a
+//! person who sets a store up wants to know where. Blocks, for some seconds at most. Memory: the
+//! head of an answer, at most [`HEAD_BYTES_MAX`].
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -126,12 +126,18 @@ impl Server {
         })?;
         let client = ClientConnection::new(Arc::new(config), name)
             .map_err(|error| Problem::new("tls-failed", error.to_string(), TLS_NEXT))?;
+        let address = stream.peer_addr().ok();
         let mut secure = StreamOwned::new(client, stream);
         while secure.conn.is_handshaking() {
-            secure
-                .conn
-                .complete_io(&mut secure.sock)
-                .map_err(|error| tls_problem(&error))?;
+            if let Err(error) = secure.conn.complete_io(&mut secure.sock) {
+                let silent = !error
+                    .get_ref()
+                    .is_some_and(|inner| inner.is::<rustls::Error>());
+                if silent && address.is_some_and(|address| self.answers_plainly(address)) {
+                    return Err(no_tls());
+                }
+                return Err(tls_problem(&error));
+            }
         }
         let version = secure.conn.protocol_version();
         let version = version
@@ -143,6 +149,15 @@ impl Server {
         );
         let time = self.ask(&mut secure).ok().and_then(|head| date_of(&head));
         Ok(Greeting { protection, time })
+    }
+
+    /// Tells whether a server that does not go on with TLS answers plain HTTP.
+    fn answers_plainly(&self, address: SocketAddr) -> bool {
+        let Ok(mut stream) = self.connect(&[address]) else {
+            return false;
+        };
+        let head = self.ask(&mut stream).unwrap_or_default();
+        head.starts_with("HTTP/")
     }
 
     fn greet_plainly(&self, mut stream: TcpStream) -> Result<Greeting, Problem> {
@@ -172,10 +187,9 @@ impl Server {
 
     fn ask(&self, stream: &mut (impl Read + Write)) -> std::io::Result<String> {
         let (host, port) = (&self.host, self.port);
-        write!(
-            stream,
-            "HEAD / HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
-        )?;
+        // In one piece: some servers answer what they do not know whole, and hang up.
+        let asked = format!("HEAD / HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n");
+        stream.write_all(asked.as_bytes())?;
         stream.flush()?;
         let mut head = Vec::new();
         let mut piece = [0; 1024];
@@ -192,6 +206,11 @@ impl Server {
 const CA_NEXT: &str = "give --ca-file a file with the certificate of your CA in PEM form";
 const TLS_NEXT: &str = "look with `openssl s_client -connect HOST:PORT` what the server offers";
 
+fn no_tls() -> Problem {
+    let next = "if that is wanted, give --insecure-plain-http; else check the port of --endpoint";
+    Problem::new("no-tls", "the server speaks no TLS", next)
+}
+
 /// Tells why a server's certificate is not believed.
 fn tls_problem(error: &std::io::Error) -> Problem {
     let inner = error
@@ -203,11 +222,7 @@ fn tls_problem(error: &std::io::Error) -> Problem {
     };
     let what = inner.to_string();
     match inner {
-        rustls::Error::InvalidMessage(_) => Problem::new(
-            "no-tls",
-            "the server speaks no TLS",
-            "if that is wanted, give --insecure-plain-http; else check the port of --endpoint",
-        ),
+        rustls::Error::InvalidMessage(_) => no_tls(),
         rustls::Error::InvalidCertificate(reason) => match reason {
             CertificateError::UnknownIssuer => {
                 let what = "nobody that is trusted signed the server's certificate";

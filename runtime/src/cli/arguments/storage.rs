@@ -46,7 +46,8 @@ pub(in crate::cli) struct StorageOptions {
     #[arg(long, global = true, value_name = "FILE")]
     pub(in crate::cli) ca_file: Option<PathBuf>,
     /// Requests in a second, at most, every try counted [default: what Kopia's config file says]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, global = true, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..))]
     pub(in crate::cli) max_requests_per_second: Option<u32>,
     /// Bytes to read in this run, at most: 10GiB; when they are used up the run ends, nothing is
     /// lost
@@ -65,12 +66,13 @@ pub(in crate::cli) struct StorageOptions {
 
 impl StorageOptions {
     /// Returns the path style that was asked for.
+    #[cfg(feature = "object-stores")]
     pub(in crate::cli) fn path_style(&self) -> Option<bool> {
         (self.path_style || self.no_path_style).then_some(self.path_style)
     }
 
-    /// Returns the options that are given and that a store of `kind` (`file`, `s3`, `gs`, `az`) does
-    /// not have.
+    /// Returns the options that are given and that a store of `kind` (`file`, `s3`, `gs`, `az`)
+    /// does not have.
     pub(in crate::cli) fn foreign_to(&self, kind: &str) -> Vec<&'static str> {
         let all = ["s3", "gs", "az"].as_slice();
         let options: [(&'static str, bool, &[&str]); 14] = [

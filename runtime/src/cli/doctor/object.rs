@@ -8,7 +8,6 @@ use super::{Ended, Walk};
 use crate::blob::BlobError;
 use crate::blob::object::location::Location;
 use crate::blob::object::probe::{Problem, Server};
-use crate::cli::error::CliError;
 use crate::cli::place::ObjectPlace;
 use crate::clock::Timestamp;
 use crate::maintenance::diagnosis::Finding;
@@ -42,7 +41,10 @@ fn describe(walk: &mut Walk<'_>, place: &ObjectPlace) {
     let kind = match location {
         Location::S3(s3) => {
             let style = if s3.uses_path_style() { "path" } else { "host" };
-            let region = s3.region.as_deref().unwrap_or("asked for");
+            let region = match (&s3.region, &s3.endpoint) {
+                (None, None) => "asked for",
+                _ => s3.signing_region(),
+            };
             format!(
                 "S3, region {region}, bucket in the {style} of {}",
                 location.server_url()
@@ -135,21 +137,23 @@ fn clock(theirs: Option<Timestamp>, ours: Timestamp) -> Finding {
 }
 
 fn credentials(walk: &mut Walk<'_>, place: &ObjectPlace) -> Result<(), Ended> {
-    let check = "credentials";
     let surroundings = &walk.console.surroundings;
     let found = place.keys(walk.target.storage_options(), surroundings);
-    let found = found.map_err(|error| walk.failed(check, &bare(error)))?;
-    found
-        .credentials
-        .check_now()
-        .map_err(|error| walk.failed(check, &bare(error)))?;
-    walk.tell(&Finding::ok(check, found.origin));
+    let found = found.map_err(|error| walk.end(&none(&error)))?;
+    let checked = found.credentials.check_now();
+    checked.map_err(|error| walk.end(&none(&error)))?;
+    walk.tell(&Finding::ok("credentials", found.origin));
     Ok(())
 }
 
-/// Leaves out the place, which was told.
-fn bare(error: BlobError) -> CliError {
-    error.into()
+/// Says that there are no keys, without the place, which was told.
+fn none(error: &BlobError) -> Finding {
+    let what = match error {
+        BlobError::Credentials { reason, .. } => reason.clone(),
+        other => other.to_string(),
+    };
+    let next = "give the keys in one of these places, or a file with them to --credentials-file";
+    Finding::error("credentials", error.code(), what, next)
 }
 
 fn told(walk: &mut Walk<'_>, check: &'static str, problem: Problem) -> Ended {

@@ -19,7 +19,7 @@ pub(super) fn look(walk: &mut Walk<'_>, write_probe: bool) -> Result<Storage, En
     let opened = walk.target.open_storage(&walk.console.surroundings);
     let storage = opened.map_err(|error| walk.failed("storage", &error))?;
     let page = storage.list("", None, LOOKED_AT);
-    let page = page.map_err(|error| walk.failed("list", &error.into()))?;
+    let page = page.map_err(|error| refused(walk, "list", error))?;
     walk.tell(&Finding::ok("list", "allowed"));
     let format = BlobId::new(REPOSITORY);
     match storage.get(&format, 0, &mut [0; 1]) {
@@ -31,7 +31,7 @@ pub(super) fn look(walk: &mut Walk<'_>, write_probe: bool) -> Result<Storage, En
             let names: BTreeSet<&str> = page.iter().map(|blob| blob.id.as_str()).collect();
             return Err(absent(walk, &names));
         }
-        Err(error) => return Err(walk.failed("get", &error.into())),
+        Err(error) => return Err(refused(walk, "get", error)),
     }
     if write_probe {
         probe(walk, &storage)?;
@@ -40,6 +40,59 @@ pub(super) fn look(walk: &mut Walk<'_>, write_probe: bool) -> Result<Storage, En
         walk.tell(&Finding::skipped("write", what));
     }
     Ok(storage)
+}
+
+/// Tells a refusal of the store, with what to do about it.
+fn refused(walk: &mut Walk<'_>, check: &'static str, error: BlobError) -> Ended {
+    let what = error.to_string();
+    let (code, next) = match error.code() {
+        "storage-credentials" if what.contains("region") => (
+            "wrong-region",
+            "give --region the one that the message names",
+        ),
+        "storage-credentials" => (
+            "keys-refused",
+            "the store does not know the key, or its secret is another: compare both with the \
+             store's; a session token may have ended",
+        ),
+        "storage-permission" => ("storage-permission", rights(check)),
+        "storage-refused"
+            if what.contains("NoSuchBucket") || what.contains("ContainerNotFound") =>
+        {
+            (
+                "no-bucket",
+                "check the bucket's (container's) name and --endpoint: another server may have it",
+            )
+        }
+        "storage-refused" if what.contains("region") => (
+            "wrong-region",
+            "give --region the one that the message names",
+        ),
+        _ => return walk.failed(check, &error.into()),
+    };
+    walk.end(&Finding::error(check, code, what, next))
+}
+
+/// Returns the right that a check needs.
+fn rights(check: &str) -> &'static str {
+    match check {
+        "list" => {
+            "let these credentials list: s3:ListBucket, storage.objects.list, or Storage Blob Data \
+             Contributor; in a folder, this user"
+        }
+        "get" => {
+            "let these credentials read: s3:GetObject, storage.objects.get, or Storage Blob Data \
+             Contributor; in a folder, this user"
+        }
+        "put" => {
+            "let these credentials write: s3:PutObject, storage.objects.create, or Storage Blob \
+             Data Contributor; in a folder, this user"
+        }
+        _ => {
+            "let these credentials delete: s3:DeleteObject, storage.objects.delete, or Storage \
+             Blob Data Contributor; in a folder, this user"
+        }
+    }
 }
 
 /// Says what is there instead of a repository.
@@ -100,7 +153,7 @@ fn probe(walk: &mut Walk<'_>, storage: &Storage) -> Result<(), Ended> {
         ..PutOptions::default()
     };
     let put = storage.put_bytes(&id, &random, &options);
-    put.map_err(|error| walk.failed("put", &error.into()))?;
+    put.map_err(|error| refused(walk, "put", error))?;
     walk.tell(&Finding::ok("put", "allowed"));
     let again = storage.put_bytes(&id, &random, &options);
     let read = storage.get_all(&id, random.len());
@@ -123,7 +176,7 @@ fn probe(walk: &mut Walk<'_>, storage: &Storage) -> Result<(), Ended> {
         walk.tell(&Finding::error("get", "stale-reads", what, next));
     }
     if let Err(error) = deleted {
-        return Err(walk.failed("delete", &error.into()));
+        return Err(refused(walk, "delete", error));
     }
     walk.tell(&Finding::ok("delete", "allowed"));
     if storage.metadata(&id).is_ok() {

@@ -8,8 +8,8 @@ use super::object::ObjectPlace;
 use crate::blob::object::credentials::{Found, find};
 use crate::blob::object::location::{Location, S3Location};
 use crate::blob::object::region::bucket_region;
-use crate::blob::object::{ObjectStore, Wire, WireLimits};
-use crate::blob::{BlobError, BlobStore, RetryingStore, Storage};
+use crate::blob::object::{self, ObjectStore, Wire, WireLimits};
+use crate::blob::{BlobError, BlobStore, Storage};
 use crate::cli::arguments::StorageOptions;
 use crate::cli::error::CliError;
 use crate::cli::surroundings::Surroundings;
@@ -56,30 +56,40 @@ impl ObjectPlace {
         }
     }
 
-    /// Opens the store.
+    /// Opens the store, patient.
     pub(in crate::cli) fn open(
         &self,
         options: &StorageOptions,
         surroundings: &Surroundings,
     ) -> Result<Arc<dyn BlobStore>, CliError> {
-        let store = self.open_store(options, surroundings)?;
-        Ok(Arc::new(RetryingStore::new(store)))
+        let (location, found) = self.ready(options, surroundings)?;
+        Ok(object::open(
+            &location,
+            &found.credentials,
+            &self.limits(options),
+        )?)
     }
 
-    fn open_store(
+    fn ready(
         &self,
         options: &StorageOptions,
         surroundings: &Surroundings,
-    ) -> Result<ObjectStore, CliError> {
+    ) -> Result<(Location, Found), BlobError> {
         let found = self.keys(options, surroundings)?;
         tracing::debug!(origin = found.origin, "credentials");
-        let location = self.located()?;
+        Ok((self.located()?, found))
+    }
+
+    /// Returns the names of folders below the prefix.
+    fn folders(
+        &self,
+        options: &StorageOptions,
+        surroundings: &Surroundings,
+    ) -> Result<Vec<String>, BlobError> {
+        let (location, found) = self.ready(options, surroundings)?;
         let wire = Wire::new(location.transport(), &self.limits(options))?;
-        Ok(ObjectStore::new(
-            &location,
-            &found.credentials,
-            Arc::new(wire),
-        )?)
+        let store = ObjectStore::new(&location, &found.credentials, Arc::new(wire))?;
+        store.folders_now(NAMESPACES_MAX)
     }
 
     /// Looks whether the repository is there with a slash more, or less, behind the prefix; returns
@@ -117,10 +127,7 @@ impl ObjectPlace {
         let folders = [format!("{prefix}{slash}kopia/"), format!("{prefix}{slash}")];
         for folder in folders {
             let place = self.with_prefix(folder.clone());
-            let Ok(store) = place.open_store(options, surroundings) else {
-                return Vec::new();
-            };
-            let names = store.folders_now(NAMESPACES_MAX).unwrap_or_default();
+            let names = place.folders(options, surroundings).unwrap_or_default();
             let places = names
                 .iter()
                 .map(|name| self.with_prefix(format!("{folder}{name}/")));

@@ -1,7 +1,7 @@
 //! A text that nobody is to see.
 //!
-//! `Debug` shows whether there is one, nothing else; there is no `Display`. Its bytes are wiped when
-//! it goes. Memory: the text.
+//! `Debug` shows whether there is one, nothing else; there is no `Display`. Its bytes are wiped
+//! when it goes. Memory: the text.
 
 use std::fmt;
 

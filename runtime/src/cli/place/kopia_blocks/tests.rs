@@ -1,4 +1,6 @@
-//! Blocks as Kopia 0.23.1 writes them.
+//! Blocks as Kopia 0.23.1 writes them, and blocks that are refused.
+//!
+//! The word `hunter` stands for secrets: no message may have it.
 
 use serde_json::json;
 

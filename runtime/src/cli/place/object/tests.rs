@@ -1,4 +1,6 @@
 //! What URLs, options and environment make of a place.
+//!
+//! Nothing is asked of the network.
 
 use super::*;
 use crate::cli::place::Place;

@@ -1,4 +1,6 @@
 //! Where Amazon's keys are from, with files, programs and services on loopback.
+//!
+//! The word `hunter` stands for secrets: no message may have it.
 
 use std::path::PathBuf;
 

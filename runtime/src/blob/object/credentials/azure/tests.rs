@@ -1,4 +1,6 @@
 //! Where Azure's keys are from, with files and sign-in services on loopback.
+//!
+//! The word `hunter` stands for secrets: no message may have it.
 
 use std::sync::Arc;
 
@@ -105,18 +107,18 @@ async fn veleros_file_is_read_again() {
     let Credentials::Azure(keys) = found.credentials else {
         panic!("other keys");
     };
-    assert!(!is_key(&*keys.get_credential().await.unwrap()));
+    assert!(!is_key(&keys.get_credential().await.unwrap()));
     std::fs::write(&file, format!("AZURE_STORAGE_ACCOUNT_ACCESS_KEY={KEY}\n")).unwrap();
     assert!(
-        !is_key(&*keys.get_credential().await.unwrap()),
+        !is_key(&keys.get_credential().await.unwrap()),
         "not looked at at each request"
     );
     clock.set(Timestamp::from_seconds(60));
-    assert!(is_key(&*keys.get_credential().await.unwrap()));
+    assert!(is_key(&keys.get_credential().await.unwrap()));
     std::fs::remove_file(&file).unwrap();
     clock.set(Timestamp::from_seconds(120));
     assert!(
-        is_key(&*keys.get_credential().await.unwrap()),
+        is_key(&keys.get_credential().await.unwrap()),
         "the last key stays"
     );
 }
@@ -128,9 +130,9 @@ fn bearer_of(credential: &AzureCredential) -> &str {
     }
 }
 
-#[tokio::test]
-async fn applications_sign_in_with_a_secret_or_with_kubernetes_token() {
-    let server = Server::start(|asked| {
+/// A sign-in service that knows one secret and one token.
+fn sign_in() -> Server {
+    Server::start(|asked| {
         let ok = r#"{"access_token":"token-1","expires_in":"3599"}"#;
         if asked.body.contains("client_secret=hunter2") || asked.body.contains("=jwt-1") {
             (200, ok.into())
@@ -138,7 +140,12 @@ async fn applications_sign_in_with_a_secret_or_with_kubernetes_token() {
             let body = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid"}"#;
             (401, body.into())
         }
-    });
+    })
+}
+
+#[tokio::test]
+async fn applications_sign_in_with_the_secret_of_veleros_file() {
+    let server = sign_in();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("cloud");
     let text = "AZURE_TENANT_ID=t\nAZURE_CLIENT_ID=i\nAZURE_CLIENT_SECRET=hunter2\n\
@@ -164,7 +171,12 @@ async fn applications_sign_in_with_a_secret_or_with_kubernetes_token() {
             .body
             .contains("scope=https%3A%2F%2Fstorage.azure.com%2F.default")
     );
+}
 
+#[tokio::test]
+async fn applications_sign_in_with_kubernetes_token_but_not_with_certificates() {
+    let server = sign_in();
+    let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
     std::fs::write(&token, "jwt-1\n").unwrap();
     let token = token.to_str().unwrap();
