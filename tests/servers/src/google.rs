@@ -209,8 +209,8 @@ impl Object {
         let name = name.replace('&', "&amp;").replace('<', "&lt;");
         format!(
             "<Contents><Key>{name}</Key><Generation>{}</Generation><LastModified>{year:04}-\
-             {month:02}-{day:02}T{:02}:{:02}:{:02}.123Z</LastModified><ETag>{}</ETag><Size>{}</Size>\
-             </Contents>",
+             {month:02}-{day:02}T{:02}:{:02}:{:02}.123Z</LastModified><ETag>{}</ETag>\
+             <Size>{}</Size></Contents>",
             self.generation,
             seconds / 3600,
             seconds / 60 % 60,

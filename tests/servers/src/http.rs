@@ -1,4 +1,6 @@
-//! As much HTTP/1.1 as the suites need, without a library: requests and answers, whole in memory.
+//! As much HTTP/1.1 as the suites need, without a library: requests and answers.
+//!
+//! Messages are whole in memory.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,6 @@
 //! A server inside the test's own process: a thread for each connection.
+//!
+//! Connections end when the other side ends them, or nothing comes for a minute.
 
 use std::io::{self, BufReader};
 use std::net::{TcpListener, TcpStream};

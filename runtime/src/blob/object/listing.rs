@@ -144,7 +144,8 @@ mod tests {
 <Prefix>a&amp;b/</Prefix><KeyCount>2</KeyCount><IsTruncated>true</IsTruncated>
 <Contents><Key>a&amp;b/p&#x31;</Key><LastModified>2023-11-14T22:13:20.987Z</LastModified>
 <ETag>&quot;x&quot;</ETag><Size>12</Size><Owner><ID>o</ID></Owner></Contents>
-<Contents><Key>a&amp;b/p2</Key><LastModified>2023-11-14T22:13:21Z</LastModified><Size>0</Size></Contents>
+<Contents><Key>a&amp;b/p2</Key>
+<LastModified>2023-11-14T22:13:21Z</LastModified><Size>0</Size></Contents>
 <CommonPrefixes><Prefix>a&amp;b/c/</Prefix></CommonPrefixes>
 <NextContinuationToken>t=&lt;1&gt;</NextContinuationToken></ListBucketResult>"#;
         let page = parse_page(xml).unwrap();

@@ -32,7 +32,7 @@ fn plain() -> Transport {
 fn fresh_prefix() -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let end = if number % 2 == 0 { "/" } else { "-" };
+    let end = if number.is_multiple_of(2) { "/" } else { "-" };
     format!("unit/{}-{number}{end}", std::process::id())
 }
 

@@ -1,4 +1,6 @@
 //! What networks and stores do to requests, and what becomes of the operations.
+//!
+//! A proxy in the test does it, before each server that is here.
 
 use std::sync::Mutex;
 use std::time::Duration;

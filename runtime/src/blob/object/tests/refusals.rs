@@ -1,4 +1,6 @@
 //! What is wrong from the beginning: keys, buckets, foreign objects; and object locks.
+//!
+//! Each server that is here is asked itself, nothing is in between.
 
 use std::time::Duration;
 
