@@ -27,6 +27,7 @@ use super::safety::Safety;
 use super::snapshot_gc::{GcOptions, GcPlan, live_metadata_bytes};
 use super::strategy::Splitting;
 use super::task_stats;
+use super::tenants::find_tenants;
 
 /// First character of the names of packs of metadata.
 const METADATA_KIND: u8 = b'q';
@@ -155,9 +156,26 @@ impl<'a> PackTasks<'a> {
         budget: &Budget,
     ) -> Result<Done, MaintenanceError> {
         let table = self.take_table()?;
+        let by_tenant = kind.is_none() && splitting.gives_tenants();
+        let mut rest = *budget;
+        if by_tenant && !budget.is_none() {
+            let window_bytes = self.workspace.memory.read_window_bytes as u64;
+            let cost = mark_cost(&table.contents, window_bytes)?;
+            if let Some(why) = budget.refuses(cost) {
+                self.table = Some(table);
+                return Ok(Done::left(why));
+            }
+            rest = budget.without(cost);
+        }
+        let (repository, workspace) = (self.repository, self.workspace);
+        let tenants = match by_tenant {
+            true => find_tenants(repository, workspace, &table.contents, splitting)?,
+            // Nobody reads all directories for what a quick cycle rewrites: packs of metadata.
+            false => None,
+        };
         let mut choice = ByStrategy {
             splitting,
-            budget: *budget,
+            budget: rest,
         };
         let mut options = RewriteOptions {
             kind,
@@ -170,7 +188,13 @@ impl<'a> PackTasks<'a> {
             owner: &self.owner,
             end_early: self.stopped,
         };
-        let plan = RewritePlan::make(self.workspace, &table.contents, &mut options)?;
+        let plan = match &tenants {
+            Some(tenants) => {
+                RewritePlan::make_by_tenant(workspace, &table.contents, tenants, &mut options)?
+            }
+            None => RewritePlan::make(workspace, &table.contents, &mut options)?,
+        };
+        drop(tenants);
         if plan.is_empty() && plan.packs_left > 0 {
             let left = plan.packs_left;
             self.table = Some(table);
@@ -189,7 +213,7 @@ impl<'a> PackTasks<'a> {
             return Ok(Done::new(task_stats::rewrite_contents(&nothing), what));
         }
         let reason = plan.reason.clone();
-        let report = plan.execute(self.repository, self.workspace, &table.contents, &options)?;
+        let report = plan.execute(repository, workspace, &table.contents, &options)?;
         if report.ended_early {
             return Err(MaintenanceError::Stopped);
         }

@@ -377,6 +377,7 @@ mod tests {
             packs: vec![PackRow {
                 metadata: true,
                 used_bytes: 7,
+                owner: None,
             }],
         };
         let mut lines = Vec::new();

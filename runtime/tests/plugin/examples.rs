@@ -299,6 +299,7 @@ fn what_is_not_worth_its_price_is_left() {
         let row = |number: u64| PackRow {
             metadata: number.is_multiple_of(2),
             used_bytes: number * (20 << 10) + 1,
+            owner: None,
         };
         let question = RepackQuestion {
             pack_bytes_max: 20 << 20,

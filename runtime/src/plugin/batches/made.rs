@@ -247,6 +247,7 @@ fn packs<E>(each: &mut dyn FnMut(Batch) -> Result<(), E>) -> Result<(), E> {
             PackRow {
                 metadata: numbers.below(10) == 0,
                 used_bytes,
+                owner: None,
             }
         };
         each(Batch::Repack(RepackQuestion {
