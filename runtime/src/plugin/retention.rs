@@ -23,8 +23,8 @@ mod bindings {
             package careen:host;
 
             world retention {
-                import careen:strategy/host-log@1.1.0;
-                export careen:strategy/retain@1.1.0;
+                import careen:strategy/host-log@1.2.0;
+                export careen:strategy/retain@1.2.0;
             }
         ",
         world: "careen:host/retention",

@@ -31,8 +31,8 @@ mod bindings {
             package careen:host;
 
             world scheduling {
-                import careen:strategy/host-log@1.1.0;
-                export careen:strategy/schedule@1.1.0;
+                import careen:strategy/host-log@1.2.0;
+                export careen:strategy/schedule@1.2.0;
             }
         ",
         world: "careen:host/scheduling",

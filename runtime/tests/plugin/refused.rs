@@ -33,12 +33,12 @@ fn imports_other_than_the_log_are_refused_by_name() {
     );
     guest.component = r#"(import "run" (func (param "command" string)))"#;
     assert_refused(&guest.wasm(), "plugin-import", "imports run,");
-    guest.component = r#"(import "careen:strategy/host-files@1.1.0" (instance
+    guest.component = r#"(import "careen:strategy/host-files@1.2.0" (instance
         (export "read" (func (result string)))))"#;
     assert_refused(
         &guest.wasm(),
         "plugin-world",
-        "it imports careen:strategy/host-files@1.1.0, which this host, careen:strategy@1.1.0, does",
+        "it imports careen:strategy/host-files@1.2.0, which this host, careen:strategy@1.1.0, does",
     );
 }
 
@@ -58,7 +58,7 @@ fn other_versions_are_refused_and_shown() {
     for other in ["0.1.0", "2.0.0"] {
         guest.version = other;
         let words =
-            format!("it has careen:strategy/split@{other}, this host speaks careen:strategy@1.1.0");
+            format!("it has careen:strategy/split@{other}, this host speaks careen:strategy@1.2.0");
         assert_refused(&guest.wasm(), "plugin-world", &words);
         guest.version = PACKAGE_VERSION;
         guest.log_version = other;
