@@ -32,7 +32,7 @@ pub mod listing;
 mod load_worker;
 pub mod manifest_writer;
 #[cfg(test)]
-mod mark_tests;
+pub(crate) mod mark_tests;
 mod mark_worker;
 pub mod new_entries;
 pub mod new_repository;

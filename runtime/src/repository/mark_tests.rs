@@ -4,7 +4,7 @@
 //! indirect once and more often, compressed as an object or content; shared between snapshots and
 //! levels. Buffers so small that contents go through scratch.
 
-mod trees;
+pub(crate) mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
 
