@@ -38,7 +38,7 @@ fn imports_other_than_the_log_are_refused_by_name() {
     assert_refused(
         &guest.wasm(),
         "plugin-world",
-        "it imports careen:strategy/host-files@1.2.0, which this host, careen:strategy@1.1.0, does",
+        "it imports careen:strategy/host-files@1.2.0, which this host, careen:strategy@1.2.0, does",
     );
 }
 
