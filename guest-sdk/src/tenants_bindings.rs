@@ -71,8 +71,10 @@ pub mod exports {
           Nobody,
           /// Snapshots of this tenant, and of no other.
           One(u8),
-          /// Snapshots of two tenants or more: the same contents, or different ones.
-          Several,
+          /// Snapshots of two tenants or more use each of them: the same bytes, which are stored once.
+          Shared,
+          /// Contents of different owners.
+          Mixed,
         }
         impl ::core::fmt::Debug for Owner {
           fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -83,8 +85,11 @@ pub mod exports {
               Owner::One(e) => {
                 f.debug_tuple("Owner::One").field(e).finish()
               }
-              Owner::Several => {
-                f.debug_tuple("Owner::Several").finish()
+              Owner::Shared => {
+                f.debug_tuple("Owner::Shared").finish()
+              }
+              Owner::Mixed => {
+                f.debug_tuple("Owner::Mixed").finish()
               }
             }
           }
@@ -132,8 +137,8 @@ pub mod exports {
           /// One number for each pack of the question: 0 leaves it as it is; packs with the same
           /// number, 1 to 127, are rewritten together, in whatever question they came. Their contents
           /// are sorted by owner, and each owner's begin a new pack: those of each tenant, those that
-          /// several use, those of nobody. A pack that is the only one of its number, kind and owner is
-          /// left, as is one that is full.
+          /// are shared, those of nobody. So no new pack is mixed. A pack that is the only one of its
+          /// number, kind and owner is left, unless it is mixed; a full one is left in any case.
           pub groups: _rt::Vec::<u8>,
           /// Why, for the plan that people read; at most 1,000 bytes.
           pub reason: _rt::String,
@@ -269,9 +274,12 @@ pub mod exports {
                 };
                 Owner::One(e4)
               }
+              2 => {
+                Owner::Shared
+              }
               n => {
-                debug_assert_eq!(n, 2, "invalid enum discriminant");
-                Owner::Several
+                debug_assert_eq!(n, 3, "invalid enum discriminant");
+                Owner::Mixed
               }
             };
 
@@ -492,19 +500,19 @@ macro_rules! __export_tenants_impl {
     #[unsafe(link_section = "component-type:wit-bindgen:0.61.1:careen:bindings:tenants:imports and exports")]
     #[doc(hidden)]
     #[allow(clippy::octal_escapes)]
-    pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 520] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x8a\x03\x01A\x02\x01\
+    pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 527] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x91\x03\x01A\x02\x01\
 A\x02\x01B\x16\x01r\x02\x03keys\x05values\x04\0\x03tag\x03\0\0\x01p\x01\x01r\x04\
-\x04hosts\x04users\x04paths\x04tags\x02\x04\0\x0csnapshot-row\x03\0\x03\x01q\x03\
-\x06nobody\0\0\x03one\x01}\0\x07several\0\0\x04\0\x05owner\x03\0\x05\x01r\x03\x08\
-metadata\x7f\x0aused-bytesw\x05owner\x06\x04\0\x08pack-row\x03\0\x07\x01p\x08\x01\
-r\x02\x0epack-bytes-maxw\x05packs\x09\x04\0\x0dpack-question\x03\0\x0a\x01p}\x01\
-r\x03\x0apack-bytesw\x06groups\x0c\x06reasons\x04\0\x09pack-plan\x03\0\x0d\x01p\x04\
-\x01j\x01\x0c\x01s\x01@\x01\x09snapshots\x0f\0\x10\x04\0\x06assign\x01\x11\x01j\x01\
-\x0e\x01s\x01@\x01\x08question\x0b\0\x12\x04\0\x06repack\x01\x13\x04\0\x1dcareen\
-:strategy/tenants@1.2.0\x05\0\x04\0\x17careen:bindings/tenants\x04\0\x0b\x0d\x01\
-\0\x07tenants\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x07\
-0.258.0\x10wit-bindgen-rust\x060.61.1";
+\x04hosts\x04users\x04paths\x04tags\x02\x04\0\x0csnapshot-row\x03\0\x03\x01q\x04\
+\x06nobody\0\0\x03one\x01}\0\x06shared\0\0\x05mixed\0\0\x04\0\x05owner\x03\0\x05\
+\x01r\x03\x08metadata\x7f\x0aused-bytesw\x05owner\x06\x04\0\x08pack-row\x03\0\x07\
+\x01p\x08\x01r\x02\x0epack-bytes-maxw\x05packs\x09\x04\0\x0dpack-question\x03\0\x0a\
+\x01p}\x01r\x03\x0apack-bytesw\x06groups\x0c\x06reasons\x04\0\x09pack-plan\x03\0\
+\x0d\x01p\x04\x01j\x01\x0c\x01s\x01@\x01\x09snapshots\x0f\0\x10\x04\0\x06assign\x01\
+\x11\x01j\x01\x0e\x01s\x01@\x01\x08question\x0b\0\x12\x04\0\x06repack\x01\x13\x04\
+\0\x1dcareen:strategy/tenants@1.2.0\x05\0\x04\0\x17careen:bindings/tenants\x04\0\
+\x0b\x0d\x01\0\x07tenants\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit\
+-component\x070.258.0\x10wit-bindgen-rust\x060.61.1";
   };
   )
 }

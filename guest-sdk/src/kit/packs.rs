@@ -10,6 +10,9 @@ use super::{BATCH_ROWS_MAX, Numbers, check_reason};
 /// Kopia's default for the size of a pack.
 const PACK_BYTES: u64 = 20 << 20;
 
+/// The number of an owner whose packs may be alone.
+pub(super) const MIXED: u8 = u8::MAX;
+
 /// Highest number of packs that are rewritten together.
 const GROUP_MAX: u8 = 127;
 
@@ -105,7 +108,9 @@ impl Host {
         let mut members = BTreeMap::new();
         let places = || self.groups.iter().copied().zip(self.kinds.iter().copied());
         places().for_each(|place| *members.entry(place).or_insert(0) += 1);
-        let alone: Vec<bool> = places().map(|place| members[&place] == 1).collect();
+        let alone: Vec<bool> = places()
+            .map(|place| members[&place] == 1 && place.1.1 != MIXED)
+            .collect();
         for (group, alone) in self.groups.iter_mut().zip(alone) {
             if alone {
                 *group = 0;

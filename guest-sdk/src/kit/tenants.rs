@@ -67,13 +67,14 @@ pub fn snapshots_of_tenants() -> Vec<SnapshotRow> {
 }
 
 /// The packs of [`packs`](super::packs), with owners: two thirds are one tenant's, a client's own
-/// backups; others hold what several use, and some what nobody uses any more.
+/// backups; others are shared or mixed, and some hold what nobody uses any more.
 pub fn owned_packs() -> OwnedPacks {
     let all = packs();
     let mut numbers = Numbers(6);
     let mut owner = || match numbers.below(12) {
         0..8 => Owner::One(1 + numbers.below(TENANTS) as u8),
-        8..11 => Owner::Several,
+        8 => Owner::Shared,
+        9..11 => Owner::Mixed,
         _ => Owner::Nobody,
     };
     let rows = all.packs.iter().map(|row| PackRow {
@@ -112,7 +113,8 @@ pub fn assign(strategy: &mut impl Tenants, rows: &[SnapshotRow]) -> Result<Vec<u
 
 /// Asks about all packs, in batches as the host does, and checks the answers. Returns for each pack
 /// what the host would make of it: 0 where it stays, else its number; those of one number, kind and
-/// owner are rewritten together. The host leaves full packs, and one that is alone.
+/// owner are rewritten together. The host leaves full packs, and one that is alone unless it is
+/// mixed.
 ///
 /// # Errors
 /// The strategy's own, or which rule of the host an answer breaks.
@@ -126,7 +128,8 @@ pub fn repack_by_owner(strategy: &mut impl Tenants, packs: &OwnedPacks) -> Resul
         let owner = |row: &PackRow| match row.owner {
             Owner::Nobody => 0,
             Owner::One(tenant) => tenant,
-            Owner::Several => TENANTS_MAX + 1,
+            Owner::Shared => TENANTS_MAX + 1,
+            Owner::Mixed => super::packs::MIXED,
         };
         let rows = batch.iter();
         host.take(

@@ -2,7 +2,8 @@
 //!
 //! Packs are asked about in batches; the numbers in the answers join packs over all of them. The
 //! rules that need more than one batch are here: a pack that is alone in its number, kind and owner
-//! is not worth a rewrite, so the first one waits for a second; all answers agree on the size of new
+//! is not worth a rewrite, so the first one waits for a second, unless it is mixed: then it is taken
+//! apart; all answers agree on the size of new
 //! packs; a full pack is left; and what is chosen fits into the task's budget. Memory: a batch, and
 //! 16 bytes for each number, kind and owner: 4 KiB, or 1 MiB where owners are known. Mirrors `findContentInShortPacks` of Kopia's
 //! `repo/maintenance/content_rewrite.go`.
@@ -16,8 +17,8 @@ use super::strategy::{
 /// Packs with less than this share of the maximum in use are short, in percent.
 pub const SHORT_PERCENT: u64 = 60;
 
-/// Owners that a pack can have: each tenant, nobody, several.
-const OWNERS: usize = TENANTS_MAX as usize + 2;
+/// Owners that a pack can have: each tenant, nobody, what is shared, what is mixed.
+const OWNERS: usize = TENANTS_MAX as usize + 3;
 
 /// Somebody who chooses packs.
 pub trait ChoosePacks {
@@ -213,6 +214,10 @@ impl<'a> PackChoice<'a> {
             .filter(|_| self.owners > 1)
             .map_or(0, Owner::number);
         let place = place * self.owners + usize::from(owner);
+        if row.owner == Some(Owner::Mixed) {
+            // Its contents go into packs of different owners: alone or not, that is a change.
+            self.firsts[place] = First::Gone;
+        }
         match self.firsts[place] {
             First::None => self.firsts[place] = First::Waiting(number, row.used_bytes),
             First::Waiting(waiting, bytes) => {

@@ -5,7 +5,7 @@
 //! `findContentInShortPacks` in Kopia's `repo/maintenance/content_rewrite.go`.
 
 use crate::repository::content_table::ContentTable;
-use crate::repository::tenants::{ContentTenants, joined};
+use crate::repository::tenants::ContentTenants;
 use crate::repository::{RepositoryError, Workspace};
 use crate::spill::MappedU32;
 
@@ -42,9 +42,10 @@ impl PackSums {
             let sum = bytes.get(number).saturating_add(fields.packed_length);
             bytes.set(number, sum.min(SUM_MAX));
             if let (Some(owners), Some(tenants)) = (&owners, &mut tenants) {
-                // Both are numbers of a byte.
-                let whose = joined(owners.get(number) as u8, tenants.next_tenant()?);
-                owners.set(number, u32::from(whose));
+                let content = Owner::of(tenants.next_tenant()?);
+                // Numbers of owners are a byte.
+                let pack = Owner::of(owners.get(number) as u8).with(content);
+                owners.set(number, u32::from(pack.number()));
             }
         }
         Ok(Self { bytes, owners })

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::kopia::snapshot_manifest::SnapshotSource;
-use crate::repository::tenants::{NOBODY, SEVERAL};
+use crate::repository::tenants::{NOBODY, SHARED};
 
 pub use crate::repository::tenants::TENANTS_MAX;
 
@@ -99,26 +99,42 @@ pub enum Owner {
     Nobody,
     /// Snapshots of one tenant, 1 to [`TENANTS_MAX`].
     One(u8),
-    /// Snapshots of several tenants, the same contents or different ones.
-    Several,
+    /// Snapshots of several tenants use each of them.
+    Shared,
+    /// Contents of different owners.
+    Mixed,
 }
 
 impl Owner {
-    /// Returns the owner that a number of [`crate::repository::tenants`] stands for.
+    /// Returns the owner that a number of a content stands for, as [`crate::repository::tenants`] has
+    /// them, or that of [`Owner::number`].
     pub fn of(number: u8) -> Self {
         match number {
             NOBODY => Self::Nobody,
             one if one <= TENANTS_MAX => Self::One(one),
-            _ => Self::Several,
+            SHARED => Self::Shared,
+            _ => Self::Mixed,
         }
     }
 
-    /// Returns its number there.
+    /// Returns its number: that of a content, or one more for what is mixed.
     pub fn number(self) -> u8 {
         match self {
             Self::Nobody => NOBODY,
             Self::One(tenant) => tenant,
-            Self::Several => SEVERAL,
+            Self::Shared => SHARED,
+            Self::Mixed => SHARED + 1,
+        }
+    }
+
+    /// Returns whose a pack is in which a content of `other` lies too. What is nobody's does not
+    /// count.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nobody, whose) | (whose, Self::Nobody) => whose,
+            (one, other) if one == other => one,
+            _ => Self::Mixed,
         }
     }
 }

@@ -450,7 +450,7 @@ mod tests {
             ),
             (
                 r#"{"repack":{"pack_bytes_max":1,"packs":[{"metadata":false,"used_bytes":1},
-                    {"metadata":false,"used_bytes":1,"owner":"several"}]}}"#,
+                    {"metadata":false,"used_bytes":1,"owner":"shared"}]}}"#,
                 "line 2 has packs of which only some have owners",
             ),
             (&" ".repeat(LINE_BYTES_MAX as usize + 1), "line 2 is longer"),

@@ -90,7 +90,8 @@ impl TenantExports {
             used_bytes: row.used_bytes,
             owner: match row.owner {
                 Some(Owner::One(tenant)) => wit::Owner::One(tenant),
-                Some(Owner::Several) => wit::Owner::Several,
+                Some(Owner::Shared) => wit::Owner::Shared,
+                Some(Owner::Mixed) => wit::Owner::Mixed,
                 Some(Owner::Nobody) | None => wit::Owner::Nobody,
             },
         });

@@ -66,7 +66,8 @@ pub(super) fn pack(number: usize, row: &PackRow) -> String {
         None => String::new(),
         Some(Owner::Nobody) => ", nobody's".to_owned(),
         Some(Owner::One(tenant)) => format!(", tenant {tenant}'s"),
-        Some(Owner::Several) => ", several tenants'".to_owned(),
+        Some(Owner::Shared) => ", shared by tenants".to_owned(),
+        Some(Owner::Mixed) => ", of several owners".to_owned(),
     };
     format!("pack {number} of its question, {kind}, {bytes} bytes in use{whose}")
 }

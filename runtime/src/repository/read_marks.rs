@@ -57,7 +57,7 @@ impl ReadMarks {
 mod tests {
     use super::*;
     use crate::repository::pack_world::{Shape, World};
-    use crate::repository::tenants::SEVERAL;
+    use crate::repository::tenants::SHARED;
 
     #[test]
     fn nothing_is_read_more_often_than_needed() {
@@ -71,11 +71,11 @@ mod tests {
         for (row, tag, tenant, read) in [
             (19, 8, 7, Some(7)),
             (19, 8, 7, None),
-            (19, 8, 250, Some(SEVERAL)),
+            (19, 8, 250, Some(SHARED)),
             (19, 8, 7, None),
             (19, 8, 3, None),
             (19, 1, 3, Some(3)),
-            (18, 8, SEVERAL, Some(SEVERAL)),
+            (18, 8, SHARED, Some(SHARED)),
         ] {
             assert_eq!(tenants.note(row, tag, tenant), read, "{row} {tag} {tenant}");
         }

@@ -3,7 +3,7 @@
 //!
 //! A tenant is a number from 1 to [`TENANTS_MAX`]; who gives numbers to snapshots is no business of
 //! this file. A content that no snapshot uses is [`NOBODY`]'s, one that snapshots of two tenants
-//! use is that of [`SEVERAL`]: one byte says it, whatever the number of tenants. The mark takes the
+//! use is [`SHARED`]: one byte says it, whatever the number of tenants. The mark takes the
 //! number of a snapshot down its tree; what it finds is joined with the table of contents, which
 //! gives a byte for each of its rows, in their order.
 //!
@@ -22,25 +22,25 @@ use super::snapshots::Snapshots;
 use super::used_contents::{UsedContents, mark_tenants};
 use super::{Repository, RepositoryError, Workspace};
 
-/// Largest number of a tenant: numbers are a byte, and two are taken.
+/// Largest number of a tenant: numbers are a byte, and some are taken.
 pub const TENANTS_MAX: u8 = 250;
 
 /// Whose a content is that no snapshot uses.
 pub const NOBODY: u8 = 0;
 
 /// Whose a content is that snapshots of two tenants or more use.
-pub const SEVERAL: u8 = TENANTS_MAX + 1;
+pub const SHARED: u8 = TENANTS_MAX + 1;
 
 /// Buffer of a reader or writer, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Returns whose something is that is both `one`'s and `other`'s.
+/// Returns whose a content is that is both `one`'s and `other`'s.
 #[inline]
 pub fn joined(one: u8, other: u8) -> u8 {
     match (one, other) {
         (NOBODY, whose) | (whose, NOBODY) => whose,
         (one, other) if one == other => one,
-        _ => SEVERAL,
+        _ => SHARED,
     }
 }
 
@@ -185,7 +185,7 @@ mod tests {
             let expected = match set.len() {
                 0 => NOBODY,
                 1 => tenants[0],
-                _ => SEVERAL,
+                _ => SHARED,
             };
             prop_assert_eq!(all, expected);
         }

@@ -352,14 +352,15 @@ fn tenants_get_packs_of_their_own() {
         packs: vec![
             row(Owner::One(1), 59),
             row(Owner::One(2), 61),
-            row(Owner::Several, 89),
-            row(Owner::Several, 91),
+            row(Owner::Mixed, 89),
+            row(Owner::Mixed, 91),
+            row(Owner::Shared, 61),
             row(Owner::Nobody, 1),
         ],
     };
     let answer = plugin.repack(&question).unwrap();
     answer.check(&question).unwrap();
-    assert_eq!(answer.groups, [1, 0, 1, 0, 1]);
+    assert_eq!(answer.groups, [1, 0, 1, 0, 0, 1]);
 }
 
 /// Goal: a mistake in a configuration is found before anything is asked.

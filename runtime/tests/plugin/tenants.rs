@@ -63,7 +63,8 @@ fn who_has_the_interface_is_told_owners() {
     for (owner, told) in [
         (Owner::Nobody, 0),
         (Owner::One(250), 250 << 8 | 1),
-        (Owner::Several, 2),
+        (Owner::Shared, 2),
+        (Owner::Mixed, 3),
     ] {
         let plan = plugin.repack(&packs(Some(owner))).unwrap();
         assert_eq!(plan.groups, [1, 2]);
@@ -75,7 +76,7 @@ fn who_has_the_interface_is_told_owners() {
     assert_eq!(plugin.repack(&packs(None)).unwrap().pack_bytes, 16 << 20);
     let mut without = load_guest("", 20_000_000).unwrap();
     assert!(!without.gives_tenants());
-    let plan = without.repack(&packs(Some(Owner::Several))).unwrap();
+    let plan = without.repack(&packs(Some(Owner::Shared))).unwrap();
     assert_eq!(plan.pack_bytes, 16 << 20, "it is asked as before");
     assert!(
         !load(options(PluginSource::Builtin))

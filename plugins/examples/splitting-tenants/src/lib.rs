@@ -70,8 +70,8 @@ impl Tenants for ByTenant {
         );
         let group = |pack: &tenants::PackRow| {
             let below = match pack.owner {
-                Owner::Several => mixed,
-                Owner::One(_) | Owner::Nobody => short,
+                Owner::Mixed => mixed,
+                Owner::One(_) | Owner::Shared | Owner::Nobody => short,
             };
             if pack.used_bytes < below { TOGETHER } else { 0 }
         };
@@ -79,7 +79,7 @@ impl Tenants for ByTenant {
             pack_bytes: most,
             groups: question.packs.iter().map(group).collect(),
             reason: format!(
-                "tenants apart: packs below {short} bytes in use, of several tenants below {mixed}"
+                "tenants apart: packs below {short} bytes in use, mixed ones below {mixed}"
             ),
         })
     }

@@ -78,7 +78,7 @@ fn short_packs_go_and_mixed_ones_as_configured() {
     let usual = chosen("{}");
     let all = chosen(r#"{ "mixed-percent": 95 }"#);
     for (row, (usual, all)) in packs.packs.iter().zip(usual.iter().zip(&all)) {
-        let is_mixed = row.owner == Owner::Several;
+        let is_mixed = row.owner == Owner::Mixed;
         let percent = row.used_bytes * 100 / most;
         assert!(*usual == 0 || percent < 60);
         assert!(*all == *usual || (is_mixed && (60..95).contains(&percent)));

@@ -257,7 +257,8 @@ fn packs<E>(each: &mut dyn FnMut(Batch) -> Result<(), E>) -> Result<(), E> {
                 used_bytes,
                 owner: with_owners.then(|| match numbers.below(8) {
                     0 => Owner::Nobody,
-                    1 => Owner::Several,
+                    1 => Owner::Shared,
+                    2 => Owner::Mixed,
                     _ => Owner::One(1 + numbers.below(u64::from(TENANTS)) as u8),
                 }),
             }

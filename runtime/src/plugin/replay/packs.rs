@@ -2,7 +2,7 @@
 //!
 //! Owners in a recording are by the numbers that were given when it was made. A plugin gives numbers
 //! of its own; what was one tenant's is that of the plugin's tenant, as long as the plugin sees one
-//! there too. What was several tenants' stays so, though another plugin might call them one. Memory:
+//! there too. What was shared or mixed stays so, though another plugin might see one tenant there. Memory:
 //! a question, two numbers for each tenant.
 
 use crate::maintenance::strategy::{
@@ -11,7 +11,7 @@ use crate::maintenance::strategy::{
 use crate::plugin::SplittingPlugin;
 use crate::plugin::batches::{Batch, TenantsLine};
 use crate::plugin::words;
-use crate::repository::tenants::{NOBODY, joined};
+use crate::repository::tenants::{NOBODY, SHARED, joined};
 
 use super::{Asked, Replay, Side};
 
@@ -60,6 +60,8 @@ impl Packs {
         let owner = row.owner.map(|owner| match owner {
             Owner::One(tenant) => match self.translated[usize::from(tenant)] {
                 NOBODY => owner,
+                // The plugin sees several where the recording sees one.
+                SHARED => Owner::Mixed,
                 number => Owner::of(number),
             },
             other => other,

@@ -52,11 +52,16 @@ class Owner_One:
 
 
 @dataclass
-class Owner_Several:
+class Owner_Shared:
     pass
 
 
-Owner = Union[Owner_Nobody, Owner_One, Owner_Several]
+@dataclass
+class Owner_Mixed:
+    pass
+
+
+Owner = Union[Owner_Nobody, Owner_One, Owner_Shared, Owner_Mixed]
 """
 Whose the contents of a pack are, as far as snapshots use them. Contents that no snapshot
 uses do not count: manifests, what was deleted lately, what an unfinished backup has written.
