@@ -74,7 +74,11 @@ impl PluginOptions {
 /// # Errors
 /// Every reason why the plugin cannot be used.
 pub fn load_scheduling(options: PluginOptions) -> Result<SchedulingPlugin, PluginError> {
-    let (parts, exports) = load_parts(options, bindings::SchedulingIndices::new)?;
+    let (parts, exports) = load_parts(
+        options,
+        bindings::SchedulingIndices::new,
+        |exports, store, instance| exports.load(store, instance).map(drop),
+    )?;
     Ok(SchedulingPlugin { parts, exports })
 }
 

@@ -10,9 +10,12 @@ use crate::maintenance::strategy::{
     StrategyError, TaggedSource,
 };
 
+use wasmtime::component::InstancePre;
+
 use super::about::About;
 use super::error::{Failure, PluginError, without_controls};
 use super::load::{Parts, Phase, PluginOptions, load_parts};
+use super::session::Guest;
 use super::tenants::TenantExports;
 use super::usage::Decided;
 use super::words;
@@ -57,10 +60,15 @@ pub struct SplittingPlugin {
 /// # Errors
 /// Every reason why the plugin cannot be used.
 pub fn load(options: PluginOptions) -> Result<SplittingPlugin, PluginError> {
-    let (parts, (exports, tenants)) = load_parts(options, |linked| {
+    let find = |linked: &InstancePre<Guest>| {
         let exports = bindings::SplittingIndices::new(linked)?;
         Ok((exports, TenantExports::find(linked)?))
-    })?;
+    };
+    let (parts, (exports, tenants)) =
+        load_parts(options, find, |(exports, tenants), store, instance| {
+            exports.load(&mut *store, instance)?;
+            tenants.iter().try_for_each(|one| one.fits(store, instance))
+        })?;
     Ok(SplittingPlugin {
         parts,
         exports,

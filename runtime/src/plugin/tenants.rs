@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use wasmtime::component::InstancePre;
+use wasmtime::Store;
+use wasmtime::component::{Instance, InstancePre};
 
 use crate::maintenance::strategy::{Owner, RepackAnswer, RepackQuestion, TaggedSource};
 
@@ -51,6 +52,15 @@ impl TenantExports {
             indices: bindings::TenantsIndices::new(linked)?,
             snapshots: None,
         }))
+    }
+
+    /// Compares the types of what the plugin exports with the contract's.
+    pub(super) fn fits(
+        &self,
+        store: &mut Store<Guest>,
+        instance: &Instance,
+    ) -> wasmtime::Result<()> {
+        self.indices.load(store, instance).map(drop)
     }
 
     /// Asks for the tenants of snapshots.
