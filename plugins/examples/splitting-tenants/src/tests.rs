@@ -1,4 +1,5 @@
-//! Whose snapshots are, and which packs are rewritten, by configuration.
+//! Whose snapshots are, and which packs are rewritten, by configuration: the strategy natively, asked
+//! as the host does.
 
 use std::collections::BTreeSet;
 
