@@ -1,9 +1,10 @@
 //! A test kit: realistic questions, and the host's own rules about answers. For native tests only.
 //!
 //! Each question is the same every time. `retain`, `repack`, `split`, `schedule`, `assign` and
-//! `repack_by_owner` ask a strategy as the host does, in batches, and refuse what the host would refuse, with the host's reasons.
-//! What they cannot know is the host's alone: how many snapshots of a source the user allows to be
-//! expired at once, and whether a task is still safe when its turn comes.
+//! `repack_by_owner` ask a strategy as the host does, in batches, and refuse what the host would
+//! refuse, with the host's reasons. What they cannot know is the host's alone: how many snapshots
+//! of a source the user allows to be expired at once, and whether a task is still safe when its
+//! turn comes.
 //!
 //! ```
 //! use careen_guest_sdk::kit;

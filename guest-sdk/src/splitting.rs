@@ -1,8 +1,9 @@
 //! The splitting strategy: trait and macro.
 //!
 //! Two questions: how index sets are shaped, and which packs are rewritten together. The second
-//! comes in batches of packs; whose data lies in them is asked for with [`crate::tenants`]. Natively a test calls the trait. Memory: one question and one answer,
-//! and what the strategy keeps between the batches of a rewrite.
+//! comes in batches of packs; whose data lies in them is asked for with [`crate::tenants`].
+//! Natively a test calls the trait. Memory: one question and one answer, and what the strategy
+//! keeps between the batches of a rewrite.
 
 pub use crate::bindings::exports::careen::strategy::repack::{PackPlan, PackQuestion, PackRow};
 pub use crate::bindings::exports::careen::strategy::split::{EpochRange, EpochRow, Plan, Question};

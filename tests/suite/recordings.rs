@@ -139,8 +139,8 @@ fn passes(golden: &Golden, plugin: &str, file: &Path) {
     assert_eq!(of_kind(&tested, "report").len(), 2, "{name} {plugin}");
 }
 
-/// Goal: with `--tenants` whose packs are is recorded too, a plugin that gives tenants is asked about
-/// it, and nothing of the repository changes.
+/// Goal: with `--tenants` whose packs are is recorded too, a plugin that gives tenants is asked
+/// about it, and nothing of the repository changes.
 #[test]
 fn owners_of_packs_are_recorded_for_plugins_that_ask() {
     if program::careen().is_none() {

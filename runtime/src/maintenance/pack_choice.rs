@@ -2,10 +2,10 @@
 //!
 //! Packs are asked about in batches; the numbers in the answers join packs over all of them. The
 //! rules that need more than one batch are here: a pack that is alone in its number, kind and owner
-//! is not worth a rewrite, so the first one waits for a second, unless it is mixed: then it is taken
-//! apart; all answers agree on the size of new
-//! packs; a full pack is left; and what is chosen fits into the task's budget. Memory: a batch, and
-//! 16 bytes for each number, kind and owner: 4 KiB, or 1 MiB where owners are known. Mirrors `findContentInShortPacks` of Kopia's
+//! is not worth a rewrite, so the first one waits for a second, unless it is mixed: then it is
+//! taken apart; all answers agree on the size of new packs; a full pack is left; and what is chosen
+//! fits into the task's budget. Memory: a batch, and 16 bytes for each number, kind and owner: 4
+//! KiB, or 1 MiB where owners are known. Mirrors `findContentInShortPacks` of Kopia's
 //! `repo/maintenance/content_rewrite.go`.
 
 use super::budget::{Budget, Cost};

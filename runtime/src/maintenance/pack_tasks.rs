@@ -158,8 +158,9 @@ impl<'a> PackTasks<'a> {
         let table = self.take_table()?;
         let by_tenant = kind.is_none() && splitting.gives_tenants();
         let mut rest = *budget;
+        let (repository, workspace) = (self.repository, self.workspace);
         if by_tenant && !budget.is_none() {
-            let window_bytes = self.workspace.memory.read_window_bytes as u64;
+            let window_bytes = workspace.memory.read_window_bytes as u64;
             let cost = mark_cost(&table.contents, window_bytes)?;
             if let Some(why) = budget.refuses(cost) {
                 self.table = Some(table);
@@ -167,7 +168,6 @@ impl<'a> PackTasks<'a> {
             }
             rest = budget.without(cost);
         }
-        let (repository, workspace) = (self.repository, self.workspace);
         let tenants = match by_tenant {
             true => find_tenants(repository, workspace, &table.contents, splitting)?,
             // Nobody reads all directories for what a quick cycle rewrites: packs of metadata.
@@ -188,20 +188,15 @@ impl<'a> PackTasks<'a> {
             owner: &self.owner,
             end_early: self.stopped,
         };
-        let plan = match &tenants {
-            Some(tenants) => {
-                RewritePlan::make_by_tenant(workspace, &table.contents, tenants, &mut options)?
-            }
-            None => RewritePlan::make(workspace, &table.contents, &mut options)?,
-        };
-        drop(tenants);
-        if plan.is_empty() && plan.packs_left > 0 {
-            let left = plan.packs_left;
+        let (contents, tenants) = (&table.contents, tenants.as_ref());
+        let plan = RewritePlan::make_by_tenant(workspace, contents, tenants, &mut options)?;
+        let cut = plan.packs_left > 0;
+        if plan.is_empty() && cut {
             self.table = Some(table);
+            let left = plan.packs_left;
             let why = format!("none of {left} packs fits into its budget, {budget}");
             return Ok(Done::left(why));
         }
-        let cut = plan.packs_left > 0;
         let left = match plan.packs_left {
             0 => String::new(),
             left => format!(", {left} packs are left: its budget is {budget}"),

@@ -1,10 +1,10 @@
 //! Chooses the contents that are copied into new packs, and sorts them in pack order.
 //!
 //! The table of contents is read twice: once for the bytes in use of every pack, once for the
-//! contents of the packs that were chosen. Where whose the contents are is known, those of one tenant
-//! sort together, so that no new pack has those of two. Deleted contents that come back are copied the same way.
-//! Memory: numbers of each pack in mapped scratch, a sort buffer. Mirrors `getContentToRewrite` of
-//! Kopia's `repo/maintenance/content_rewrite.go`.
+//! contents of the packs that were chosen. Where whose the contents are is known, those of one
+//! tenant sort together, so that no new pack has those of two. Deleted contents that come back are
+//! copied the same way. Memory: numbers of each pack in mapped scratch, a sort buffer. Mirrors
+//! `getContentToRewrite` of Kopia's `repo/maintenance/content_rewrite.go`.
 
 use crate::clock::Timestamp;
 use crate::repository::content_table::ContentTable;

@@ -123,10 +123,10 @@ impl RewritePlan {
     pub fn make_by_tenant(
         workspace: &Workspace,
         table: &ContentTable,
-        tenants: &ContentTenants,
+        tenants: Option<&ContentTenants>,
         options: &mut RewriteOptions<'_>,
     ) -> Result<Self, MaintenanceError> {
-        choose_contents(workspace, table, Some(tenants), options)
+        choose_contents(workspace, table, tenants, options)
     }
 
     /// Tells whether nothing is to be done.

@@ -106,8 +106,8 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// Returns the owner that a number of a content stands for, as [`crate::repository::tenants`] has
-    /// them, or that of [`Owner::number`].
+    /// Returns the owner that a number of a content stands for, as [`crate::repository::tenants`]
+    /// has them, or that of [`Owner::number`].
     pub fn of(number: u8) -> Self {
         match number {
             NOBODY => Self::Nobody,

@@ -45,7 +45,8 @@ struct Recording {
     names: Option<Names>,
     /// The zone that was written last.
     zone: Option<Zone>,
-    /// Hashes of sources that are tenants, at most [`TENANTS_MAX`]; none where no tenants are given.
+    /// Hashes of sources that are tenants, at most [`TENANTS_MAX`]; none where no tenants are
+    /// given.
     tenants: Option<HashMap<[u8; 32], u8>>,
     recorded: Recorded,
 }
@@ -71,8 +72,8 @@ impl Recorder {
         Ok(Self(Arc::new(Mutex::new(recording))))
     }
 
-    /// Gives snapshots tenants too: each source is one, those after the [`TENANTS_MAX`]th are the last
-    /// together. Then owners of packs are found out, and recorded.
+    /// Gives snapshots tenants too: each source is one, those after the [`TENANTS_MAX`]th are the
+    /// last together. Then owners of packs are found out, and recorded.
     #[must_use]
     pub fn with_tenants(self) -> Self {
         self.recording().tenants = Some(HashMap::new());

@@ -35,7 +35,8 @@ use bindings::exports::careen::strategy::tenants as wit;
 /// What a plugin exports that gives snapshots tenants.
 pub(super) struct TenantExports {
     indices: bindings::TenantsIndices,
-    /// The instance that is asked about snapshots, from the first question of a rewrite to the last.
+    /// The instance that is asked about snapshots, from the first question of a rewrite to the
+    /// last.
     snapshots: Option<Phase>,
 }
 

@@ -7,9 +7,9 @@
 //! number of a snapshot down its tree; what it finds is joined with the table of contents, which
 //! gives a byte for each of its rows, in their order.
 //!
-//! Memory: that of a mark, then that of a merge. Scratch: a byte for each snapshot and each content,
-//! and what a mark takes. Invariant: a content is a single tenant's only if no snapshot of another
-//! one uses it.
+//! Memory: that of a mark, then that of a merge. Scratch: a byte for each snapshot and each
+//! content, and what a mark takes. Invariant: a content is a single tenant's only if no snapshot of
+//! another one uses it.
 
 use std::sync::Arc;
 

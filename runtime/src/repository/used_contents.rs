@@ -4,8 +4,8 @@
 //! contents, sorted by where they lie, and read once in pack order by two threads. What they refer
 //! to goes to the contents in use, directories among it to the next level, unless an earlier level
 //! had them. No set of anything is held: keys are sorted on disk, and a table there has four bits
-//! for each content. Where somebody asks whose the contents are, a number of one byte goes down with
-//! each reference.
+//! for each content. Where somebody asks whose the contents are, a number of one byte goes down
+//! with each reference.
 //!
 //! ```text
 //! keys of a level -> sort -> join with the content table -> sort by pack -> read, parse

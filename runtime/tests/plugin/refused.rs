@@ -142,8 +142,8 @@ fn a_compiler_that_cannot_be_started_is_an_error() {
     assert_eq!(error.err().unwrap().code(), "plugin-io");
 }
 
-/// Goal: an interface whose types are not the contract's is refused when it is loaded, as one that is
-/// missing, where the plugin introduces itself; else its first question says it.
+/// Goal: an interface whose types are not the contract's is refused when it is loaded, as one that
+/// is missing, where the plugin introduces itself; else its first question says it.
 #[test]
 fn other_types_are_refused_when_the_plugin_is_loaded() {
     let describe = "(i32.store (i32.const 512) (i32.const 3072)) \

@@ -85,8 +85,8 @@ fn who_has_the_interface_is_told_owners() {
     );
 }
 
-/// Goal: the questions about snapshots meet one instance, the next rewrite and packs others; method:
-/// a guest that counts its calls.
+/// Goal: the questions about snapshots meet one instance, the next rewrite and packs others;
+/// method: a guest that counts its calls.
 #[test]
 fn snapshots_and_packs_meet_different_instances() {
     let count = "(i32.store8 (i32.const 2048) (i32.load8_u (i32.const 3000)))";

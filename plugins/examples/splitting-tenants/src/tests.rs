@@ -1,5 +1,5 @@
-//! Whose snapshots are, and which packs are rewritten, by configuration: the strategy natively, asked
-//! as the host does.
+//! Whose snapshots are, and which packs are rewritten, by configuration: the strategy natively,
+//! asked as the host does.
 
 use std::collections::BTreeSet;
 

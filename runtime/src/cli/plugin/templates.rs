@@ -78,7 +78,8 @@ const PYTHON: &[Template<'_>] = files! {
     "bindings/wit_world/exports/schedule.py"
         <- "templates/python/bindings/wit_world/exports/schedule.py",
     "bindings/wit_world/exports/split.py" <- "templates/python/bindings/wit_world/exports/split.py",
-    "bindings/wit_world/exports/tenants.py" <- "templates/python/bindings/wit_world/exports/tenants.py",
+    "bindings/wit_world/exports/tenants.py"
+        <- "templates/python/bindings/wit_world/exports/tenants.py",
     "bindings/wit_world/imports/__init__.py"
         <- "templates/python/bindings/wit_world/imports/__init__.py",
     "bindings/wit_world/imports/host_log.py"

@@ -22,7 +22,8 @@ use crate::repository::pack_world::{OWNER, Shape, World, plain};
 /// Hosts of tenants, by number.
 const HOSTS: [&str; 3] = ["nobody", "red", "blue"];
 
-/// Gives each host a tenant, and rewrites all packs below half together; remembers what it was told.
+/// Gives each host a tenant, and rewrites all packs below half together; remembers what it was
+/// told.
 #[derive(Default)]
 struct ByHost {
     /// What all snapshots get, if not their host's.
@@ -125,7 +126,7 @@ fn rewrite(world: &World, strategy: &mut ByHost) -> Result<u64, MaintenanceError
         owner: OWNER,
         end_early: &|| false,
     };
-    let plan = RewritePlan::make_by_tenant(workspace, &table, &tenants, &mut options)?;
+    let plan = RewritePlan::make_by_tenant(workspace, &table, Some(&tenants), &mut options)?;
     let report = plan.execute(repository, workspace, &table, &options)?;
     world.clock.advance(DAY);
     Ok(report.stats.rewritten_content_count)

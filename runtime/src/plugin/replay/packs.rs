@@ -1,9 +1,9 @@
 //! The questions to splitting strategies: index sets, whose snapshots are, packs.
 //!
-//! Owners in a recording are by the numbers that were given when it was made. A plugin gives numbers
-//! of its own; what was one tenant's is that of the plugin's tenant, as long as the plugin sees one
-//! there too. What was shared or mixed stays so, though another plugin might see one tenant there. Memory:
-//! a question, two numbers for each tenant.
+//! Owners in a recording are by the numbers that were given when it was made. A plugin gives
+//! numbers of its own; what was one tenant's is that of the plugin's tenant, as long as the plugin
+//! sees one there too. What was shared or mixed stays so, though another plugin might see one
+//! tenant there. Memory: a question, two numbers for each tenant.
 
 use crate::maintenance::strategy::{
     Owner, PackRow, RepackQuestion, Splitting, SplittingQuestion, StrategyError, check_tenants,
