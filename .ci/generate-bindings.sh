@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Generates guest-sdk/src/bindings.rs, retention_bindings.rs and scheduling_bindings.rs from guest-sdk/wit. Run it
-# after a change of the WIT package.
+# Generates guest-sdk/src/bindings.rs, tenants_bindings.rs, retention_bindings.rs and scheduling_bindings.rs from
+# guest-sdk/wit. Run it after a change of the WIT package.
 # Needs wit-bindgen of the version that the workspace uses at run time:
 #   cargo install wit-bindgen-cli --version 0.61.1 --locked --no-default-features --features rust
 set -euo pipefail
@@ -25,7 +25,7 @@ H
 generate() {
   local world=$1 module=$2
   shift 2
-  wit-bindgen rust wit --world "$world" --out-dir "$work" \
+  wit-bindgen rust "${wit:-wit}" --world "$world" --out-dir "$work" \
     -d PartialEq --pub-export-macro --export-macro-name "export_$world" \
     --default-bindings-module "\$crate::$module" "$@"
   # Two worlds export `about`: the macros of the crate need names of their own.
@@ -36,3 +36,14 @@ for world in retention scheduling; do
   generate "$world" "${world}_bindings" \
     --with careen:strategy/host-log@$version=crate::bindings::careen::strategy::host_log
 done
+# What a plugin exports besides the world `splitting`: a world of its own, so that its macro adds this interface and
+# nothing else. The linker joins worlds.
+mkdir -p "$work/wit/deps/strategy"
+cp wit/strategy.wit "$work/wit/deps/strategy/"
+cat >"$work/wit/world.wit" <<W
+package careen:bindings;
+world tenants {
+    export careen:strategy/tenants@$version;
+}
+W
+wit=$work/wit generate tenants tenants_bindings

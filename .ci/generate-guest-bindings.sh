@@ -18,7 +18,7 @@ trap 'rm -rf "$work"' EXIT
 
 # All worlds in one: a project's test takes what it needs.
 "$CAREEN_GUEST_PYTHON/componentize-py" --quiet --wit-path guest-sdk/wit \
-  --world retention --world scheduling --world splitting bindings "$work/bindings"
+  --world retention --world scheduling --world splitting-by-tenant bindings "$work/bindings"
 cd "$work/bindings"
 # The rest is for the component's own event loop.
 rm -rf componentize_py_async_support componentize_py_runtime.pyi poll_loop.py

@@ -83,7 +83,7 @@ pub mod careen {
           let len0 = vec0.len();
 
           #[cfg(target_arch = "wasm32")]
-          #[link(wasm_import_module = "careen:strategy/host-log@1.1.0")]
+          #[link(wasm_import_module = "careen:strategy/host-log@1.2.0")]
           unsafe extern "C" {
             #[link_name = "log"]
             fn wit_import1(_: i32, _: *mut u8, _: usize, );
@@ -290,21 +290,21 @@ pub mod exports {
       }
       #[doc(hidden)]
       #[macro_export]
-      macro_rules! __export_splitting_split_1_1_0_cabi{
+      macro_rules! __export_splitting_split_1_2_0_cabi{
         ($ty:ident with_types_in $($path_to_types:tt)*) => (const _: () = {
 
-          #[unsafe(export_name = "careen:strategy/split@1.1.0#split")]
+          #[unsafe(export_name = "careen:strategy/split@1.2.0#split")]
           unsafe extern "C" fn export_split(arg0: i32,arg1: i32,arg2: i32,arg3: i32,arg4: i32,arg5: i32,arg6: *mut u8,arg7: usize,) -> *mut u8 {
             unsafe { $($path_to_types)*::_export_split_cabi::<$ty>(arg0, arg1, arg2, arg3, arg4, arg5, arg6, arg7) }
           }
-          #[unsafe(export_name = "cabi_post_careen:strategy/split@1.1.0#split")]
+          #[unsafe(export_name = "cabi_post_careen:strategy/split@1.2.0#split")]
           unsafe extern "C" fn _post_return_split(arg0: *mut u8,) {
             unsafe { $($path_to_types)*::__post_return_split::<$ty>(arg0) }
           }
         };);
       }
       #[doc(hidden)]
-      pub use __export_splitting_split_1_1_0_cabi;
+      pub use __export_splitting_split_1_2_0_cabi;
 
       #[cfg_attr(target_pointer_width="64", repr(align(8)))]
       #[cfg_attr(target_pointer_width="32", repr(align(4)))]
@@ -464,21 +464,21 @@ pub mod exports {
     }
     #[doc(hidden)]
     #[macro_export]
-    macro_rules! __export_splitting_repack_1_1_0_cabi{
+    macro_rules! __export_splitting_repack_1_2_0_cabi{
       ($ty:ident with_types_in $($path_to_types:tt)*) => (const _: () = {
 
-        #[unsafe(export_name = "careen:strategy/repack@1.1.0#repack")]
+        #[unsafe(export_name = "careen:strategy/repack@1.2.0#repack")]
         unsafe extern "C" fn export_repack(arg0: i64,arg1: *mut u8,arg2: usize,) -> *mut u8 {
           unsafe { $($path_to_types)*::_export_repack_cabi::<$ty>(arg0, arg1, arg2) }
         }
-        #[unsafe(export_name = "cabi_post_careen:strategy/repack@1.1.0#repack")]
+        #[unsafe(export_name = "cabi_post_careen:strategy/repack@1.2.0#repack")]
         unsafe extern "C" fn _post_return_repack(arg0: *mut u8,) {
           unsafe { $($path_to_types)*::__post_return_repack::<$ty>(arg0) }
         }
       };);
     }
     #[doc(hidden)]
-    pub use __export_splitting_repack_1_1_0_cabi;
+    pub use __export_splitting_repack_1_2_0_cabi;
 
     #[repr(align(8))]
     struct _RetArea([::core::mem::MaybeUninit::<u8>; 16+4*::core::mem::size_of::<*const u8>()]);
@@ -637,29 +637,29 @@ pub trait Guest {
 }
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __export_splitting_about_1_1_0_cabi{
+macro_rules! __export_splitting_about_1_2_0_cabi{
   ($ty:ident with_types_in $($path_to_types:tt)*) => (const _: () = {
 
-    #[unsafe(export_name = "careen:strategy/about@1.1.0#describe")]
+    #[unsafe(export_name = "careen:strategy/about@1.2.0#describe")]
     unsafe extern "C" fn export_describe() -> *mut u8 {
       unsafe { $($path_to_types)*::_export_describe_cabi::<$ty>() }
     }
-    #[unsafe(export_name = "cabi_post_careen:strategy/about@1.1.0#describe")]
+    #[unsafe(export_name = "cabi_post_careen:strategy/about@1.2.0#describe")]
     unsafe extern "C" fn _post_return_describe(arg0: *mut u8,) {
       unsafe { $($path_to_types)*::__post_return_describe::<$ty>(arg0) }
     }
-    #[unsafe(export_name = "careen:strategy/about@1.1.0#configure")]
+    #[unsafe(export_name = "careen:strategy/about@1.2.0#configure")]
     unsafe extern "C" fn export_configure(arg0: *mut u8,arg1: usize,) -> *mut u8 {
       unsafe { $($path_to_types)*::_export_configure_cabi::<$ty>(arg0, arg1) }
     }
-    #[unsafe(export_name = "cabi_post_careen:strategy/about@1.1.0#configure")]
+    #[unsafe(export_name = "cabi_post_careen:strategy/about@1.2.0#configure")]
     unsafe extern "C" fn _post_return_configure(arg0: *mut u8,) {
       unsafe { $($path_to_types)*::__post_return_configure::<$ty>(arg0) }
     }
   };);
 }
 #[doc(hidden)]
-pub use __export_splitting_about_1_1_0_cabi;
+pub use __export_splitting_about_1_2_0_cabi;
 
 #[cfg_attr(target_pointer_width="64", repr(align(8)))]
 #[cfg_attr(target_pointer_width="32", repr(align(4)))]
@@ -838,36 +838,36 @@ mod _rt {
 macro_rules! __export_splitting_impl {
   ($ty:ident) => ($crate::bindings::export_splitting!($ty with_types_in $crate::bindings););
   ($ty:ident with_types_in $($path_to_types_root:tt)*) => (
-  $($path_to_types_root)*::exports::careen::strategy::split::__export_splitting_split_1_1_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::careen::strategy::split);
-  $($path_to_types_root)*::exports::careen::strategy::repack::__export_splitting_repack_1_1_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::careen::strategy::repack);
-  $($path_to_types_root)*::exports::careen::strategy::about::__export_splitting_about_1_1_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::careen::strategy::about);
+  $($path_to_types_root)*::exports::careen::strategy::split::__export_splitting_split_1_2_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::careen::strategy::split);
+  $($path_to_types_root)*::exports::careen::strategy::repack::__export_splitting_repack_1_2_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::careen::strategy::repack);
+  $($path_to_types_root)*::exports::careen::strategy::about::__export_splitting_about_1_2_0_cabi!($ty with_types_in $($path_to_types_root)*::exports::careen::strategy::about);
   const _: () = {
 
     #[cfg(target_arch = "wasm32")]
-    #[unsafe(link_section = "component-type:wit-bindgen:0.61.1:careen:strategy@1.1.0:splitting:imports and exports")]
+    #[unsafe(link_section = "component-type:wit-bindgen:0.61.1:careen:strategy@1.2.0:splitting:imports and exports")]
     #[doc(hidden)]
     #[allow(clippy::octal_escapes)]
     pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 936] = *b"\
 \0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa8\x06\x01A\x02\x01\
 A\x08\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x1ecareen:st\
-rategy/host-log@1.1.0\x05\0\x01B\x0e\x01r\x04\x05epochy\x05blobsy\x05bytesw\x09c\
+rategy/host-log@1.2.0\x05\0\x01B\x0e\x01r\x04\x05epochy\x05blobsy\x05bytesw\x09c\
 ompacted\x7f\x04\0\x09epoch-row\x03\0\0\x01ky\x01p\x01\x01r\x06\x0bwrite-epochy\x09\
 chain-endy\x0clast-settled\x02\x19full-checkpoint-frequencyy\x11shard-entries-ma\
 xy\x06epochs\x03\x04\0\x08question\x03\0\x04\x01r\x02\x03miny\x03maxy\x04\0\x0be\
 poch-range\x03\0\x06\x01p\x07\x01r\x03\x0dshard-entriesy\x05joins\x08\x06reasons\
 \x04\0\x04plan\x03\0\x09\x01j\x01\x0a\x01s\x01@\x01\x08question\x05\0\x0b\x04\0\x05\
-split\x01\x0c\x04\0\x1bcareen:strategy/split@1.1.0\x05\x01\x01B\x0b\x01r\x02\x08\
+split\x01\x0c\x04\0\x1bcareen:strategy/split@1.2.0\x05\x01\x01B\x0b\x01r\x02\x08\
 metadata\x7f\x0aused-bytesw\x04\0\x08pack-row\x03\0\0\x01p\x01\x01r\x02\x0epack-\
 bytes-maxw\x05packs\x02\x04\0\x0dpack-question\x03\0\x03\x01p}\x01r\x03\x0apack-\
 bytesw\x06groups\x05\x06reasons\x04\0\x09pack-plan\x03\0\x06\x01j\x01\x07\x01s\x01\
 @\x01\x08question\x04\0\x08\x04\0\x06repack\x01\x09\x04\0\x1ccareen:strategy/rep\
-ack@1.1.0\x05\x02\x01B\x08\x01ks\x01r\x04\x04names\x07versions\x07summarys\x14co\
+ack@1.2.0\x05\x02\x01B\x08\x01ks\x01r\x04\x04names\x07versions\x07summarys\x14co\
 nfiguration-schema\0\x04\0\x0bdescription\x03\0\x01\x01@\0\0\x02\x04\0\x08descri\
 be\x01\x03\x01j\0\x01s\x01@\x01\x04jsons\0\x04\x04\0\x09configure\x01\x05\x04\0\x1b\
-careen:strategy/about@1.1.0\x05\x03\x04\0\x1fcareen:strategy/splitting@1.1.0\x04\
+careen:strategy/about@1.2.0\x05\x03\x04\0\x1fcareen:strategy/splitting@1.2.0\x04\
 \0\x0b\x0f\x01\0\x09splitting\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0d\
-wit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+wit-component\x070.258.0\x10wit-bindgen-rust\x060.61.1";
   };
   )
 }
@@ -875,16 +875,16 @@ wit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
 pub use __export_splitting_impl as export_splitting;
 
 #[cfg(target_arch = "wasm32")]
-#[unsafe(link_section = "component-type:wit-bindgen:0.61.1:careen:strategy@1.1.0:splitting-with-all-of-its-exports-removed:encoded world")]
+#[unsafe(link_section = "component-type:wit-bindgen:0.61.1:careen:strategy@1.2.0:splitting-with-all-of-its-exports-removed:encoded world")]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
 pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 337] = *b"\
 \0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb1\x01\x01A\x02\x01\
 A\x02\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x1ecareen:st\
-rategy/host-log@1.1.0\x05\0\x04\0?careen:strategy/splitting-with-all-of-its-expo\
-rts-removed@1.1.0\x04\0\x0b/\x01\0)splitting-with-all-of-its-exports-removed\x03\
-\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-\
+rategy/host-log@1.2.0\x05\0\x04\0?careen:strategy/splitting-with-all-of-its-expo\
+rts-removed@1.2.0\x04\0\x0b/\x01\0)splitting-with-all-of-its-exports-removed\x03\
+\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.0\x10wit-\
 bindgen-rust\x060.61.1";
 
 #[inline(never)]

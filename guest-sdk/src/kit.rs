@@ -1,9 +1,10 @@
 //! A test kit: realistic questions, and the host's own rules about answers. For native tests only.
 //!
-//! Each question is the same every time. `retain`, `repack`, `split` and `schedule` ask a strategy
-//! as the host does, in batches, and refuse what the host would refuse, with the host's reasons.
-//! What they cannot know is the host's alone: how many snapshots of a source the user allows to be
-//! expired at once, and whether a task is still safe when its turn comes.
+//! Each question is the same every time. `retain`, `repack`, `split`, `schedule`, `assign` and
+//! `repack_by_owner` ask a strategy as the host does, in batches, and refuse what the host would
+//! refuse, with the host's reasons. What they cannot know is the host's alone: how many snapshots
+//! of a source the user allows to be expired at once, and whether a task is still safe when its
+//! turn comes.
 //!
 //! ```
 //! use careen_guest_sdk::kit;
@@ -28,11 +29,13 @@ mod packs;
 mod scheduling;
 mod sources;
 mod splitting;
+mod tenants;
 
 pub use packs::{Packs, packs, repack};
 pub use scheduling::{count_costs, cycles, schedule};
 pub use sources::{Source, retain, source, velero_source};
 pub use splitting::{index, split};
+pub use tenants::{OwnedPacks, assign, owned_packs, repack_by_owner, snapshots_of_tenants};
 
 /// Longest reason, in bytes.
 const REASON_BYTES_MAX: usize = 1_000;

@@ -1,8 +1,9 @@
 //! The splitting strategy: trait and macro.
 //!
 //! Two questions: how index sets are shaped, and which packs are rewritten together. The second
-//! comes in batches of packs. Natively a test calls the trait. Memory: one question and one answer,
-//! and what the strategy keeps between the batches of a rewrite.
+//! comes in batches of packs; whose data lies in them is asked for with [`crate::tenants`].
+//! Natively a test calls the trait. Memory: one question and one answer, and what the strategy
+//! keeps between the batches of a rewrite.
 
 pub use crate::bindings::exports::careen::strategy::repack::{PackPlan, PackQuestion, PackRow};
 pub use crate::bindings::exports::careen::strategy::split::{EpochRange, EpochRow, Plan, Question};
@@ -26,8 +27,9 @@ pub trait Splitting {
 /// Exports a type that implements [`Splitting`] as the plugin's strategy. Use it once in a plugin.
 ///
 /// `register_splitting!(Mine)` for a type that is [`Default`], `register_splitting!(Mine,
-/// configured)` for one that is [`Configured`](crate::Configured). Natively it expands to a check
-/// that the type is that, nothing else.
+/// configured)` for one that is [`Configured`](crate::Configured); with `tenants` behind it for one
+/// that has [`Tenants`](crate::tenants::Tenants) too: `register_splitting!(Mine, configured,
+/// tenants)`. Natively it expands to a check that the type is that, nothing else.
 ///
 /// ```
 /// use careen_guest_sdk::register_splitting;
@@ -67,12 +69,18 @@ pub trait Splitting {
 #[macro_export]
 macro_rules! register_splitting {
     ($strategy:ty) => {
-        $crate::register_splitting!(@made $strategy, $crate::ByDefault);
+        $crate::register_splitting!(@made $strategy, $crate::ByDefault,);
     };
     ($strategy:ty, configured) => {
-        $crate::register_splitting!(@made $strategy, $crate::ByConfiguration);
+        $crate::register_splitting!(@made $strategy, $crate::ByConfiguration,);
     };
-    (@made $strategy:ty, $way:ty) => {
+    ($strategy:ty, tenants) => {
+        $crate::register_splitting!(@made $strategy, $crate::ByDefault, tenants);
+    };
+    ($strategy:ty, configured, tenants) => {
+        $crate::register_splitting!(@made $strategy, $crate::ByConfiguration, tenants);
+    };
+    (@made $strategy:ty, $way:ty, $($tenants:ident)?) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             $crate::__export_about!($strategy, $strategy, $way, bindings);
@@ -94,12 +102,14 @@ macro_rules! register_splitting {
             }
 
             $crate::bindings::export_splitting!(Exported with_types_in $crate::bindings);
+            $($crate::__export_tenants!(export $strategy, $tenants);)?
         };
 
         #[cfg(not(target_arch = "wasm32"))]
         const _: fn() = || {
             fn is_one<S: $crate::splitting::Splitting, W: $crate::Made<S>>() {}
             is_one::<$strategy, $way>();
+            $($crate::__export_tenants!(check $strategy, $tenants);)?
         };
     };
 }

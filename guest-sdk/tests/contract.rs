@@ -5,8 +5,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The blocks of a contract by their first line, such as `interface split {`.
-fn blocks(text: &str) -> BTreeMap<String, Vec<String>> {
+/// A version as numbers that compare.
+fn version(text: &str) -> Vec<u32> {
+    let digits = |c: char| c.is_ascii_digit() || c == '.';
+    let start = text.find(|c: char| c.is_ascii_digit()).unwrap();
+    let end = text[start..]
+        .find(|c| !digits(c))
+        .unwrap_or(text.len() - start);
+    let numbers = text[start..start + end].split('.');
+    numbers.map(|number| number.parse().unwrap()).collect()
+}
+
+/// The blocks of a contract by their first line, such as `interface split {`, as those who know it
+/// up to version `until` see them.
+fn blocks(text: &str, until: &str) -> BTreeMap<String, Vec<String>> {
     let mut blocks = BTreeMap::new();
     let mut block: Option<(String, Vec<String>)> = None;
     let mut newer = false;
@@ -16,7 +28,7 @@ fn blocks(text: &str) -> BTreeMap<String, Vec<String>> {
             continue;
         }
         if code.starts_with("@since") {
-            newer = block.is_some();
+            newer = block.is_some() && version(code) > version(until);
             continue;
         }
         match &mut block {
@@ -37,11 +49,15 @@ fn blocks(text: &str) -> BTreeMap<String, Vec<String>> {
 #[test]
 fn what_was_released_is_still_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let today = blocks(&std::fs::read_to_string(root.join("wit/strategy.wit")).unwrap());
+    let today = std::fs::read_to_string(root.join("wit/strategy.wit")).unwrap();
     let mut compared = 0;
     for file in std::fs::read_dir(root.join("released")).unwrap() {
         let file = file.unwrap().path();
-        for (name, lines) in blocks(&std::fs::read_to_string(&file).unwrap()) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let package = text.lines().find(|line| line.starts_with("package"));
+        let until = package.unwrap().to_owned();
+        let today = blocks(&today, &until);
+        for (name, lines) in blocks(&text, &until) {
             assert_eq!(
                 today.get(&name),
                 Some(&lines),
@@ -51,14 +67,22 @@ fn what_was_released_is_still_there() {
             compared += 1;
         }
     }
-    assert!(compared >= 8, "only {compared} were compared");
+    assert!(compared >= 17, "only {compared} were compared");
 }
 
 #[test]
 fn a_changed_field_would_be_seen() {
     let one = "@since(version = 1.0.0)\ninterface a {\n    /// Doc.\n    x: u32,\n}\n";
-    assert_eq!(blocks(one), blocks("interface a {\n    x: u32,\n}\n"));
-    assert_ne!(blocks(one), blocks("interface a {\n    x: u64,\n}\n"));
+    let same = blocks("interface a {\n    x: u32,\n}\n", "1.0.0");
+    assert_eq!(blocks(one, "1.0.0"), same);
+    assert_ne!(
+        blocks(one, "1.0.0"),
+        blocks("interface a {\n    x: u64,\n}\n", "1.0.0")
+    );
     let world = "world w {\n    export a;\n    @since(version = 1.1.0)\n    export b;\n}\n";
-    assert_eq!(blocks(world), blocks("world w {\n    export a;\n}\n"));
+    assert_eq!(
+        blocks(world, "1.0.9"),
+        blocks("world w {\n    export a;\n}\n", "1.0.9")
+    );
+    assert_eq!(blocks(world, "1.1.0")["world w {"].len(), 2, "b is known");
 }

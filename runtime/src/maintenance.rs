@@ -42,6 +42,7 @@ pub mod orphan_packs;
 pub mod outlook;
 pub mod owner;
 pub mod pack_choice;
+mod pack_sums;
 pub mod pack_survey;
 mod pack_tasks;
 #[cfg(test)]
@@ -60,6 +61,7 @@ pub mod status;
 pub mod strategy;
 pub mod task_costs;
 mod task_stats;
+mod tenants;
 pub mod watch;
 
 pub use error::MaintenanceError;

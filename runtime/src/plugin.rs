@@ -30,6 +30,7 @@ mod scheduling;
 mod schema;
 mod session;
 mod splitting;
+mod tenants;
 mod usage;
 mod wasm_file;
 mod words;

@@ -27,6 +27,7 @@ mod retention;
 mod run_protocol;
 mod scheduling;
 mod snapshot_gc;
+mod tenants;
 mod tidy;
 mod verify;
 mod watermark;

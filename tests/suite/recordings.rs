@@ -138,3 +138,68 @@ fn passes(golden: &Golden, plugin: &str, file: &Path) {
     assert!(of_kind(&tested, "row").is_empty(), "{name} {plugin}");
     assert_eq!(of_kind(&tested, "report").len(), 2, "{name} {plugin}");
 }
+
+/// Goal: with `--tenants` whose packs are is recorded too, a plugin that gives tenants is asked
+/// about it, and nothing of the repository changes.
+#[test]
+fn owners_of_packs_are_recorded_for_plugins_that_ask() {
+    if program::careen().is_none() {
+        return;
+    }
+    let example = kit::workspace_root().join("plugins/examples/built/splitting-tenants.wasm");
+    let example = example.to_str().unwrap();
+    for name in ["default-0.23.1", "velero-0.17.0"] {
+        let golden = Golden::open(name);
+        let root = golden.path().to_str().unwrap().to_owned();
+        let before = golden.data().list().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("recorded");
+        let to = file.to_str().unwrap();
+        let words = [
+            "plugin",
+            "record",
+            &root,
+            "--strategy",
+            "splitting",
+            "-o",
+            to,
+        ];
+        careen(
+            &golden,
+            &[&words[..], &["--tenants", "--hash-names"]].concat(),
+        );
+        assert_eq!(golden.data().list().unwrap(), before, "{name}");
+
+        let recorded = batches(&file);
+        let (mut snapshots, mut sources) = (0, std::collections::BTreeMap::new());
+        let (mut packs, mut owned) = (0, 0);
+        for batch in &recorded {
+            if let Some(line) = batch.get("tenants") {
+                let rows = line["snapshots"].as_array().unwrap();
+                let tenants = line["tenants"].as_array().unwrap();
+                for (row, tenant) in rows.iter().zip(tenants) {
+                    let source =
+                        [&row["host"], &row["userName"], &row["path"]].map(Value::to_string);
+                    assert_eq!(sources.entry(source).or_insert(tenant), &tenant, "{name}");
+                    snapshots += 1;
+                }
+            }
+            for pack in batch["repack"]["packs"].as_array().into_iter().flatten() {
+                packs += 1;
+                owned += usize::from(pack["owner"].get("one").is_some());
+            }
+        }
+        let listed = careen(&golden, &["snapshot", "list", &root]);
+        assert_eq!(snapshots, of_kind(&listed, "row").len(), "{name}");
+        assert!(packs > 0 && owned > 0, "{name}: {owned} of {packs}");
+
+        let tested = careen(&golden, &["plugin", "test", example, to]);
+        assert!(of_kind(&tested, "row").is_empty(), "{name}");
+        let reports = of_kind(&tested, "report");
+        let asked = recorded.len() as u64;
+        assert_eq!(reports[1]["batches"], asked, "{name}: all of them");
+        let replayed = careen(&golden, &["plugin", "replay", example, to]);
+        assert_eq!(of_kind(&replayed, "report")[0]["refused"], 0, "{name}");
+        passes(&golden, "splitting-short-packs", &file);
+    }
+}

@@ -1,12 +1,17 @@
 //! Packs, for splitting strategies: asked about in batches as the host does, with its rules about
 //! the answers.
 
+use std::collections::BTreeMap;
+
 use crate::splitting::{PackPlan, PackQuestion, PackRow, Splitting};
 
 use super::{BATCH_ROWS_MAX, Numbers, check_reason};
 
 /// Kopia's default for the size of a pack.
 const PACK_BYTES: u64 = 20 << 20;
+
+/// The number of an owner whose packs may be alone.
+pub(super) const MIXED: u8 = u8::MAX;
 
 /// Highest number of packs that are rewritten together.
 const GROUP_MAX: u8 = 127;
@@ -47,38 +52,77 @@ pub fn packs() -> Packs {
 /// # Errors
 /// The strategy's own, or which rule of the host an answer breaks.
 pub fn repack(strategy: &mut impl Splitting, packs: &Packs) -> Result<Vec<u8>, String> {
-    let mut agreed = None;
-    let mut all = Vec::with_capacity(packs.packs.len());
+    let mut host = Host::new(packs.pack_bytes_max);
     for batch in packs.packs.chunks(BATCH_ROWS_MAX) {
-        let question = PackQuestion {
+        let plan = strategy.repack(&PackQuestion {
             pack_bytes_max: packs.pack_bytes_max,
             packs: batch.to_vec(),
-        };
-        let plan = strategy.repack(&question)?;
-        check(&plan, &question)?;
-        let agreed = *agreed.get_or_insert(plan.pack_bytes);
+        })?;
+        let rows = batch.iter();
+        host.take(plan, rows.map(|row| (row.used_bytes, row.metadata, 0)))?;
+    }
+    Ok(host.end())
+}
+
+/// What the host makes of the answers about packs.
+pub(super) struct Host {
+    pack_bytes_max: u64,
+    agreed: Option<u64>,
+    groups: Vec<u8>,
+    /// Kind and owner of each pack.
+    kinds: Vec<(bool, u8)>,
+}
+
+impl Host {
+    pub(super) fn new(pack_bytes_max: u64) -> Self {
+        Self {
+            pack_bytes_max,
+            agreed: None,
+            groups: Vec::new(),
+            kinds: Vec::new(),
+        }
+    }
+
+    /// Takes the answer about packs: bytes in use, whether it is metadata, and whose.
+    pub(super) fn take(
+        &mut self,
+        plan: PackPlan,
+        rows: impl ExactSizeIterator<Item = (u64, bool, u8)>,
+    ) -> Result<(), String> {
+        check(&plan, self.pack_bytes_max, rows.len())?;
+        let agreed = *self.agreed.get_or_insert(plan.pack_bytes);
         if agreed != plan.pack_bytes {
             let bytes = plan.pack_bytes;
             return Err(format!("packs of {bytes} bytes, before {agreed}"));
         }
-        let rows = batch.iter().zip(plan.groups);
-        all.extend(rows.map(|(row, group)| if row.used_bytes < agreed { group } else { 0 }));
-    }
-    let mut members = [[0_u32; 2]; 1 + GROUP_MAX as usize];
-    for (row, group) in packs.packs.iter().zip(&all) {
-        members[usize::from(*group)][usize::from(row.metadata)] += 1;
-    }
-    for (row, group) in packs.packs.iter().zip(&mut all) {
-        if members[usize::from(*group)][usize::from(row.metadata)] == 1 {
-            *group = 0;
+        for ((used_bytes, metadata, owner), group) in rows.zip(plan.groups) {
+            self.groups
+                .push(if used_bytes < agreed { group } else { 0 });
+            self.kinds.push((metadata, owner));
         }
+        Ok(())
     }
-    Ok(all)
+
+    /// Leaves what is alone; returns the groups.
+    pub(super) fn end(mut self) -> Vec<u8> {
+        let mut members = BTreeMap::new();
+        let places = || self.groups.iter().copied().zip(self.kinds.iter().copied());
+        places().for_each(|place| *members.entry(place).or_insert(0) += 1);
+        let alone: Vec<bool> = places()
+            .map(|place| members[&place] == 1 && place.1.1 != MIXED)
+            .collect();
+        for (group, alone) in self.groups.iter_mut().zip(alone) {
+            if alone {
+                *group = 0;
+            }
+        }
+        self.groups
+    }
 }
 
-fn check(plan: &PackPlan, question: &PackQuestion) -> Result<(), String> {
+fn check(plan: &PackPlan, pack_bytes_max: u64, packs: usize) -> Result<(), String> {
     check_reason(&plan.reason)?;
-    let most = question.pack_bytes_max;
+    let most = pack_bytes_max;
     let least = most * 60 / 100;
     if !(least..=most).contains(&plan.pack_bytes) {
         let bytes = plan.pack_bytes;
@@ -86,8 +130,8 @@ fn check(plan: &PackPlan, question: &PackQuestion) -> Result<(), String> {
             "packs of {bytes} bytes; allowed are {least} to {most}"
         ));
     }
-    if plan.groups.len() != question.packs.len() {
-        let (packs, groups) = (question.packs.len(), plan.groups.len());
+    if plan.groups.len() != packs {
+        let groups = plan.groups.len();
         return Err(format!("{groups} answers about {packs} packs"));
     }
     match plan.groups.iter().find(|group| **group > GROUP_MAX) {

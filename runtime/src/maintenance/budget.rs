@@ -37,6 +37,15 @@ impl Budget {
             && self.requests.is_none_or(|most| cost.requests <= most)
     }
 
+    /// Returns what is left after `cost`.
+    #[must_use]
+    pub(super) fn without(&self, cost: Cost) -> Self {
+        Self {
+            bytes: self.bytes.map(|most| most.saturating_sub(cost.bytes)),
+            requests: self.requests.map(|most| most.saturating_sub(cost.requests)),
+        }
+    }
+
     /// Returns why a task with this estimate is left for later, if it is.
     pub(super) fn refuses(&self, cost: Cost) -> Option<String> {
         let refused = !self.allows(cost);

@@ -13,7 +13,8 @@ use crate::repository::{Repository, Workspace};
 use super::MaintenanceError;
 use super::orphan_packs::{BlobCount, Orphans, Scope};
 use super::pack_choice::ShortPacks;
-use super::rewrite_choice::{choose_packs, is_chosen, is_metadata, sum_packs};
+use super::pack_sums::PackSums;
+use super::rewrite_choice::{choose_packs, is_metadata};
 use super::rewrite_contents::RewriteOptions;
 use super::safety::Safety;
 
@@ -89,7 +90,7 @@ impl Holdings {
         table: &ContentTable,
         safety: &Safety,
     ) -> Result<(), MaintenanceError> {
-        let sums = sum_packs(workspace, table)?;
+        let sums = PackSums::of(workspace, table, None)?;
         let mut short = ShortPacks;
         let mut options = RewriteOptions {
             kind: None,
@@ -104,7 +105,7 @@ impl Holdings {
         };
         self.short_packs = choose_packs(table, &sums, &mut options)?.packs;
         table.packs.for_each_canonical(|number, slot| {
-            let is_used = sums.get(u64::from(number)) != 0;
+            let is_used = sums.used_bytes(number) != 0;
             self.metadata_packs += u64::from(is_used && name_of(slot).starts_with(b"q"));
             Ok(())
         })?;
@@ -112,7 +113,7 @@ impl Holdings {
         while let Some(record) = records.next()? {
             let fields = table.fields(record);
             let bytes = u64::from(fields.packed_length);
-            if is_chosen(sums.get(u64::from(fields.pack))) {
+            if sums.chosen(fields.pack).is_some() {
                 self.short.add(bytes);
             }
             if fields.deleted {

@@ -1,19 +1,24 @@
 //! Asks which packs are rewritten together, and holds the host's rules about the answers.
 //!
 //! Packs are asked about in batches; the numbers in the answers join packs over all of them. The
-//! rules that need more than one batch are here: a pack that is alone in its number and kind is not
-//! worth a rewrite, so the first one waits for a second; all answers agree on the size of new
-//! packs; a full pack is left; and what is chosen fits into the task's budget. Memory: a batch, and
-//! three numbers for each number and kind. Mirrors `findContentInShortPacks` of Kopia's
+//! rules that need more than one batch are here: a pack that is alone in its number, kind and owner
+//! is not worth a rewrite, so the first one waits for a second, unless it is mixed: then it is
+//! taken apart; all answers agree on the size of new packs; a full pack is left; and what is chosen
+//! fits into the task's budget. Memory: a batch, and 16 bytes for each number, kind and owner: 4
+//! KiB, or 1 MiB where owners are known. Mirrors `findContentInShortPacks` of Kopia's
 //! `repo/maintenance/content_rewrite.go`.
 
 use super::budget::{Budget, Cost};
 use super::strategy::{
-    PACK_GROUP_MAX, PACK_ROWS_MAX, PackRow, RepackAnswer, RepackQuestion, Splitting, StrategyError,
+    Owner, PACK_GROUP_MAX, PACK_ROWS_MAX, PackRow, RepackAnswer, RepackQuestion, Splitting,
+    StrategyError, TENANTS_MAX,
 };
 
 /// Packs with less than this share of the maximum in use are short, in percent.
 pub const SHORT_PERCENT: u64 = 60;
+
+/// Owners that a pack can have: each tenant, nobody, what is shared, what is mixed.
+const OWNERS: usize = TENANTS_MAX as usize + 3;
 
 /// Somebody who chooses packs.
 pub trait ChoosePacks {
@@ -86,8 +91,10 @@ pub(super) struct PackChoice<'a> {
     question: RepackQuestion,
     /// Numbers of the packs in the question.
     numbers: Vec<u32>,
-    /// By number and kind: the first pack while it is the only one, or that there were more.
+    /// By number, kind and owner: the first pack while it is the only one, or that there were more.
     firsts: Vec<First>,
+    /// Owners that there can be: one where they are not known.
+    owners: usize,
     pack_bytes: Option<u64>,
     /// What the first answer says.
     reason: String,
@@ -126,7 +133,12 @@ fn cost(used_bytes: u64) -> Cost {
 }
 
 impl<'a> PackChoice<'a> {
-    pub(super) fn new(chooser: &'a mut dyn ChoosePacks, pack_bytes_max: u64) -> Self {
+    pub(super) fn new(
+        chooser: &'a mut dyn ChoosePacks,
+        pack_bytes_max: u64,
+        by_owner: bool,
+    ) -> Self {
+        let owners = if by_owner { OWNERS } else { 1 };
         Self {
             chooser,
             question: RepackQuestion {
@@ -134,7 +146,8 @@ impl<'a> PackChoice<'a> {
                 packs: Vec::with_capacity(PACK_ROWS_MAX),
             },
             numbers: Vec::with_capacity(PACK_ROWS_MAX),
-            firsts: vec![First::None; 2 * (usize::from(PACK_GROUP_MAX) + 1)],
+            firsts: vec![First::None; 2 * (usize::from(PACK_GROUP_MAX) + 1) * owners],
+            owners,
             pack_bytes: None,
             reason: String::new(),
             cost: Cost::default(),
@@ -196,6 +209,15 @@ impl<'a> PackChoice<'a> {
 
     fn join(&mut self, number: u32, row: &PackRow, group: u8, chosen: &mut dyn FnMut(u32, u8)) {
         let place = 2 * usize::from(group) + usize::from(row.metadata);
+        let owner = row
+            .owner
+            .filter(|_| self.owners > 1)
+            .map_or(0, Owner::number);
+        let place = place * self.owners + usize::from(owner);
+        if row.owner == Some(Owner::Mixed) {
+            // Its contents go into packs of different owners: alone or not, that is a change.
+            self.firsts[place] = First::Gone;
+        }
         match self.firsts[place] {
             First::None => self.firsts[place] = First::Waiting(number, row.used_bytes),
             First::Waiting(waiting, bytes) => {
@@ -278,13 +300,14 @@ mod tests {
         chooser: &mut dyn ChoosePacks,
         rows: &[(bool, u64)],
     ) -> Result<Vec<(u32, u8)>, StrategyError> {
-        let mut choice = PackChoice::new(chooser, 1_000_001);
+        let mut choice = PackChoice::new(chooser, 1_000_001, false);
         let mut chosen = Vec::new();
         let mut take = |number, group| chosen.push((number, group));
         for (number, (metadata, used_bytes)) in rows.iter().enumerate() {
             let row = PackRow {
                 metadata: *metadata,
                 used_bytes: *used_bytes,
+                owner: None,
             };
             choice.look(number as u32, row, &mut take)?;
         }
@@ -335,13 +358,14 @@ mod tests {
         ];
         let within = |bytes, requests| {
             let mut chooser = Within(Budget { bytes, requests });
-            let mut choice = PackChoice::new(&mut chooser, 1_000_001);
+            let mut choice = PackChoice::new(&mut chooser, 1_000_001, false);
             let mut chosen = Vec::new();
             let mut take = |number, _| chosen.push(number);
             for (number, (metadata, used_bytes)) in rows.into_iter().enumerate() {
                 let row = PackRow {
                     metadata,
                     used_bytes,
+                    owner: None,
                 };
                 choice.look(number as u32, row, &mut take).unwrap();
             }

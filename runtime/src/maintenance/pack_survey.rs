@@ -12,8 +12,10 @@ use crate::repository::{Repository, Workspace};
 use super::MaintenanceError;
 use super::budget::Budget;
 use super::pack_choice::ByStrategy;
-use super::rewrite_choice::{ask_about_packs, sum_packs};
+use super::pack_sums::PackSums;
+use super::rewrite_choice::ask_about_packs;
 use super::strategy::Splitting;
+use super::tenants::find_tenants;
 
 /// Asks about every pack that contents lie in. Returns how many the answers choose.
 ///
@@ -26,7 +28,8 @@ pub fn survey_packs(
 ) -> Result<u64, MaintenanceError> {
     let (active, loaded) = load_active(repository, workspace, Some(0), Strictness::ForReading)?;
     let table = ContentTable::of_loaded(workspace, loaded, active.watermark_seconds())?;
-    let sums = sum_packs(workspace, &table)?;
+    let tenants = find_tenants(repository, workspace, &table, splitting)?;
+    let sums = PackSums::of(workspace, &table, tenants.as_ref())?;
     let mut packs = ByStrategy {
         splitting,
         budget: Budget::default(),

@@ -27,6 +27,7 @@ use super::safety::Safety;
 use super::snapshot_gc::{GcOptions, GcPlan, live_metadata_bytes};
 use super::strategy::Splitting;
 use super::task_stats;
+use super::tenants::find_tenants;
 
 /// First character of the names of packs of metadata.
 const METADATA_KIND: u8 = b'q';
@@ -155,9 +156,26 @@ impl<'a> PackTasks<'a> {
         budget: &Budget,
     ) -> Result<Done, MaintenanceError> {
         let table = self.take_table()?;
+        let by_tenant = kind.is_none() && splitting.gives_tenants();
+        let mut rest = *budget;
+        let (repository, workspace) = (self.repository, self.workspace);
+        if by_tenant && !budget.is_none() {
+            let window_bytes = workspace.memory.read_window_bytes as u64;
+            let cost = mark_cost(&table.contents, window_bytes)?;
+            if let Some(why) = budget.refuses(cost) {
+                self.table = Some(table);
+                return Ok(Done::left(why));
+            }
+            rest = budget.without(cost);
+        }
+        let tenants = match by_tenant {
+            true => find_tenants(repository, workspace, &table.contents, splitting)?,
+            // Nobody reads all directories for what a quick cycle rewrites: packs of metadata.
+            false => None,
+        };
         let mut choice = ByStrategy {
             splitting,
-            budget: *budget,
+            budget: rest,
         };
         let mut options = RewriteOptions {
             kind,
@@ -170,14 +188,15 @@ impl<'a> PackTasks<'a> {
             owner: &self.owner,
             end_early: self.stopped,
         };
-        let plan = RewritePlan::make(self.workspace, &table.contents, &mut options)?;
-        if plan.is_empty() && plan.packs_left > 0 {
-            let left = plan.packs_left;
+        let (contents, tenants) = (&table.contents, tenants.as_ref());
+        let plan = RewritePlan::make_by_tenant(workspace, contents, tenants, &mut options)?;
+        let cut = plan.packs_left > 0;
+        if plan.is_empty() && cut {
             self.table = Some(table);
+            let left = plan.packs_left;
             let why = format!("none of {left} packs fits into its budget, {budget}");
             return Ok(Done::left(why));
         }
-        let cut = plan.packs_left > 0;
         let left = match plan.packs_left {
             0 => String::new(),
             left => format!(", {left} packs are left: its budget is {budget}"),
@@ -189,7 +208,7 @@ impl<'a> PackTasks<'a> {
             return Ok(Done::new(task_stats::rewrite_contents(&nothing), what));
         }
         let reason = plan.reason.clone();
-        let report = plan.execute(self.repository, self.workspace, &table.contents, &options)?;
+        let report = plan.execute(repository, workspace, &table.contents, &options)?;
         if report.ended_early {
             return Err(MaintenanceError::Stopped);
         }

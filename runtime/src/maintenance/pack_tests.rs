@@ -4,6 +4,7 @@
 mod cut;
 mod groups;
 mod model;
+mod tenants;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,32 +1,28 @@
 //! Chooses the contents that are copied into new packs, and sorts them in pack order.
 //!
 //! The table of contents is read twice: once for the bytes in use of every pack, once for the
-//! contents of the packs that were chosen. Deleted contents that come back are copied the same way.
-//! Memory: two numbers a pack in mapped scratch, a sort buffer. Mirrors `getContentToRewrite` of
-//! Kopia's `repo/maintenance/content_rewrite.go`.
+//! contents of the packs that were chosen. Where whose the contents are is known, those of one
+//! tenant sort together, so that no new pack has those of two. Deleted contents that come back are
+//! copied the same way. Memory: numbers of each pack in mapped scratch, a sort buffer. Mirrors
+//! `getContentToRewrite` of Kopia's `repo/maintenance/content_rewrite.go`.
 
 use crate::clock::Timestamp;
 use crate::repository::content_table::ContentTable;
 use crate::repository::pack_names::name_of;
 use crate::repository::pack_order::{PackOrder, Place};
 use crate::repository::record::RecordFields;
+use crate::repository::tenants::{ContentTenants, NOBODY};
 use crate::repository::{RepositoryError, Workspace};
-use crate::spill::{MappedU32, SortBuffer, Sorter};
+use crate::spill::{SortBuffer, Sorter};
 
 use super::MaintenanceError;
 use super::pack_choice::{ChoosePacks, PackChoice};
+use super::pack_sums::PackSums;
 use super::rewrite_contents::{RewriteContentsStats, RewriteOptions, RewritePlan};
 use super::strategy::{PACK_GROUP_MAX, PackRow};
 
 /// What travels with a content: time 8, deleted 1, original length 4, format 1.
 const EXTRA_BYTES: usize = 14;
-
-/// In the table of sums: this, less the number of those that are rewritten together. A sum never
-/// is: it stops before.
-const CHOSEN: u32 = u32::MAX;
-
-/// Largest sum in the table.
-const SUM_MAX: u32 = CHOSEN - PACK_GROUP_MAX as u32 - 1;
 
 /// Set in the group of a place when the content is metadata.
 const METADATA: u8 = PACK_GROUP_MAX + 1;
@@ -99,15 +95,14 @@ impl Places {
         key: &[u8],
         fields: &RecordFields,
         group: u8,
+        tenant: u8,
     ) -> Result<(), RepositoryError> {
         self.stats.to_rewrite_content_count += 1;
         self.stats.to_rewrite_content_size += u64::from(fields.packed_length);
+        let kind = if is_metadata(key) { METADATA } else { 0 };
         let place = Place {
-            group: if is_metadata(key) {
-                METADATA | group
-            } else {
-                group
-            },
+            // What differs in any of them shares no new pack.
+            group: u16::from_be_bytes([kind | group, tenant]),
             pack: fields.pack,
             offset: fields.pack_offset,
             length: fields.packed_length,
@@ -152,7 +147,7 @@ impl Undelete {
             deleted: false,
             ..*fields
         };
-        Ok(self.0.push(key, &live, 0)?)
+        Ok(self.0.push(key, &live, 0, NOBODY)?)
     }
 
     /// Ends the collection.
@@ -165,9 +160,10 @@ impl Undelete {
 pub(super) fn choose_contents(
     workspace: &Workspace,
     table: &ContentTable,
+    tenants: Option<&ContentTenants>,
     options: &mut RewriteOptions<'_>,
 ) -> Result<RewritePlan, MaintenanceError> {
-    let sums = sum_packs(workspace, table)?;
+    let sums = PackSums::of(workspace, table, tenants)?;
     let chosen = choose_packs(table, &sums, options)?;
     let mut choice = Choice {
         table,
@@ -175,28 +171,16 @@ pub(super) fn choose_contents(
         options,
         places: Places::new(workspace, table),
     };
+    let mut tenants = tenants.map(ContentTenants::stream);
     let mut records = table.stream()?;
     while let Some(record) = records.next()? {
-        choice.look(record)?;
+        let tenant = match &mut tenants {
+            Some(tenants) => tenants.next_tenant()?,
+            None => NOBODY,
+        };
+        choice.look(record, tenant)?;
     }
     choice.places.finish(chosen)
-}
-
-/// Sums the bytes in use of every pack, by canonical number; a sum that does not fit is large
-/// anyway.
-pub(super) fn sum_packs(
-    workspace: &Workspace,
-    table: &ContentTable,
-) -> Result<MappedU32, RepositoryError> {
-    let sums = MappedU32::create(&workspace.scratch, table.packs.numbers(), 0)?;
-    let mut records = table.stream()?;
-    while let Some(record) = records.next()? {
-        let fields = table.fields(record);
-        let number = u64::from(fields.pack);
-        let sum = sums.get(number).saturating_add(fields.packed_length);
-        sums.set(number, sum.min(SUM_MAX));
-    }
-    Ok(sums)
 }
 
 /// What was chosen of the packs.
@@ -208,15 +192,10 @@ pub(super) struct Chosen {
     reason: String,
 }
 
-/// Returns whether a number of the table of sums says that the pack was chosen.
-pub(super) fn is_chosen(sum: u32) -> bool {
-    sum > SUM_MAX
-}
-
 /// Marks the packs that are chosen.
 pub(super) fn choose_packs(
     table: &ContentTable,
-    sums: &MappedU32,
+    sums: &PackSums,
     options: &mut RewriteOptions<'_>,
 ) -> Result<Chosen, MaintenanceError> {
     let Some(packs) = &mut options.packs else {
@@ -229,7 +208,7 @@ pub(super) fn choose_packs(
 /// Asks about every pack that contents of this kind lie in, and ends the questions.
 pub(super) fn ask_about_packs(
     table: &ContentTable,
-    sums: &MappedU32,
+    sums: &PackSums,
     packs: &mut dyn ChoosePacks,
     kind: Option<u8>,
     pack_bytes_max: u64,
@@ -241,20 +220,20 @@ pub(super) fn ask_about_packs(
 
 fn ask_about_each_pack(
     table: &ContentTable,
-    sums: &MappedU32,
+    sums: &PackSums,
     packs: &mut dyn ChoosePacks,
     kind: Option<u8>,
     pack_bytes_max: u64,
 ) -> Result<Chosen, MaintenanceError> {
     let mut count = 0;
-    let mut choice = PackChoice::new(packs, pack_bytes_max);
+    let mut choice = PackChoice::new(packs, pack_bytes_max, sums.have_owners());
     let mut mark = |number: u32, group: u8| {
-        sums.set(u64::from(number), CHOSEN - u32::from(group));
+        sums.choose(number, group);
         count += 1;
     };
     let mut refused = None;
     table.packs.for_each_canonical(|number, slot| {
-        let used_bytes = sums.get(u64::from(number));
+        let used_bytes = sums.used_bytes(number);
         let own = name_of(slot).first().copied().unwrap_or(0);
         // A pack that no content lies in has nothing to copy.
         if used_bytes == 0 || kind.is_some_and(|wanted| wanted != own) || refused.is_some() {
@@ -263,6 +242,7 @@ fn ask_about_each_pack(
         let row = PackRow {
             metadata: own == METADATA_KIND,
             used_bytes: u64::from(used_bytes),
+            owner: sums.owner(number),
         };
         refused = choice.look(number, row, &mut mark).err();
         Ok(())
@@ -284,25 +264,21 @@ fn ask_about_each_pack(
 /// Looks at every content of the table.
 struct Choice<'a, 'o> {
     table: &'a ContentTable,
-    sums: &'a MappedU32,
+    sums: &'a PackSums,
     options: &'a RewriteOptions<'o>,
     places: Places,
 }
 
 impl Choice<'_, '_> {
     #[inline]
-    fn look(&mut self, record: &[u8]) -> Result<(), RepositoryError> {
+    fn look(&mut self, record: &[u8], tenant: u8) -> Result<(), RepositoryError> {
         let fields = self.table.fields(record);
         let key = self.table.key(record);
-        let sum = self.sums.get(u64::from(fields.pack));
-        if sum <= SUM_MAX && !self.is_special(record, key, &fields)? {
+        let chosen = self.sums.chosen(fields.pack);
+        if chosen.is_none() && !self.is_special(record, key, &fields)? {
             return Ok(());
         }
-        let group = if sum > SUM_MAX {
-            (CHOSEN - sum) as u8
-        } else {
-            0
-        };
+        let group = chosen.unwrap_or(0);
         let written = Timestamp::from_seconds(fields.timestamp_seconds);
         // A time in the future is younger than any age, also than none, as in Kopia.
         let young = self.options.now.since(written) < self.options.safety.rewrite_min_age;
@@ -312,7 +288,7 @@ impl Choice<'_, '_> {
             stats.retained_content_size += u64::from(fields.packed_length);
             return Ok(());
         }
-        self.places.push(key, &fields, group)
+        self.places.push(key, &fields, group, tenant)
     }
 
     /// Returns whether a content of a pack that was not chosen is rewritten all the same.

@@ -23,6 +23,7 @@ use crate::repository::pack_reader::{PackBatch, PackReader};
 use crate::repository::pack_writer::{
     NewContent, PackWriter, PackWriterStats, Sealed, next_timestamp,
 };
+use crate::repository::tenants::ContentTenants;
 use crate::repository::{Repository, RepositoryError, Workspace};
 use crate::spill::{Runs, ScratchFile};
 
@@ -114,7 +115,18 @@ impl RewritePlan {
         table: &ContentTable,
         options: &mut RewriteOptions<'_>,
     ) -> Result<Self, MaintenanceError> {
-        choose_contents(workspace, table, options)
+        choose_contents(workspace, table, None, options)
+    }
+
+    /// Does the same where it is known whose the contents of `table` are: packs are asked about
+    /// with their owners, and no new pack has contents of two.
+    pub fn make_by_tenant(
+        workspace: &Workspace,
+        table: &ContentTable,
+        tenants: Option<&ContentTenants>,
+        options: &mut RewriteOptions<'_>,
+    ) -> Result<Self, MaintenanceError> {
+        choose_contents(workspace, table, tenants, options)
     }
 
     /// Tells whether nothing is to be done.
@@ -205,7 +217,7 @@ struct Copying<'a, 'o> {
     options: &'a RewriteOptions<'o>,
     layout: PackOrder,
     /// What was written last belongs to these.
-    group: Option<u8>,
+    group: Option<u16>,
     writer: PackWriter<'a>,
     report: &'a mut RewriteReport,
 }

@@ -6,7 +6,14 @@
 
 use std::fmt;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::kopia::snapshot_manifest::SnapshotSource;
+use crate::repository::tenants::{NOBODY, SHARED};
+
+pub use crate::repository::tenants::TENANTS_MAX;
 
 /// Rows in one question. A chain of ranges ends at most a few epochs back; only a jammed repository
 /// has more, and then the oldest rows are what the next run needs.
@@ -84,13 +91,99 @@ pub const PACK_GROUP_MAX: u8 = 127;
 /// Least size of new packs, as a share of the maximum in percent: smaller ones would be short.
 pub const PACK_BYTES_PERCENT_MIN: u64 = 60;
 
+/// Whose the contents of a pack are, as far as snapshots use them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Owner {
+    /// No snapshot uses any of them.
+    Nobody,
+    /// Snapshots of one tenant, 1 to [`TENANTS_MAX`].
+    One(u8),
+    /// Snapshots of several tenants use each of them.
+    Shared,
+    /// Contents of different owners.
+    Mixed,
+}
+
+impl Owner {
+    /// Returns the owner that a number of a content stands for, as [`crate::repository::tenants`]
+    /// has them, or that of [`Owner::number`].
+    pub fn of(number: u8) -> Self {
+        match number {
+            NOBODY => Self::Nobody,
+            one if one <= TENANTS_MAX => Self::One(one),
+            SHARED => Self::Shared,
+            _ => Self::Mixed,
+        }
+    }
+
+    /// Returns its number: that of a content, or one more for what is mixed.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Nobody => NOBODY,
+            Self::One(tenant) => tenant,
+            Self::Shared => SHARED,
+            Self::Mixed => SHARED + 1,
+        }
+    }
+
+    /// Returns whose a pack is in which a content of `other` lies too. What is nobody's does not
+    /// count.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nobody, whose) | (whose, Self::Nobody) => whose,
+            (one, other) if one == other => one,
+            _ => Self::Mixed,
+        }
+    }
+}
+
+/// What a snapshot says of its tenant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaggedSource {
+    /// Who saved what.
+    #[serde(flatten)]
+    pub source: SnapshotSource,
+    /// Its tags, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+}
+
+impl TaggedSource {
+    /// Returns the bytes of its texts.
+    pub fn text_bytes(&self) -> usize {
+        let SnapshotSource { host, user, path } = &self.source;
+        let tags = self.tags.iter().map(|(key, value)| key.len() + value.len());
+        host.len() + user.len() + path.len() + tags.sum::<usize>()
+    }
+}
+
+/// Checks the tenants of snapshots; the error says which rule they break.
+pub fn check_tenants(snapshots: &[TaggedSource], tenants: &[u8]) -> Result<(), String> {
+    if tenants.len() != snapshots.len() {
+        let (snapshots, tenants) = (snapshots.len(), tenants.len());
+        return Err(format!("{tenants} tenants of {snapshots} snapshots"));
+    }
+    let is_none = |tenant: &&u8| !(1..=TENANTS_MAX).contains(*tenant);
+    match tenants.iter().find(is_none) {
+        Some(tenant) => Err(format!(
+            "a snapshot of tenant {tenant}; allowed are 1 to {TENANTS_MAX}"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// One pack that contents lie in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackRow {
     /// Whether it holds metadata rather than file data.
     pub metadata: bool,
     /// Bytes of the contents that lie in it, tombstones included.
     pub used_bytes: u64,
+    /// Whose they are; nothing where that was not found out, and then of no pack of a rewrite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
 }
 
 /// Some packs of the repository.
@@ -152,6 +245,21 @@ pub trait Splitting: Send {
 
     /// Ends the questions about one rewrite: what was remembered of them is forgotten.
     fn end_repack(&mut self) {}
+
+    /// Returns whether the strategy gives snapshots tenants, and so wants to be told whose the
+    /// contents of packs are.
+    fn gives_tenants(&self) -> bool {
+        false
+    }
+
+    /// Gives each snapshot its tenant, a number from 1 to [`TENANTS_MAX`]. A strategy may remember
+    /// what it was asked before, until `end_tenants`.
+    fn tenants(&mut self, snapshots: &[TaggedSource]) -> Result<Vec<u8>, StrategyError> {
+        Ok(vec![1; snapshots.len()])
+    }
+
+    /// Ends the questions about snapshots: what was remembered of them is forgotten.
+    fn end_tenants(&mut self) {}
 
     /// Names the strategy for plans and errors: file, digest, limits.
     fn describe(&self) -> String;

@@ -17,7 +17,8 @@ use crate::kopia::snapshot_manifest::SnapshotSource;
 use crate::maintenance::retention::{BATCH_ROWS_MAX, RetentionQuestion, ZONE_CHANGES_MAX, Zone};
 use crate::maintenance::scheduling::{SchedulingQuestion, TASKS_MAX};
 use crate::maintenance::strategy::{
-    EPOCH_ROWS_MAX, PACK_ROWS_MAX, RepackQuestion, SplittingQuestion,
+    EPOCH_ROWS_MAX, Owner, PACK_ROWS_MAX, RepackQuestion, SplittingQuestion, TENANTS_MAX,
+    TaggedSource, check_tenants,
 };
 use crate::repository::snapshot_history::HistoryRow;
 
@@ -95,10 +96,21 @@ pub enum Batch {
     Snapshots(Vec<SnapshotLine>),
     /// Splitting: the shape of index sets.
     Split(SplittingQuestion),
-    /// Splitting: some packs.
+    /// Splitting: snapshots that get tenants, before packs whose owners are known.
+    Tenants(TenantsLine),
+    /// Splitting: some packs, with their owners or without.
     Repack(RepackQuestion),
     /// Scheduling.
     Schedule(SchedulingQuestion),
+}
+
+/// Snapshots, and whose the packs that follow take them to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantsLine {
+    /// What snapshots say of their tenants.
+    pub snapshots: Vec<TaggedSource>,
+    /// The tenant of each when owners of packs were found out. Another plugin gives other numbers.
+    pub tenants: Vec<u8>,
 }
 
 /// A source, before its snapshots.
@@ -183,7 +195,7 @@ impl Batch {
     pub fn strategy(&self) -> Strategy {
         match self {
             Self::Zone(_) | Self::Source(_) | Self::Snapshots(_) => Strategy::Retention,
-            Self::Split(_) | Self::Repack(_) => Strategy::Splitting,
+            Self::Split(_) | Self::Tenants(_) | Self::Repack(_) => Strategy::Splitting,
             Self::Schedule(_) => Strategy::Scheduling,
         }
     }
@@ -194,6 +206,7 @@ impl Batch {
             Self::Zone(_) | Self::Source(_) => 0,
             Self::Snapshots(rows) => rows.len(),
             Self::Split(question) => question.epochs.len(),
+            Self::Tenants(line) => line.snapshots.len(),
             Self::Repack(question) => question.packs.len(),
             Self::Schedule(question) => tasks(question),
         }
@@ -206,7 +219,14 @@ impl Batch {
             Self::Source(_) => return Ok(()),
             Self::Snapshots(_) => ("snapshots", BATCH_ROWS_MAX),
             Self::Split(_) => ("epochs", EPOCH_ROWS_MAX),
-            Self::Repack(_) => ("packs", PACK_ROWS_MAX),
+            Self::Tenants(line) => {
+                check_tenants(&line.snapshots, &line.tenants)?;
+                ("snapshots", BATCH_ROWS_MAX)
+            }
+            Self::Repack(question) => {
+                check_owners(question)?;
+                ("packs", PACK_ROWS_MAX)
+            }
             Self::Schedule(question) => {
                 check_zone(&question.zone)?;
                 if question.cycles.len() > CYCLES_MAX {
@@ -229,6 +249,23 @@ impl Batch {
 
 fn tasks(question: &SchedulingQuestion) -> usize {
     question.cycles.iter().map(|cycle| cycle.tasks.len()).sum()
+}
+
+/// Refuses owners that there are not, and packs of which only some have one.
+fn check_owners(question: &RepackQuestion) -> Result<(), String> {
+    let owners = || question.packs.iter().filter_map(|row| row.owner);
+    let count = owners().count();
+    if count > 0 && count < question.packs.len() {
+        return Err("packs of which only some have owners".into());
+    }
+    let is_none = |owner: &Owner| matches!(owner, Owner::One(n) if !(1..=TENANTS_MAX).contains(n));
+    match owners().find(is_none) {
+        Some(owner) => Err(format!(
+            "a pack of tenant {}; allowed are 1 to {TENANTS_MAX}",
+            owner.number()
+        )),
+        None => Ok(()),
+    }
 }
 
 fn check_zone(zone: &Zone) -> Result<(), String> {
@@ -377,6 +414,7 @@ mod tests {
             packs: vec![PackRow {
                 metadata: true,
                 used_bytes: 7,
+                owner: None,
             }],
         };
         let mut lines = Vec::new();
@@ -397,9 +435,27 @@ mod tests {
                 "is for retention",
             ),
             (&many, "line 2 has 1001 packs"),
+            (
+                r#"{"tenants":{"snapshots":[{"host":"h"}],"tenants":[0]}}"#,
+                "line 2 has a snapshot of tenant 0",
+            ),
+            (
+                r#"{"tenants":{"snapshots":[{"host":"h"}],"tenants":[]}}"#,
+                "line 2 has 0 tenants of 1 snapshots",
+            ),
+            (
+                r#"{"repack":{"pack_bytes_max":1,"packs":[
+                    {"metadata":false,"used_bytes":1,"owner":{"one":251}}]}}"#,
+                "line 2 has a pack of tenant 251",
+            ),
+            (
+                r#"{"repack":{"pack_bytes_max":1,"packs":[{"metadata":false,"used_bytes":1},
+                    {"metadata":false,"used_bytes":1,"owner":"shared"}]}}"#,
+                "line 2 has packs of which only some have owners",
+            ),
             (&" ".repeat(LINE_BYTES_MAX as usize + 1), "line 2 is longer"),
         ] {
-            let error = file(lines).unwrap_err().to_string();
+            let error = file(&lines.replace('\n', "")).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
         let read = |text: &str| BatchReader::new(text.as_bytes(), "f".into()).err();

@@ -1,8 +1,8 @@
-//! The contract as this host speaks it: the log that plugins may call, the optional interface
-//! `about`, and which versions fit.
+//! The contract as this host speaks it: the log that plugins may call, the optional interfaces
+//! `about` and `tenants`, and which versions fit.
 //!
 //! Names of interfaces carry the version of their package. wasmtime matches `1.x` with `1.y`, both
-//! ways: an export of `split@1.9.0` is found by who looks for `split@1.1.0`, an import of
+//! ways: an export of `split@1.9.0` is found by who looks for `split@1.2.0`, an import of
 //! `host-log@1.0.0` gets the host's. What does not fit is refused here, before anything is linked,
 //! with both versions. No memory cost.
 
@@ -20,8 +20,8 @@ pub(super) mod bindings {
             package careen:host;
 
             world describable {
-                import careen:strategy/host-log@1.1.0;
-                export careen:strategy/about@1.1.0;
+                import careen:strategy/host-log@1.2.0;
+                export careen:strategy/about@1.2.0;
             }
         ",
         world: "careen:host/describable",
@@ -32,7 +32,7 @@ pub(super) mod bindings {
 use bindings::careen::strategy::host_log;
 
 /// Version of the contract that this host speaks.
-pub const CONTRACT_VERSION: &str = "1.1.0";
+pub const CONTRACT_VERSION: &str = "1.2.0";
 
 /// Package of every interface between host and plugin.
 pub(super) const PACKAGE: &str = "careen:strategy/";
@@ -41,7 +41,10 @@ pub(super) const PACKAGE: &str = "careen:strategy/";
 const HOST_LOG: &str = "careen:strategy/host-log";
 
 /// The interface in which a plugin describes itself, as the host looks for it.
-pub(super) const ABOUT: &str = "careen:strategy/about@1.1.0";
+pub(super) const ABOUT: &str = "careen:strategy/about@1.2.0";
+
+/// The interface in which a splitting strategy gives snapshots tenants, as the host looks for it.
+pub(super) const TENANTS: &str = "careen:strategy/tenants@1.2.0";
 
 /// Interface names of a component that an error shows.
 const SHOWN_NAMES_MAX: usize = 8;
@@ -158,7 +161,9 @@ mod tests {
     fn the_version_is_that_of_the_contract() {
         let wit = include_str!("../../../guest-sdk/wit/strategy.wit");
         assert!(wit.contains(&format!("\npackage careen:strategy@{CONTRACT_VERSION};\n")));
-        assert!(ABOUT.ends_with(&format!("@{CONTRACT_VERSION}")));
+        for optional in [ABOUT, TENANTS] {
+            assert!(optional.ends_with(&format!("@{CONTRACT_VERSION}")));
+        }
     }
 
     #[test]

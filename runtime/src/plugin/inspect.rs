@@ -185,7 +185,7 @@ fn tell_interface(engine: &Engine, component: &Component, found: &mut Inspection
         let (name, version) = ours.split_once('@').unwrap_or((ours, ""));
         let strategy = match name {
             "retain" => Some(Strategy::Retention),
-            "split" | "repack" => Some(Strategy::Splitting),
+            "split" | "repack" | "tenants" => Some(Strategy::Splitting),
             "schedule" => Some(Strategy::Scheduling),
             _ => None,
         };

@@ -160,7 +160,11 @@ impl Parts {
     }
 
     /// Lets the plugin describe itself and try its configuration, in an instance of its own.
-    fn introduce(&mut self, configured: Option<&Configuration>) -> Result<(), Failure> {
+    fn introduce(
+        &mut self,
+        configured: Option<&Configuration>,
+        fits: impl FnOnce(&mut Store<Guest>, &Instance) -> wasmtime::Result<()>,
+    ) -> Result<(), Failure> {
         let component = self.linked.component();
         if component.get_export_index(None, ABOUT).is_none() {
             return configuration::agreed(None, configured).map(drop);
@@ -168,12 +172,15 @@ impl Parts {
         let indices = DescribableIndices::new(&self.linked)
             .map_err(|error| contract::not_linked(&self.engine, component, &error))?;
         let mut session = self.session();
-        let (instance, description) = session.call(&self.engine, |store| {
+        let (instance, description, fits) = session.call(&self.engine, |store| {
             let instance = self.linked.instantiate(&mut *store)?;
             let exports = indices.load(&mut *store, &instance)?;
-            let description = exports.careen_strategy_about().call_describe(store)?;
-            Ok((instance, description))
+            let about = exports.careen_strategy_about();
+            let description = about.call_describe(&mut *store)?;
+            let fits = fits(store, &instance);
+            Ok((instance, description, fits))
         })?;
+        fits.map_err(|error| contract::not_linked(&self.engine, component, &error))?;
         let about = About::new(description)?;
         self.name.clone_from(&about.name);
         let about = self.about.insert(about);
@@ -215,10 +222,13 @@ impl Phase {
 }
 
 /// Reads the component, checks the pin, compiles or takes from the cache, links it, finds the
-/// exports of its strategy with `exports`, and lets it introduce itself.
+/// exports of its strategy with `exports`, and lets it introduce itself. `fits` compares the types
+/// of what it exports with the contract's, which takes an instance: the one that introduces itself.
+/// For a plugin without `about` its first question does that.
 pub(super) fn load_parts<X>(
     options: PluginOptions,
     exports: impl FnOnce(&InstancePre<Guest>) -> wasmtime::Result<X>,
+    fits: impl FnOnce(&X, &mut Store<Guest>, &Instance) -> wasmtime::Result<()>,
 ) -> Result<(Parts, X), PluginError> {
     let PluginOptions { source, limits, .. } = &options;
     let name = source.name();
@@ -246,7 +256,8 @@ pub(super) fn load_parts<X>(
         about: None,
         configuration: None,
     };
-    match parts.introduce(options.configuration.as_ref()) {
+    let fits = |store: &mut Store<Guest>, instance: &Instance| fits(&exports, store, instance);
+    match parts.introduce(options.configuration.as_ref(), fits) {
         Ok(()) => {
             let version = parts.about.as_ref().map(|about| &*about.version);
             parts.tally.of(&parts.name, version, &digest, &parts.limits);

@@ -3,6 +3,7 @@
 //! A [`Recorder`] takes the place of every strategy: it writes down the question and answers what
 //! changes nothing, so the same code asks as in a run. Memory: one question, and its line.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,12 +12,12 @@ use crate::maintenance::retention::{Decision, Retention, RetentionQuestion, Zone
 use crate::maintenance::scheduling::{Costs, Scheduling, SchedulingAnswer, SchedulingQuestion};
 use crate::maintenance::strategy::{
     RepackAnswer, RepackQuestion, SHARD_ENTRIES_MAX, Splitting, SplittingAnswer, SplittingQuestion,
-    StrategyError,
+    StrategyError, TENANTS_MAX, TaggedSource,
 };
 use crate::repository::snapshot_history::HistoryRow;
 
 use super::batches::names::Names;
-use super::batches::{Batch, Head, SnapshotLine, SourceLine, write_line};
+use super::batches::{Batch, Head, SnapshotLine, SourceLine, TenantsLine, write_line};
 
 /// Its name in errors.
 const NAME: &str = "the recorder";
@@ -44,6 +45,9 @@ struct Recording {
     names: Option<Names>,
     /// The zone that was written last.
     zone: Option<Zone>,
+    /// Hashes of sources that are tenants, at most [`TENANTS_MAX`]; none where no tenants are
+    /// given.
+    tenants: Option<HashMap<[u8; 32], u8>>,
     recorded: Recorded,
 }
 
@@ -61,10 +65,19 @@ impl Recorder {
             writer,
             names,
             zone: None,
+            tenants: None,
             recorded: Recorded::default(),
         };
         recording.line(head)?;
         Ok(Self(Arc::new(Mutex::new(recording))))
+    }
+
+    /// Gives snapshots tenants too: each source is one, those after the [`TENANTS_MAX`]th are the
+    /// last together. Then owners of packs are found out, and recorded.
+    #[must_use]
+    pub fn with_tenants(self) -> Self {
+        self.recording().tenants = Some(HashMap::new());
+        self
     }
 
     /// Returns what was recorded up to now.
@@ -134,6 +147,17 @@ fn failed(error: &std::io::Error) -> StrategyError {
     }
 }
 
+/// Returns the tenant of a snapshot: its source's.
+fn tenant(given: &mut HashMap<[u8; 32], u8>, row: &TaggedSource) -> u8 {
+    let hash = blake3::hash(row.source.to_string().as_bytes());
+    let next = given.len() + 1;
+    match given.get(hash.as_bytes()) {
+        Some(tenant) => *tenant,
+        None if next > usize::from(TENANTS_MAX) => TENANTS_MAX,
+        None => *given.entry(*hash.as_bytes()).or_insert(next as u8), // at most TENANTS_MAX
+    }
+}
+
 impl Retention for Recorder {
     fn begin(&mut self, question: &RetentionQuestion) -> Result<(), StrategyError> {
         let mut recording = self.recording();
@@ -180,6 +204,23 @@ impl Splitting for Recorder {
             groups: vec![0; question.packs.len()],
             reason: String::new(),
         })
+    }
+
+    fn gives_tenants(&self) -> bool {
+        self.recording().tenants.is_some()
+    }
+
+    fn tenants(&mut self, snapshots: &[TaggedSource]) -> Result<Vec<u8>, StrategyError> {
+        let mut recording = self.recording();
+        let given = recording.tenants.get_or_insert_default();
+        let tenants = snapshots.iter().map(|row| tenant(given, row)).collect();
+        let line = TenantsLine {
+            snapshots: snapshots.to_vec(),
+            tenants,
+        };
+        let tenants = line.tenants.clone();
+        recording.batch(Batch::Tenants(line))?;
+        Ok(tenants)
     }
 
     fn describe(&self) -> String {

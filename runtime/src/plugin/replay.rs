@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::maintenance::expire_snapshots::{EXPIRE_PERCENT, are_too_many};
 use crate::maintenance::retention::{Decision, Retention, RetentionGuard, Zone};
 use crate::maintenance::scheduling::{Scheduling, SchedulingQuestion};
-use crate::maintenance::strategy::{RepackQuestion, Splitting, SplittingQuestion, StrategyError};
+use crate::maintenance::strategy::StrategyError;
 
 use super::batches::{Batch, SnapshotLine, SourceLine, Strategy};
 use super::load::PluginOptions;
@@ -22,6 +22,10 @@ use super::{
     PluginError, RetentionPlugin, SchedulingPlugin, SplittingPlugin, load, load_retention,
     load_scheduling,
 };
+
+mod packs;
+
+use packs::Packs;
 
 /// A loaded plugin of one of the strategies.
 enum Asked {
@@ -38,8 +42,8 @@ struct Side {
     /// The rules about one source.
     guard: RetentionGuard,
     expired: u64,
-    /// Size of new packs in the first answer, which all others must have.
-    pack_bytes: Option<u64>,
+    /// What is remembered between questions about packs.
+    packs: Packs,
     refused: u64,
     over_share: u64,
 }
@@ -58,7 +62,7 @@ impl Side {
             tally,
             guard: RetentionGuard::default(),
             expired: 0,
-            pack_bytes: None,
+            packs: Packs::default(),
             refused: 0,
             over_share: 0,
         })
@@ -147,6 +151,8 @@ pub struct Replay<'f> {
     reasons_count: bool,
     zone: Zone,
     source: Option<SourceLine>,
+    /// Whether the last question about packs had owners.
+    with_owners: bool,
     /// Snapshots of the source so far.
     snapshots: u64,
     batches: u64,
@@ -175,6 +181,7 @@ impl<'f> Replay<'f> {
             reasons_count,
             zone: Zone::default(),
             source: None,
+            with_owners: false,
             snapshots: 0,
             batches: 0,
             rows: 0,
@@ -189,11 +196,12 @@ impl<'f> Replay<'f> {
     /// # Errors
     /// A plugin that fails.
     pub fn ask(&mut self, line: u64, batch: Batch) -> Result<(), StrategyError> {
+        if matches!(batch, Batch::Tenants(_)) && !self.sides.iter().any(Side::gives_tenants) {
+            return Ok(()); // nobody is asked
+        }
         self.batches += 1;
         self.rows += batch.rows() as u64;
-        if !matches!(batch, Batch::Repack(_)) {
-            self.end_packs();
-        }
+        self.end_packs_before(&batch);
         match batch {
             Batch::Zone(zone) => {
                 self.zone = zone;
@@ -202,7 +210,8 @@ impl<'f> Replay<'f> {
             Batch::Source(source) => self.begin(line, source),
             Batch::Snapshots(rows) => self.decide(line, rows),
             Batch::Split(question) => self.split(line, &question),
-            Batch::Repack(question) => self.repack(line, &question),
+            Batch::Tenants(tenants) => self.tenants(line, &tenants),
+            Batch::Repack(question) => self.repack(line, question),
             Batch::Schedule(question) => self.schedule(line, &question),
         }
     }
@@ -211,6 +220,7 @@ impl<'f> Replay<'f> {
     pub fn end(mut self, line: u64) -> ReplayReport {
         self.end_source(line);
         self.end_packs();
+        self.end_tenants();
         let told = |side: &Side| {
             let told = side.tally.told(self.strategy.name());
             // What was decided was compared; it is not told once more.
@@ -300,75 +310,6 @@ impl<'f> Replay<'f> {
                     snapshots,
                 });
             }
-        }
-    }
-
-    fn split(&mut self, line: u64, question: &SplittingQuestion) -> Result<(), StrategyError> {
-        let mut answers = Vec::with_capacity(2);
-        for side in 0..2 {
-            let Asked::Splitting(plugin) = &mut self.sides[side].asked else {
-                return Ok(());
-            };
-            let answer = plugin.split(question)?;
-            if let Err(reason) = answer.check(question) {
-                self.refuse(side, line, reason);
-            }
-            answers.push(answer);
-        }
-        let (answer, other) = (&answers[0], &answers[1]);
-        let same = (answer.shard_entries, &answer.joins) == (other.shard_entries, &other.joins);
-        self.compare(line, same, answer.reason == other.reason, || {
-            let words = [answer, other].map(|answer| {
-                format!("{}{}", words::shape(answer), words::because(&answer.reason))
-            });
-            let [answer, other] = words;
-            [words::index(question), answer, other]
-        });
-        Ok(())
-    }
-
-    fn repack(&mut self, line: u64, question: &RepackQuestion) -> Result<(), StrategyError> {
-        let mut answers = Vec::with_capacity(2);
-        for side in 0..2 {
-            let Asked::Splitting(plugin) = &mut self.sides[side].asked else {
-                return Ok(());
-            };
-            let answer = plugin.repack(question)?;
-            let agreed = *self.sides[side].pack_bytes.get_or_insert(answer.pack_bytes);
-            if let Err(reason) = answer.check(question) {
-                self.refuse(side, line, reason);
-            } else if agreed != answer.pack_bytes {
-                let reason = format!("packs of {} bytes, before {agreed}", answer.pack_bytes);
-                self.refuse(side, line, reason);
-            }
-            answers.push(answer);
-        }
-        let (answer, other) = (&answers[0], &answers[1]);
-        let same = answer.pack_bytes == other.pack_bytes;
-        self.compare(line, same, answer.reason == other.reason, || {
-            let words = [answer, other].map(|answer| {
-                format!("{}{}", words::packs(answer), words::because(&answer.reason))
-            });
-            let [answer, other] = words;
-            [format!("{} packs", question.packs.len()), answer, other]
-        });
-        let groups = answer.groups.iter().zip(&other.groups);
-        for (number, (row, (group, other))) in question.packs.iter().zip(groups).enumerate() {
-            self.compare(line, group == other, true, || {
-                let about = words::pack(number, row);
-                [about, words::group(*group), words::group(*other)]
-            });
-        }
-        Ok(())
-    }
-
-    /// Ends the questions about the packs of one rewrite.
-    fn end_packs(&mut self) {
-        for side in &mut self.sides {
-            if let Asked::Splitting(plugin) = &mut side.asked {
-                plugin.end_repack();
-            }
-            side.pack_bytes = None;
         }
     }
 

@@ -23,8 +23,8 @@ mod bindings {
             package careen:host;
 
             world retention {
-                import careen:strategy/host-log@1.1.0;
-                export careen:strategy/retain@1.1.0;
+                import careen:strategy/host-log@1.2.0;
+                export careen:strategy/retain@1.2.0;
             }
         ",
         world: "careen:host/retention",
@@ -62,7 +62,11 @@ impl PluginOptions {
 /// # Errors
 /// Every reason why the plugin cannot be used.
 pub fn load_retention(options: PluginOptions) -> Result<RetentionPlugin, PluginError> {
-    let (parts, exports) = load_parts(options, bindings::RetentionIndices::new)?;
+    let (parts, exports) = load_parts(
+        options,
+        bindings::RetentionIndices::new,
+        |exports, store, instance| exports.load(store, instance).map(drop),
+    )?;
     Ok(RetentionPlugin {
         parts,
         exports,

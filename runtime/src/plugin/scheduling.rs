@@ -31,8 +31,8 @@ mod bindings {
             package careen:host;
 
             world scheduling {
-                import careen:strategy/host-log@1.1.0;
-                export careen:strategy/schedule@1.1.0;
+                import careen:strategy/host-log@1.2.0;
+                export careen:strategy/schedule@1.2.0;
             }
         ",
         world: "careen:host/scheduling",
@@ -74,7 +74,11 @@ impl PluginOptions {
 /// # Errors
 /// Every reason why the plugin cannot be used.
 pub fn load_scheduling(options: PluginOptions) -> Result<SchedulingPlugin, PluginError> {
-    let (parts, exports) = load_parts(options, bindings::SchedulingIndices::new)?;
+    let (parts, exports) = load_parts(
+        options,
+        bindings::SchedulingIndices::new,
+        |exports, store, instance| exports.load(store, instance).map(drop),
+    )?;
     Ok(SchedulingPlugin { parts, exports })
 }
 

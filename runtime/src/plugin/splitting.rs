@@ -7,12 +7,16 @@
 
 use crate::maintenance::strategy::{
     EpochRange, RepackAnswer, RepackQuestion, Splitting, SplittingAnswer, SplittingQuestion,
-    StrategyError,
+    StrategyError, TaggedSource,
 };
+
+use wasmtime::component::InstancePre;
 
 use super::about::About;
 use super::error::{Failure, PluginError, without_controls};
 use super::load::{Parts, Phase, PluginOptions, load_parts};
+use super::session::Guest;
+use super::tenants::TenantExports;
 use super::usage::Decided;
 use super::words;
 
@@ -23,9 +27,9 @@ mod bindings {
             package careen:host;
 
             world splitting {
-                import careen:strategy/host-log@1.1.0;
-                export careen:strategy/split@1.1.0;
-                export careen:strategy/repack@1.1.0;
+                import careen:strategy/host-log@1.2.0;
+                export careen:strategy/split@1.2.0;
+                export careen:strategy/repack@1.2.0;
             }
         ",
         world: "careen:host/splitting",
@@ -46,6 +50,8 @@ pub struct SplittingPlugin {
     exports: bindings::SplittingIndices,
     /// The instance that is asked about packs, from the first question of a rewrite to the last.
     packs: Option<Phase>,
+    /// Where it gives snapshots tenants.
+    tenants: Option<TenantExports>,
 }
 
 /// Loads a splitting plugin: reads, checks the pin, compiles or takes from the cache, checks its
@@ -54,11 +60,20 @@ pub struct SplittingPlugin {
 /// # Errors
 /// Every reason why the plugin cannot be used.
 pub fn load(options: PluginOptions) -> Result<SplittingPlugin, PluginError> {
-    let (parts, exports) = load_parts(options, bindings::SplittingIndices::new)?;
+    let find = |linked: &InstancePre<Guest>| {
+        let exports = bindings::SplittingIndices::new(linked)?;
+        Ok((exports, TenantExports::find(linked)?))
+    };
+    let (parts, (exports, tenants)) =
+        load_parts(options, find, |(exports, tenants), store, instance| {
+            exports.load(&mut *store, instance)?;
+            tenants.iter().try_for_each(|one| one.fits(store, instance))
+        })?;
     Ok(SplittingPlugin {
         parts,
         exports,
         packs: None,
+        tenants,
     })
 }
 
@@ -93,6 +108,30 @@ impl SplittingPlugin {
     fn ask_about_packs(&mut self, question: &RepackQuestion) -> Result<RepackAnswer, Failure> {
         let rows = question.packs.len();
         self.parts.asked(rows);
+        // After an error the instance is gone.
+        let mut phase = match self.packs.take() {
+            Some(phase) => phase,
+            None => self.parts.begin()?,
+        };
+        let have_owners = question.packs.iter().any(|row| row.owner.is_some());
+        let answer = match self.tenants.as_ref().filter(|_| have_owners) {
+            Some(tenants) => tenants.repack(&self.parts, &mut phase, question)?,
+            None => self.repack_without_owners(&mut phase, question)?,
+        };
+        self.packs = Some(phase);
+        self.parts.decided(|| Decided {
+            about: format!("{rows} packs"),
+            decision: words::chosen(&answer),
+            reason: answer.reason.clone(),
+        });
+        Ok(answer)
+    }
+
+    fn repack_without_owners(
+        &self,
+        phase: &mut Phase,
+        question: &RepackQuestion,
+    ) -> Result<RepackAnswer, Failure> {
         let packs = question.packs.iter().map(|row| wit_packs::PackRow {
             metadata: row.metadata,
             used_bytes: row.used_bytes,
@@ -101,29 +140,31 @@ impl SplittingPlugin {
             pack_bytes_max: question.pack_bytes_max,
             packs: packs.collect(),
         };
-        // After an error the instance is gone.
-        let mut phase = match self.packs.take() {
-            Some(phase) => phase,
-            None => self.parts.begin()?,
-        };
         let plan = phase.ask(&self.parts, |store, instance| {
             let exports = self.exports.load(&mut *store, instance)?;
             exports
                 .careen_strategy_repack()
                 .call_repack(store, &question)
         })?;
-        self.packs = Some(phase);
-        let answer = RepackAnswer {
+        Ok(RepackAnswer {
             pack_bytes: plan.pack_bytes,
             groups: plan.groups,
             reason: without_controls(&plan.reason),
+        })
+    }
+
+    fn ask_for_tenants(&mut self, snapshots: &[TaggedSource]) -> Result<Vec<u8>, Failure> {
+        self.parts.asked(snapshots.len());
+        let tenants = match &mut self.tenants {
+            Some(exports) => exports.assign(&self.parts, snapshots)?,
+            None => vec![1; snapshots.len()],
         };
         self.parts.decided(|| Decided {
-            about: format!("{rows} packs"),
-            decision: words::chosen(&answer),
-            reason: answer.reason.clone(),
+            about: format!("{} snapshots", snapshots.len()),
+            decision: words::tenants(&tenants),
+            reason: String::new(),
         });
-        Ok(answer)
+        Ok(tenants)
     }
 }
 
@@ -140,6 +181,21 @@ impl Splitting for SplittingPlugin {
 
     fn end_repack(&mut self) {
         self.packs = None;
+    }
+
+    fn gives_tenants(&self) -> bool {
+        self.tenants.is_some()
+    }
+
+    fn tenants(&mut self, snapshots: &[TaggedSource]) -> Result<Vec<u8>, StrategyError> {
+        let tenants = self.ask_for_tenants(snapshots);
+        tenants.map_err(|failure| self.parts.failed(failure))
+    }
+
+    fn end_tenants(&mut self) {
+        if let Some(tenants) = &mut self.tenants {
+            tenants.end();
+        }
     }
 
     fn describe(&self) -> String {

@@ -7,11 +7,16 @@ use std::fmt::Write;
 use crate::maintenance::budget::Budget;
 use crate::maintenance::retention::Decision;
 use crate::maintenance::scheduling::{SchedulingAnswer, SchedulingQuestion};
-use crate::maintenance::strategy::{PackRow, RepackAnswer, SplittingAnswer, SplittingQuestion};
+use crate::maintenance::strategy::{
+    Owner, PackRow, RepackAnswer, SplittingAnswer, SplittingQuestion, TaggedSource,
+};
 use crate::repository::snapshot_history::HistoryRow;
 
 /// Ranges that are shown.
 const RANGES_SHOWN: usize = 4;
+
+/// Tags of a snapshot that are shown.
+const TAGS_SHOWN: usize = 4;
 
 /// Returns the beginning of a line about a line of a file.
 pub(super) fn place(line: u64) -> String {
@@ -57,7 +62,14 @@ pub(super) fn packs(answer: &RepackAnswer) -> String {
 pub(super) fn pack(number: usize, row: &PackRow) -> String {
     let kind = if row.metadata { "metadata" } else { "data" };
     let (number, bytes) = (number + 1, row.used_bytes);
-    format!("pack {number} of its question, {kind}, {bytes} bytes in use")
+    let whose = match row.owner {
+        None => String::new(),
+        Some(Owner::Nobody) => ", nobody's".to_owned(),
+        Some(Owner::One(tenant)) => format!(", tenant {tenant}'s"),
+        Some(Owner::Shared) => ", shared by tenants".to_owned(),
+        Some(Owner::Mixed) => ", of several owners".to_owned(),
+    };
+    format!("pack {number} of its question, {kind}, {bytes} bytes in use{whose}")
 }
 
 /// Returns which index set was asked about.
@@ -70,6 +82,25 @@ pub(super) fn index(question: &SplittingQuestion) -> String {
 pub(super) fn chosen(answer: &RepackAnswer) -> String {
     let chosen = answer.groups.iter().filter(|group| **group > 0).count();
     format!("{chosen} are rewritten, into {}", packs(answer))
+}
+
+/// Returns how many tenants snapshots have.
+pub(super) fn tenants(tenants: &[u8]) -> String {
+    let mut seen = [false; 256];
+    for tenant in tenants {
+        seen[usize::from(*tenant)] = true;
+    }
+    let tenants = seen.iter().filter(|seen| **seen).count();
+    format!("they are those of {tenants} tenants")
+}
+
+/// Returns which snapshot it is, by what it says of its tenant.
+pub(super) fn tagged(snapshot: &TaggedSource) -> String {
+    let mut text = format!("snapshot of {}", snapshot.source);
+    for (key, value) in snapshot.tags.iter().take(TAGS_SHOWN) {
+        let _ = write!(text, ", {key}={value}");
+    }
+    text
 }
 
 /// Returns which snapshot it is.

@@ -37,8 +37,8 @@ const BUFFER_BYTES: usize = 1024 * 1024;
 const RUNS_MAX: usize = 16;
 const RUN_READ_BYTES: usize = 64 * 1024;
 
-/// What travels along: original length 4 | format 1 | tag 1 | reach 1.
-const EXTRA_BYTES: usize = 7;
+/// What travels along: original length 4 | format 1 | tag 1 | tenant 1 | reach 1.
+const EXTRA_BYTES: usize = 8;
 
 /// Returns the memory of small sorts beside the large ones: `buffers` of `buffer_bytes`.
 pub(super) fn small_sort(workspace: &Workspace, buffer_bytes: usize, buffers: usize) -> SortMemory {
@@ -93,6 +93,17 @@ impl ContentRequests {
         tag: u8,
         reach: u8,
     ) -> Result<(), RepositoryError> {
+        self.push_for(key, fields, (tag, reach), 0)
+    }
+
+    /// Does the same for a tenant, whose number comes back with the content.
+    pub(super) fn push_for(
+        &mut self,
+        key: &[u8],
+        fields: &RecordFields,
+        (tag, reach): (u8, u8),
+        tenant: u8,
+    ) -> Result<(), RepositoryError> {
         let place = Place {
             group: 0,
             pack: fields.pack,
@@ -101,7 +112,7 @@ impl ContentRequests {
         };
         let mut extra = [0; EXTRA_BYTES];
         extra[..4].copy_from_slice(&fields.original_length.to_be_bytes());
-        (extra[4], extra[5], extra[6]) = (fields.format, tag, reach);
+        extra[4..].copy_from_slice(&[fields.format, tag, tenant, reach]);
         let layout = self.layout;
         Ok(self
             .buffer
@@ -142,6 +153,8 @@ pub(super) struct Requested<'a> {
     pub(super) pack: &'a BlobId,
     /// What is to be done with it.
     pub(super) tag: u8,
+    /// The tenant that it was asked for; 0 without one.
+    pub(super) tenant: u8,
     place: Place,
     original_length: u32,
     format: ContentFormat,
@@ -264,7 +277,7 @@ impl<'a> ContentOpener<'a> {
         for number in 0..batch.len() {
             let unread = batch.unread(number);
             batch.with_bytes(number, |record, pack, stored| {
-                let [l0, l1, l2, l3, format, tag, _] = layout
+                let [l0, l1, l2, l3, format, tag, tenant, _] = layout
                     .extra(record)
                     .try_into()
                     .map_err(|_| RepositoryError::Interrupted)?;
@@ -273,6 +286,7 @@ impl<'a> ContentOpener<'a> {
                     key: layout.key(record),
                     pack,
                     tag,
+                    tenant,
                     place: layout.place(record),
                     original_length: u32::from_be_bytes([l0, l1, l2, l3]),
                     format: format.unwrap_or_default(),

@@ -4,15 +4,16 @@
 //! indirect once and more often, compressed as an object or content; shared between snapshots and
 //! levels. Buffers so small that contents go through scratch.
 
-mod trees;
+pub(crate) mod trees;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use self::trees::{Builder, DIRECT, Form, Object, tree};
 use super::pack_world::{NOW, Shape, World};
 use super::snapshots::Snapshots;
+use super::tenants::{ContentTenants, NOBODY, SnapshotTenantsWriter, joined};
 use super::used_contents::{MarkStats, mark};
 use super::{Repository, RepositoryError};
 use crate::blob::Storage;
@@ -73,6 +74,67 @@ proptest! {
         let (found, stats) = marked(&world).unwrap();
         prop_assert_eq!(found, expected);
         prop_assert_eq!(stats.snapshots, u64::from(snapshots));
+    }
+}
+
+/// Marks for the tenants of the snapshots, by the number of each; returns whose every content is.
+fn owners(
+    world: &World,
+    tenant_of: &dyn Fn(u32) -> u8,
+) -> Result<BTreeMap<ContentId, u8>, RepositoryError> {
+    let (_, table) = world.table()?;
+    let (repository, workspace) = (&world.repository, &world.workspace);
+    let snapshots = Snapshots::load(repository, workspace, &table)?;
+    let mut tenants = SnapshotTenantsWriter::create(workspace)?;
+    snapshots.each(|snapshot| {
+        let number = u32::from_str_radix(&snapshot.id, 16).unwrap();
+        tenants.push(&[tenant_of(number)])
+    })?;
+    let tenants = tenants.finish()?;
+    let found = ContentTenants::find(repository, workspace, &table, &snapshots, &tenants)?;
+    let (mut whose, mut records) = (found.stream(), table.stream()?);
+    let mut owners = BTreeMap::new();
+    while let Some(record) = records.next()? {
+        let id = ContentId::from_key(table.key(record))?;
+        owners.insert(id, whose.next_tenant()?);
+    }
+    assert!(whose.next_tenant().is_err(), "one for each content");
+    Ok(owners)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Goal: each content is its tenant's, or that of several, or nobody's, also where trees share
+    /// parts in different depths; method: a model that knows what each tree is made of.
+    #[test]
+    fn every_content_has_its_owner(
+        trees in prop::collection::vec((tree(), 0..4_u8), 1..6),
+        chacha: bool,
+        window_bytes in prop_oneof![Just(1 << 20), 200_usize..2000],
+        pack_bytes_max in 2_000_u64..40_000,
+    ) {
+        let shape = Shape { chacha, pack_bytes_max, ..Shape::default() };
+        let world = world(shape, window_bytes);
+        let mut expected: BTreeMap<ContentId, u8> = BTreeMap::new();
+        let mut builder = Builder::new(&world);
+        for (number, (tree, tenant)) in trees.iter().enumerate() {
+            let root = builder.node(tree);
+            if *tenant > 0 {
+                builder.snapshot(number as u32, &root);
+            }
+            for content in root.contents {
+                let owner = expected.entry(content).or_insert(NOBODY);
+                *owner = joined(*owner, *tenant);
+            }
+        }
+        builder.finish();
+        let found = owners(&world, &|number| trees[number as usize].1).unwrap();
+        for (content, owner) in &found {
+            let expected = expected.get(content).copied().unwrap_or(NOBODY);
+            prop_assert_eq!(*owner, expected, "{}", content);
+        }
+        prop_assert!(expected.keys().all(|content| found.contains_key(content)));
     }
 }
 

@@ -36,36 +36,40 @@ pub(super) struct Next {
     pub(super) indirections: u8,
     /// 2 to this power bytes of directories belong to it; 0 when nothing does.
     pub(super) reach: u8,
+    /// Whose it is; 0 where nobody asks.
+    pub(super) tenant: u8,
 }
 
 /// Bytes of [`Next`].
-pub(super) const NEXT_BYTES: usize = 2;
+pub(super) const NEXT_BYTES: usize = 3;
 
 /// Bytes of a directory as stored, without and for each entry: zstd leaves the hash and a little.
 const DIRECTORY_BYTES: u64 = 256;
 const ENTRY_BYTES: u64 = 48;
 
 impl Next {
-    pub(super) fn of(object: &ObjectId, directory: Option<Below>) -> Self {
+    pub(super) fn of(object: &ObjectId, directory: Option<Below>, tenant: u8) -> Self {
         Self {
             directory: directory.is_some(),
             compressed: object.compressed,
             indirections: object.indirections,
             reach: directory.map_or(0, reach_of),
+            tenant,
         }
     }
 
     pub(super) fn encode(self) -> [u8; NEXT_BYTES] {
         let kind = u8::from(self.directory) | (u8::from(self.compressed) << 1);
-        [kind | (self.indirections << 2), self.reach]
+        [kind | (self.indirections << 2), self.reach, self.tenant]
     }
 
-    pub(super) fn decode([kind, reach]: [u8; NEXT_BYTES]) -> Self {
+    pub(super) fn decode([kind, reach, tenant]: [u8; NEXT_BYTES]) -> Self {
         Self {
             directory: kind & 1 != 0,
             compressed: kind & 2 != 0,
             indirections: kind >> 2,
             reach,
+            tenant,
         }
     }
 
@@ -93,7 +97,9 @@ fn reach_of(below: Below) -> u8 {
 /// Where the references of one thread go.
 pub(super) struct References {
     pub(super) key_bytes: usize,
-    /// Keys of contents in use.
+    /// Whose directory or object is read; 0 where nobody asks.
+    pub(super) tenant: u8,
+    /// Keys of contents in use, each with a tenant's number where somebody asks.
     pub(super) used: SortBuffer,
     /// Keys of what is read next, each with the bytes of [`Next`].
     pub(super) next: Option<SortBuffer>,
@@ -106,7 +112,14 @@ impl References {
         if content.key().len() != self.key_bytes {
             return Err(no_content(content)); // no content of this repository has such an ID
         }
-        Ok(self.used.push(content.key())?)
+        if self.tenant == 0 {
+            return Ok(self.used.push(content.key())?);
+        }
+        let (key, tenant) = (content.key(), self.tenant);
+        Ok(self.used.push_whole(|out| {
+            out[..key.len()].copy_from_slice(key);
+            out[key.len()] = tenant;
+        })?)
     }
 
     /// Notes that an object is in use, and reads it next where it refers to others.
@@ -120,7 +133,10 @@ impl References {
         if directory.is_none() && object.indirections == 0 {
             return Ok(());
         }
-        let (key, next) = (object.content.key(), Next::of(object, directory).encode());
+        let (key, next) = (
+            object.content.key(),
+            Next::of(object, directory, self.tenant).encode(),
+        );
         let buffer = self.next.as_mut().ok_or(RepositoryError::Interrupted)?;
         Ok(buffer.push_with(|out| {
             out[..key.len()].copy_from_slice(key);
@@ -158,6 +174,7 @@ impl MarkWorker {
         Self {
             references: References {
                 key_bytes,
+                tenant: 0,
                 used,
                 next: None,
             },
@@ -168,18 +185,20 @@ impl MarkWorker {
         }
     }
 
-    /// Returns where a directory goes that comes as a stream.
-    pub(super) fn directory_sink(&mut self) -> DirectorySink<'_> {
+    /// Returns where a directory of a tenant goes that comes as a stream.
+    pub(super) fn directory_sink(&mut self, tenant: u8) -> DirectorySink<'_> {
         self.directories += 1;
+        self.references.tenant = tenant;
         DirectorySink {
             references: &mut self.references,
             reader: &mut self.directory,
         }
     }
 
-    /// Returns where an index object goes that comes as a stream.
-    pub(super) fn index_sink(&mut self) -> IndexSink<'_> {
+    /// Returns where an index object of a tenant goes that comes as a stream.
+    pub(super) fn index_sink(&mut self, tenant: u8) -> IndexSink<'_> {
         self.indexes += 1;
+        self.references.tenant = tenant;
         IndexSink {
             references: &mut self.references,
             reader: &mut self.index,
@@ -196,14 +215,14 @@ impl TakeContents for MarkWorker {
     fn take(&mut self, content: &Requested<'_>, body: Body<'_, '_>) -> Result<(), RepositoryError> {
         match content.tag {
             tag::DIRECTORY | tag::COMPRESSED_DIRECTORY => {
-                let mut sink = self.directory_sink();
+                let mut sink = self.directory_sink(content.tenant);
                 body.pieces(content.tag == tag::COMPRESSED_DIRECTORY, &mut |piece| {
                     sink.piece(piece, content)
                 })?;
                 Ok(sink.reader.finish(content)?)
             }
             tag::INDEX => {
-                let mut sink = self.index_sink();
+                let mut sink = self.index_sink(content.tenant);
                 body.pieces(false, &mut |piece| sink.piece(piece, content))?;
                 sink.reader.finish(content)?;
                 Ok(())

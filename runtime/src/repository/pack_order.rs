@@ -2,7 +2,7 @@
 //! pieces, whatever the number of contents.
 //!
 //! ```text
-//! group 1 | pack 4 | offset 4 | length 4 | key H+1 | extra
+//! group 2 | pack 4 | offset 4 | length 4 | key H+1 | extra
 //! ```
 //!
 //! * `group`: what is to be read before what; 0 where that does not matter.
@@ -18,7 +18,7 @@ use crate::spill::{SortMemory, SortShape};
 use super::Workspace;
 
 /// Bytes before the key.
-const FIXED_BYTES: usize = 13;
+const FIXED_BYTES: usize = 14;
 
 /// What is read of each open run while contents are read, at least. With 32 KiB a merge of 50 runs
 /// past the page cache read 4 KiB at a time, and everybody waited for it.
@@ -37,7 +37,7 @@ pub struct PackOrder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// What is read before what.
-    pub group: u8,
+    pub group: u16,
     /// Canonical number of the pack's name.
     pub pack: u32,
     /// Offset in the pack, in bytes.
@@ -78,10 +78,10 @@ impl PackOrder {
     #[inline]
     pub fn encode(self, out: &mut [u8], place: &Place, key: &[u8], extra: &[u8]) {
         let key_end = FIXED_BYTES + self.key_bytes;
-        out[0] = place.group;
-        out[1..5].copy_from_slice(&place.pack.to_be_bytes());
-        out[5..9].copy_from_slice(&place.offset.to_be_bytes());
-        out[9..13].copy_from_slice(&place.length.to_be_bytes());
+        out[..2].copy_from_slice(&place.group.to_be_bytes());
+        out[2..6].copy_from_slice(&place.pack.to_be_bytes());
+        out[6..10].copy_from_slice(&place.offset.to_be_bytes());
+        out[10..14].copy_from_slice(&place.length.to_be_bytes());
         out[FIXED_BYTES..key_end].copy_from_slice(key);
         out[key_end..key_end + self.extra_bytes].copy_from_slice(extra);
     }
@@ -94,10 +94,10 @@ impl PackOrder {
             u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]])
         };
         Place {
-            group: fixed[0],
-            pack: word(1),
-            offset: word(5),
-            length: word(9),
+            group: u16::from_be_bytes([fixed[0], fixed[1]]),
+            pack: word(2),
+            offset: word(6),
+            length: word(10),
         }
     }
 

@@ -4,7 +4,8 @@
 //! contents, sorted by where they lie, and read once in pack order by two threads. What they refer
 //! to goes to the contents in use, directories among it to the next level, unless an earlier level
 //! had them. No set of anything is held: keys are sorted on disk, and a table there has four bits
-//! for each content.
+//! for each content. Where somebody asks whose the contents are, a number of one byte goes down
+//! with each reference.
 //!
 //! ```text
 //! keys of a level -> sort -> join with the content table -> sort by pack -> read, parse
@@ -18,7 +19,7 @@
 use crate::kopia::content_id::ContentId;
 use crate::kopia::directory::{Below, EntryKind};
 use crate::memory::{NEXT_LEVEL_BYTES, WORKERS};
-use crate::spill::{MappedU32, Merge, Runs, SortMemory, SortShape, Sorter};
+use crate::spill::{Merge, Runs, SortMemory, SortShape, Sorter};
 
 use super::content_requests::{
     ContentRequests, ContentSource, SortedRequests, TakeContents, small_sort,
@@ -29,7 +30,9 @@ use super::faults::{Faults, noted_or};
 use super::mark_worker::{MarkWorker, NEXT_BYTES, Next, no_content, tag};
 use super::object_streams::ObjectStreams;
 use super::read_ahead::ReadAhead;
+use super::read_marks::ReadMarks;
 use super::snapshots::Snapshots;
+use super::tenants::SnapshotTenants;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Deepest tree: paths of most systems have 4,096 bytes, so at most half as many directories. Index
@@ -64,7 +67,8 @@ pub struct UsedContents {
 }
 
 impl UsedContents {
-    /// Returns their keys, ascending, each once.
+    /// Returns their keys, ascending, each once; of [`mark_tenants`] each with the number of a
+    /// tenant, once for each that was found.
     pub fn merge(&self) -> Result<Merge, RepositoryError> {
         Ok(self.keys.merge()?)
     }
@@ -82,7 +86,19 @@ pub fn mark(
     table: &ContentTable,
     snapshots: &Snapshots,
 ) -> Result<UsedContents, RepositoryError> {
-    Mark::new(repository, workspace, table, None)?.run_told(snapshots)
+    Mark::new(repository, workspace, table, None, None)?.run_told(snapshots)
+}
+
+/// Does the same, and says of every content whose it is. A directory of several tenants is read
+/// twice at most: for the first, and for all others together.
+pub(super) fn mark_tenants(
+    repository: &Repository,
+    workspace: &Workspace,
+    table: &ContentTable,
+    snapshots: &Snapshots,
+    tenants: &SnapshotTenants,
+) -> Result<UsedContents, RepositoryError> {
+    Mark::new(repository, workspace, table, None, Some(tenants))?.run_told(snapshots)
 }
 
 /// Does the same, and goes on behind whatever cannot be read; `faults` take note of it.
@@ -93,7 +109,7 @@ pub(super) fn mark_noting(
     snapshots: &Snapshots,
     faults: &Faults,
 ) -> Result<UsedContents, RepositoryError> {
-    Mark::new(repository, workspace, table, Some(faults))?.run_told(snapshots)
+    Mark::new(repository, workspace, table, Some(faults), None)?.run_told(snapshots)
 }
 
 /// A mark in progress.
@@ -103,12 +119,14 @@ struct Mark<'a> {
     table: &'a ContentTable,
     used: Sorter,
     workers: Vec<MarkWorker>,
-    /// Four bits for each content: as what it was read.
-    read: MappedU32,
+    /// As what each content was read.
+    read: ReadMarks,
     ahead: ReadAhead,
     streams: ObjectStreams<'a>,
     /// Who takes note of damage; without it damage is an error.
     faults: Option<&'a Faults>,
+    /// Whose the snapshots are, where somebody asks.
+    tenants: Option<&'a SnapshotTenants>,
     stats: MarkStats,
 }
 
@@ -125,10 +143,11 @@ impl<'a> Mark<'a> {
         workspace: &'a Workspace,
         table: &'a ContentTable,
         faults: Option<&'a Faults>,
+        tenants: Option<&'a SnapshotTenants>,
     ) -> Result<Self, RepositoryError> {
         let key_bytes = table.layout.key_bytes;
         let shape = SortShape {
-            record_bytes: key_bytes,
+            record_bytes: key_bytes + usize::from(tenants.is_some()),
             group: None,
         };
         let memory = workspace.sort_memory(WORKERS);
@@ -140,7 +159,7 @@ impl<'a> Mark<'a> {
         let workers = (0..WORKERS).map(|_| MarkWorker::new(key_bytes, used.buffer()));
         Ok(Self {
             workers: workers.collect(),
-            read: MappedU32::create(&workspace.scratch, table.contents() / 8 + 1, 0)?,
+            read: ReadMarks::create(&workspace.scratch, table.contents(), tenants.is_some())?,
             ahead: ReadAhead::create(workspace, repository.storage.waits())?,
             streams: ObjectStreams::new(repository, workspace, table),
             repository,
@@ -148,6 +167,7 @@ impl<'a> Mark<'a> {
             table,
             used,
             faults,
+            tenants,
             stats: MarkStats::default(),
         })
     }
@@ -163,10 +183,14 @@ impl<'a> Mark<'a> {
     fn run(mut self, snapshots: &Snapshots) -> Result<UsedContents, RepositoryError> {
         let mut next = self.begin_level();
         let faults = self.faults;
+        let mut tenants = self.tenants.map(SnapshotTenants::stream);
         snapshots.each_noting(faults, |snapshot| {
             self.stats.snapshots += 1;
             let directory = snapshot.root.kind == EntryKind::Directory;
             let references = &mut self.workers[0].references;
+            if let Some(tenants) = &mut tenants {
+                references.tenant = tenants.next_tenant()?;
+            }
             // How much lies below a root is not known yet.
             let below = directory.then(Below::default);
             let taken = references.object(&snapshot.root.object, below);
@@ -252,21 +276,32 @@ impl<'a> Mark<'a> {
                 }
                 continue;
             };
-            let (mut tags, mut reach) = (0, 0);
+            let (mut tags, mut reach, mut tenant) = (0, 0, 0);
             // Everything that this content is to be read as; mostly one thing.
             while let Some(record) = merge.current().filter(|next| next[..key_bytes] == key[..]) {
                 let next = next_of(record)?.1;
                 reach = next.reach.max(reach);
-                match tag_of(next) {
-                    Some(tag::DIRECTORY_INDEX) if self.set_read(row, tag::DIRECTORY_INDEX) => {}
-                    Some(tag::DIRECTORY_INDEX) | None => streams.push(record)?,
-                    Some(tag) if self.set_read(row, tag) => {}
-                    Some(tag) => tags |= tag,
+                let Some(tag) = tag_of(next) else {
+                    streams.push(record)?;
+                    merge.advance()?;
+                    continue;
+                };
+                match (self.read.note(row, tag, next.tenant), tag) {
+                    (None, _) => {}
+                    (Some(whose), tag::DIRECTORY_INDEX) => {
+                        let next = Next {
+                            tenant: whose,
+                            ..next
+                        };
+                        streams.push(&[&key[..], &next.encode()].concat())?;
+                    }
+                    // The marks only rise: the last is all of them.
+                    (Some(whose), _) => (tags, tenant) = (tags | tag, whose),
                 }
                 merge.advance()?;
             }
             if tags != 0 {
-                requests.push(&key, &self.table.fields(record), tags, reach)?;
+                requests.push_for(&key, &self.table.fields(record), (tags, reach), tenant)?;
             }
         }
         streams.finish()?;
@@ -274,14 +309,6 @@ impl<'a> Mark<'a> {
             contents: requests.finish()?,
             streams: sorter.finish()?,
         })
-    }
-
-    /// Notes as what a content is read; returns whether it was before.
-    fn set_read(&self, row: u64, tag: u8) -> bool {
-        let (word, bit) = (row / 8, u32::from(tag) << (row % 8 * 4));
-        let before = self.read.get(word);
-        self.read.set(word, before | bit);
-        before & bit != 0
     }
 
     fn read(&mut self, level: &Level) -> Result<(), RepositoryError> {
@@ -312,7 +339,7 @@ impl<'a> Mark<'a> {
         let object = next.object(content);
         let worker = &mut self.workers[0];
         if next.directory {
-            let mut sink = worker.directory_sink();
+            let mut sink = worker.directory_sink(next.tenant);
             self.streams.read(&object, &mut sink)?;
             sink.reader.finish(&format!("directory {object}"))?;
             return Ok(());
@@ -320,7 +347,7 @@ impl<'a> Mark<'a> {
         let Some(index) = object.index_object() else {
             return Err(RepositoryError::Interrupted);
         };
-        let mut sink = worker.index_sink();
+        let mut sink = worker.index_sink(next.tenant);
         self.streams.read(&index, &mut sink)?;
         sink.reader.finish(&format!("object {object}"))?;
         Ok(())

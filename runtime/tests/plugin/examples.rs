@@ -13,7 +13,7 @@ use careen::kopia::policy::RetentionPolicy;
 use careen::kopia::snapshot_manifest::SnapshotSource;
 use careen::maintenance::retention::{Retention, RetentionQuestion, Zone};
 use careen::maintenance::scheduling::{Costs, Scheduling, SchedulingAnswer, SchedulingQuestion};
-use careen::maintenance::strategy::{PackRow, RepackQuestion, Splitting};
+use careen::maintenance::strategy::{Owner, PackRow, RepackQuestion, Splitting, TaggedSource};
 use careen::maintenance::task_costs::TaskCost;
 use careen::plugin::{
     Configuration, PluginOptions, PluginSource, RetentionPlugin, load, load_retention,
@@ -299,6 +299,7 @@ fn what_is_not_worth_its_price_is_left() {
         let row = |number: u64| PackRow {
             metadata: number.is_multiple_of(2),
             used_bytes: number * (20 << 10) + 1,
+            owner: None,
         };
         let question = RepackQuestion {
             pack_bytes_max: 20 << 20,
@@ -312,6 +313,54 @@ fn what_is_not_worth_its_price_is_left() {
     assert!((400..500).contains(&near), "{near}");
     assert!(rewritten(r#"{ "per-gigabyte-read": 0.03 }"#) < 20);
     assert_eq!(rewritten(r#"{ "horizon-months": 0 }"#), 0);
+}
+
+/// Goal: the component says whose snapshots are, and takes packs of several apart.
+#[test]
+fn tenants_get_packs_of_their_own() {
+    let configuration = r#"{
+        "tenants": [{ "name": "red", "sources": ["*@*.red.example.org:*"] }],
+        "others-by-tag": "ns",
+        "mixed-percent": 90
+    }"#;
+    let mut plugin = load(checked_in("splitting-tenants", configuration)).unwrap();
+    assert!(plugin.gives_tenants());
+    let snapshot = |host: &str, namespace: &str| TaggedSource {
+        source: SnapshotSource {
+            host: host.into(),
+            user: "root".into(),
+            path: "/data".into(),
+        },
+        tags: [("tag:ns".to_owned(), namespace.to_owned())].into(),
+    };
+    let rows = [
+        snapshot("a.red.example.org", "shop"),
+        snapshot("a.blue.example.org", "shop"),
+        snapshot("b.blue.example.org", "shop"),
+        snapshot("b.blue.example.org", "mail"),
+        snapshot("b.red.example.org", "mail"),
+    ];
+    assert_eq!(plugin.tenants(&rows).unwrap(), [1, 2, 2, 3, 1]);
+    plugin.end_tenants();
+    let row = |owner, percent: u64| PackRow {
+        metadata: false,
+        used_bytes: (20 << 20) * percent / 100,
+        owner: Some(owner),
+    };
+    let question = RepackQuestion {
+        pack_bytes_max: 20 << 20,
+        packs: vec![
+            row(Owner::One(1), 59),
+            row(Owner::One(2), 61),
+            row(Owner::Mixed, 89),
+            row(Owner::Mixed, 91),
+            row(Owner::Shared, 61),
+            row(Owner::Nobody, 1),
+        ],
+    };
+    let answer = plugin.repack(&question).unwrap();
+    answer.check(&question).unwrap();
+    assert_eq!(answer.groups, [1, 0, 1, 0, 0, 1]);
 }
 
 /// Goal: a mistake in a configuration is found before anything is asked.

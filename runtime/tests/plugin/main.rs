@@ -18,6 +18,7 @@ mod program;
 mod refused;
 mod retention;
 mod scheduling;
+mod tenants;
 
 /// Guests for the world `splitting`.
 mod component {

@@ -17,6 +17,7 @@ fn question(used_bytes: &[u64]) -> RepackQuestion {
     let row = |(number, used_bytes): (usize, &u64)| PackRow {
         metadata: number % 3 == 0,
         used_bytes: *used_bytes,
+        owner: None,
     };
     RepackQuestion {
         pack_bytes_max: 20 << 20,

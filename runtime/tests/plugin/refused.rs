@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use careen::plugin::PluginError;
 
 use super::component::{Guest, SPLIT, answer, splitting};
-use super::load_wasm;
+use super::{load_wasm, world};
 use guests::PACKAGE_VERSION;
 
 fn refused(wasm: &[u8]) -> PluginError {
@@ -33,12 +33,12 @@ fn imports_other_than_the_log_are_refused_by_name() {
     );
     guest.component = r#"(import "run" (func (param "command" string)))"#;
     assert_refused(&guest.wasm(), "plugin-import", "imports run,");
-    guest.component = r#"(import "careen:strategy/host-files@1.1.0" (instance
+    guest.component = r#"(import "careen:strategy/host-files@1.2.0" (instance
         (export "read" (func (result string)))))"#;
     assert_refused(
         &guest.wasm(),
         "plugin-world",
-        "it imports careen:strategy/host-files@1.1.0, which this host, careen:strategy@1.1.0, does",
+        "it imports careen:strategy/host-files@1.2.0, which this host, careen:strategy@1.2.0, does",
     );
 }
 
@@ -58,7 +58,7 @@ fn other_versions_are_refused_and_shown() {
     for other in ["0.1.0", "2.0.0"] {
         guest.version = other;
         let words =
-            format!("it has careen:strategy/split@{other}, this host speaks careen:strategy@1.1.0");
+            format!("it has careen:strategy/split@{other}, this host speaks careen:strategy@1.2.0");
         assert_refused(&guest.wasm(), "plugin-world", &words);
         guest.version = PACKAGE_VERSION;
         guest.log_version = other;
@@ -140,4 +140,25 @@ fn a_compiler_that_cannot_be_started_is_an_error() {
         options.compile.program = Some("/does/not/exist".into());
     });
     assert_eq!(error.err().unwrap().code(), "plugin-io");
+}
+
+/// Goal: an interface whose types are not the contract's is refused when it is loaded, as one that
+/// is missing, where the plugin introduces itself; else its first question says it.
+#[test]
+fn other_types_are_refused_when_the_plugin_is_loaded() {
+    let describe = "(i32.store (i32.const 512) (i32.const 3072)) \
+                    (i32.store (i32.const 516) (i32.const 5)) (i32.const 512)";
+    let honest = world::Guest::scheduling("(data (i32.const 3072) \"other\")", "unreachable")
+        .about(describe, "unreachable");
+    assert!(super::scheduling::load(&honest.wasm(), |_| ()).is_ok());
+    let text = honest
+        .text()
+        .replace("\"not-before-seconds\" s64", "\"not-before-seconds\" u64");
+    let wasm = wat::parse_str(&text).unwrap();
+    let error = super::scheduling::load(&wasm, |_| ()).err().unwrap();
+    assert_eq!(error.code(), "plugin-world", "{error}");
+    assert!(
+        error.to_string().contains("careen:strategy@1.2.0"),
+        "{error}"
+    );
 }

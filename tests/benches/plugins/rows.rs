@@ -44,6 +44,7 @@ fn flat(home: &Home) {
     let pack = |number: usize| PackRow {
         metadata: number.is_multiple_of(5),
         used_bytes: number as u64 * 20_000,
+        owner: None,
     };
     let question = RepackQuestion {
         pack_bytes_max: 20 << 20,

@@ -143,6 +143,7 @@ fn ask_about_the_index(wasm: &[u8]) {
     let pack = |used_bytes| PackRow {
         metadata: false,
         used_bytes,
+        owner: None,
     };
     let question = RepackQuestion {
         pack_bytes_max: 20 << 20,

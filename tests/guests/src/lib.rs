@@ -7,11 +7,15 @@
 
 pub mod answers;
 pub mod splitting;
+pub mod tenants;
 pub mod worlds;
 
 /// Version of the interfaces that guests import and export, unless a test says otherwise: that in
 /// which the interfaces of the strategies came. A guest with `about` has [`ABOUT_VERSION`].
 pub const PACKAGE_VERSION: &str = "1.0.0";
+
+/// Version in which the interface `tenants` came.
+pub const TENANTS_VERSION: &str = "1.2.0";
 
 /// Version in which the interface `about` came.
 pub const ABOUT_VERSION: &str = "1.1.0";

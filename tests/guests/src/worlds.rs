@@ -242,6 +242,11 @@ impl Guest<'_> {
     /// # Panics
     /// Text that is no component.
     pub fn wasm(&self) -> Vec<u8> {
+        wat::parse_str(self.text()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Returns the component's text.
+    pub fn text(&self) -> String {
         let version = self.version;
         let (mut core, mut outside) = <(String, String)>::default();
         for (interface, bodies) in &self.interfaces {
@@ -250,7 +255,7 @@ impl Guest<'_> {
                 core += &format!("(func (export \"{name}\") {signature} {body})\n");
             }
         }
-        let text = format!(
+        format!(
             r#"(component
   {component}
   (import "careen:strategy/host-log@{version}" (instance $host-log
@@ -273,8 +278,7 @@ impl Guest<'_> {
             with = self.with,
             fields = self.fields,
             more = self.more,
-        );
-        wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+        )
     }
 }
 

@@ -16,7 +16,7 @@ const COLUMNS_MAX: usize = 100;
 const HEAD_LINES_MIN: usize = 2;
 
 /// Files that a program writes, with the one that does: their lines are as wide as it makes them.
-const GENERATED: [(&str, &str); 3] = [
+const GENERATED: [(&str, &str); 4] = [
     ("guest-sdk/src/bindings.rs", ".ci/generate-bindings.sh"),
     (
         "guest-sdk/src/retention_bindings.rs",
@@ -24,6 +24,10 @@ const GENERATED: [(&str, &str); 3] = [
     ),
     (
         "guest-sdk/src/scheduling_bindings.rs",
+        ".ci/generate-bindings.sh",
+    ),
+    (
+        "guest-sdk/src/tenants_bindings.rs",
         ".ci/generate-bindings.sh",
     ),
 ];

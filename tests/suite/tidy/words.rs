@@ -13,7 +13,7 @@ const CLOCK: &str = "runtime/src/clock.rs";
 const PRINTERS: [&str; 2] = ["runtime/src/cli.rs", "runtime/src/cli/"];
 
 /// Files with `unsafe`, each with the reason.
-const UNSAFE: [(&str, &str); 5] = [
+const UNSAFE: [(&str, &str); 6] = [
     ("runtime/src/spill/mapped.rs", "maps scratch files"),
     (
         "runtime/src/plugin/engine.rs",
@@ -26,6 +26,10 @@ const UNSAFE: [(&str, &str); 5] = [
     ),
     (
         "guest-sdk/src/scheduling_bindings.rs",
+        "generated: the component ABI",
+    ),
+    (
+        "guest-sdk/src/tenants_bindings.rs",
         "generated: the component ABI",
     ),
 ];

@@ -3,14 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Imported Functions from `careen:strategy/host-log@1.1.0`
+// Imported Functions from `careen:strategy/host-log@1.2.0`
 
-__attribute__((__import_module__("careen:strategy/host-log@1.1.0"), __import_name__("log")))
+__attribute__((__import_module__("careen:strategy/host-log@1.2.0"), __import_name__("log")))
 extern void __wasm_import_careen_strategy_host_log_log(int32_t, uint8_t *, size_t);
 
-// Exported Functions from `careen:strategy/schedule@1.1.0`
+// Exported Functions from `careen:strategy/schedule@1.2.0`
 
-__attribute__((__weak__, __export_name__("cabi_post_careen:strategy/schedule@1.1.0#schedule")))
+__attribute__((__weak__, __export_name__("cabi_post_careen:strategy/schedule@1.2.0#schedule")))
 void __wasm_export_exports_careen_strategy_schedule_schedule_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -54,9 +54,9 @@ void __wasm_export_exports_careen_strategy_schedule_schedule_post_return(uint8_t
   }
 }
 
-// Exported Functions from `careen:strategy/about@1.1.0`
+// Exported Functions from `careen:strategy/about@1.2.0`
 
-__attribute__((__weak__, __export_name__("cabi_post_careen:strategy/about@1.1.0#describe")))
+__attribute__((__weak__, __export_name__("cabi_post_careen:strategy/about@1.2.0#describe")))
 void __wasm_export_exports_careen_strategy_about_describe_post_return(uint8_t * arg0) {
   if ((*((size_t*) (arg0 + sizeof(void*)))) > 0) {
     free(*((uint8_t **) (arg0 + 0)));
@@ -80,7 +80,7 @@ void __wasm_export_exports_careen_strategy_about_describe_post_return(uint8_t * 
   }
 }
 
-__attribute__((__weak__, __export_name__("cabi_post_careen:strategy/about@1.1.0#configure")))
+__attribute__((__weak__, __export_name__("cabi_post_careen:strategy/about@1.2.0#configure")))
 void __wasm_export_exports_careen_strategy_about_configure_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -294,7 +294,7 @@ void careen_strategy_host_log_log(careen_strategy_host_log_level_t level, schedu
   __wasm_import_careen_strategy_host_log_log((int32_t) level, (uint8_t *) (*message).ptr, (*message).len);
 }
 
-__attribute__((__export_name__("careen:strategy/schedule@1.1.0#schedule")))
+__attribute__((__export_name__("careen:strategy/schedule@1.2.0#schedule")))
 uint8_t * __wasm_export_exports_careen_strategy_schedule_schedule(uint8_t * arg) {
   scheduling_option_s64_t option2;
   switch ((int32_t) *((uint8_t*) (arg + (16+6*sizeof(void*))))) {
@@ -382,7 +382,7 @@ uint8_t * __wasm_export_exports_careen_strategy_schedule_schedule(uint8_t * arg)
   return ptr;
 }
 
-__attribute__((__export_name__("careen:strategy/about@1.1.0#describe")))
+__attribute__((__export_name__("careen:strategy/about@1.2.0#describe")))
 uint8_t * __wasm_export_exports_careen_strategy_about_describe(void) {
   exports_careen_strategy_about_description_t ret;
   exports_careen_strategy_about_describe(&ret);
@@ -404,7 +404,7 @@ uint8_t * __wasm_export_exports_careen_strategy_about_describe(void) {
   return ptr;
 }
 
-__attribute__((__export_name__("careen:strategy/about@1.1.0#configure")))
+__attribute__((__export_name__("careen:strategy/about@1.2.0#configure")))
 uint8_t * __wasm_export_exports_careen_strategy_about_configure(uint8_t * arg, size_t arg0) {
   scheduling_string_t arg1 = (scheduling_string_t) { (uint8_t*)(arg), (arg0) };
   exports_careen_strategy_about_result_void_string_t ret;

@@ -292,15 +292,15 @@ typedef struct {
   } val;
 } exports_careen_strategy_about_result_void_string_t;
 
-// Imported Functions from `careen:strategy/host-log@1.1.0`
+// Imported Functions from `careen:strategy/host-log@1.2.0`
 // Writes one line to the host's log. The host cuts lines after 1,000 bytes, drops lines after
 // the first 100 of a call, and ends a plugin that writes more than 10,000.
 extern void careen_strategy_host_log_log(careen_strategy_host_log_level_t level, scheduling_string_t *message);
 
-// Exported Functions from `careen:strategy/schedule@1.1.0`
+// Exported Functions from `careen:strategy/schedule@1.2.0`
 bool exports_careen_strategy_schedule_schedule(exports_careen_strategy_schedule_question_t *question, exports_careen_strategy_schedule_decision_t *ret, scheduling_string_t *err);
 
-// Exported Functions from `careen:strategy/about@1.1.0`
+// Exported Functions from `careen:strategy/about@1.2.0`
 void exports_careen_strategy_about_describe(exports_careen_strategy_about_description_t *ret);
 bool exports_careen_strategy_about_configure(scheduling_string_t *json, scheduling_string_t *err);
 

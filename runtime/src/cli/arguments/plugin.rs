@@ -129,6 +129,12 @@ pub(in crate::cli) struct RecordArguments {
     /// Retention: only this source: user@host:/path, user@host, @host or a path
     #[arg(long, value_name = "SOURCE")]
     pub(in crate::cli) source: Option<String>,
+    /// Splitting: record also whose packs are, each source a tenant
+    ///
+    /// For plugins that give snapshots tenants: replay translates to theirs. Reads all directories
+    /// that snapshots use.
+    #[arg(long)]
+    pub(in crate::cli) tenants: bool,
     /// Scheduling: which cycle is asked for; where nothing is due, auto asks for a full one
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub(in crate::cli) mode: CycleMode,

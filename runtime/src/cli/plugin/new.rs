@@ -54,6 +54,7 @@ pub(super) fn run(console: &Console, arguments: &NewArguments) -> Result<Exit, C
         name: arguments.name.clone(),
         strategy: arguments.strategy.name().to_owned(),
         language: arguments.language.name().to_owned(),
+        world: None,
     };
     let files = write(&directory, &project)?;
     let made = Made {
@@ -106,6 +107,7 @@ mod tests {
             name: "night-shift".into(),
             strategy: strategy.name().into(),
             language: language.name().into(),
+            world: None,
         }
     }
 

@@ -15,7 +15,10 @@ use crate::cli::error::CliError;
 /// The file's name.
 pub(super) const MANIFEST: &str = "careen-plugin.json";
 
-/// Largest file: it has four short fields.
+/// The other worlds, each with its strategy.
+const OTHER_WORLDS: [(&str, &str); 1] = [("splitting-by-tenant", "splitting")];
+
+/// Largest file: it has five short fields.
 const MANIFEST_BYTES_MAX: u64 = 64 << 10;
 
 /// A plugin's project.
@@ -29,6 +32,9 @@ pub(super) struct Project {
     pub(super) strategy: String,
     /// What it is written in.
     pub(super) language: String,
+    /// The world that it is built for, in Python and JavaScript, unless it is the strategy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) world: Option<String>,
 }
 
 impl Project {
@@ -68,8 +74,19 @@ impl Project {
         match (strategy, language) {
             (None, _) => Err(format!("strategy {:?} is not known", self.strategy)),
             (_, None) => Err(format!("language {:?} is not known", self.language)),
-            (Some(strategy), Some(language)) => Ok((strategy, language)),
+            (Some(strategy), Some(language)) => match self.world() {
+                world if world == self.strategy => Ok((strategy, language)),
+                world if OTHER_WORLDS.contains(&(world, &self.strategy)) => {
+                    Ok((strategy, language))
+                }
+                world => Err(format!("{:?} has no world {world:?}", self.strategy)),
+            },
         }
+    }
+
+    /// Returns the world that it is built for.
+    pub(super) fn world(&self) -> &str {
+        self.world.as_deref().unwrap_or(&self.strategy)
     }
 }
 
@@ -94,6 +111,12 @@ mod tests {
             value.to_string()
         };
         assert!(read(&line("a", "retention", "rust")).is_ok());
+        let with_world = |strategy: &str| {
+            let line = line("a", strategy, "python");
+            line.replace('}', r#","world":"splitting-by-tenant"}"#)
+        };
+        assert!(read(&with_world("splitting")).is_ok());
+        assert_eq!(read(&with_world("retention")), Err("plugin-project"));
         for text in [
             line("../a", "retention", "rust"),
             line("a", "sailing", "rust"),

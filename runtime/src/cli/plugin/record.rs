@@ -67,7 +67,10 @@ pub(super) fn run(console: &Console, arguments: &RecordArguments) -> Result<Exit
     console.surroundings.randomness.fill(&mut key);
     let names = arguments.hash_names.then(|| Names::new(key));
     let writer = Box::new(BufWriter::new(file.open.try_clone().map_err(failed(path))?));
-    let recorder = Recorder::new(writer, &head, names).map_err(failed(path))?;
+    let mut recorder = Recorder::new(writer, &head, names).map_err(failed(path))?;
+    if arguments.tenants {
+        recorder = recorder.with_tenants();
+    }
     let asking = Asking {
         console,
         target: &target,

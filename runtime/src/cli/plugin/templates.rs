@@ -52,12 +52,15 @@ const RUST: &[Template<'_>] = files! {
     "careen-guest-sdk/src/kit/scheduling.rs" <- "src/kit/scheduling.rs",
     "careen-guest-sdk/src/kit/sources.rs" <- "src/kit/sources.rs",
     "careen-guest-sdk/src/kit/splitting.rs" <- "src/kit/splitting.rs",
+    "careen-guest-sdk/src/kit/tenants.rs" <- "src/kit/tenants.rs",
     "careen-guest-sdk/src/lib.rs" <- "src/lib.rs",
     "careen-guest-sdk/src/retention.rs" <- "src/retention.rs",
     "careen-guest-sdk/src/retention_bindings.rs" <- "src/retention_bindings.rs",
     "careen-guest-sdk/src/scheduling.rs" <- "src/scheduling.rs",
     "careen-guest-sdk/src/scheduling_bindings.rs" <- "src/scheduling_bindings.rs",
     "careen-guest-sdk/src/splitting.rs" <- "src/splitting.rs",
+    "careen-guest-sdk/src/tenants.rs" <- "src/tenants.rs",
+    "careen-guest-sdk/src/tenants_bindings.rs" <- "src/tenants_bindings.rs",
 };
 
 const PYTHON: &[Template<'_>] = files! {
@@ -75,6 +78,8 @@ const PYTHON: &[Template<'_>] = files! {
     "bindings/wit_world/exports/schedule.py"
         <- "templates/python/bindings/wit_world/exports/schedule.py",
     "bindings/wit_world/exports/split.py" <- "templates/python/bindings/wit_world/exports/split.py",
+    "bindings/wit_world/exports/tenants.py"
+        <- "templates/python/bindings/wit_world/exports/tenants.py",
     "bindings/wit_world/imports/__init__.py"
         <- "templates/python/bindings/wit_world/imports/__init__.py",
     "bindings/wit_world/imports/host_log.py"

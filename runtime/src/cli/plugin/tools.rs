@@ -62,7 +62,7 @@ pub(super) fn componentize_py(
     );
     let program = local(directory, ".venv/bin/componentize-py", "componentize-py");
     let mut build = Command::new(program);
-    build.args(["--wit-path", "wit", "--world", &project.strategy]);
+    build.args(["--wit-path", "wit", "--world", project.world()]);
     build.args(["componentize", "--stub-wasi", "strategy", "--output"]);
     build.arg(file_name(component));
     run(build.current_dir(directory), "componentize-py", &get)
@@ -83,7 +83,7 @@ pub(super) fn componentize_qjs(
         "componentize-qjs",
     );
     let mut build = Command::new(program);
-    build.args(["--wit", "wit", "--world", &project.strategy]);
+    build.args(["--wit", "wit", "--world", project.world()]);
     build.args(["--js", "strategy.js", "--stub-wasi", "--sync", "--output"]);
     build.arg(file_name(component));
     run(build.current_dir(directory), "componentize-qjs", &get)

@@ -15,12 +15,12 @@ use crate::maintenance::cycle_task::{Cycle, CycleTask};
 use crate::maintenance::retention::{BATCH_ROWS_MAX, VELERO_PIN, Zone};
 use crate::maintenance::scheduling::{Costs, CycleRow, LastRun, SchedulingQuestion, TaskRow};
 use crate::maintenance::strategy::{
-    EPOCH_ROWS_MAX, EpochRow, PACK_ROWS_MAX, PackRow, RepackQuestion, SHARD_ENTRIES_MAX,
-    SplittingQuestion,
+    EPOCH_ROWS_MAX, EpochRow, Owner, PACK_ROWS_MAX, PackRow, RepackQuestion, SHARD_ENTRIES_MAX,
+    SplittingQuestion, TaggedSource,
 };
 use crate::maintenance::task_costs::TaskCost;
 
-use super::{Batch, SnapshotLine, SourceLine, Strategy};
+use super::{Batch, SnapshotLine, SourceLine, Strategy, TenantsLine};
 
 /// The moment of all questions: 2026-09-01, 03:20 in the zone below.
 const NOW: Timestamp = Timestamp::from_seconds(1_788_225_600);
@@ -28,7 +28,11 @@ const NOW: Timestamp = Timestamp::from_seconds(1_788_225_600);
 const HOUR: u64 = 3_600;
 const DAY: u64 = 24 * HOUR;
 
-/// Questions about packs; each has as many as the host asks about at once.
+/// Tenants whose snapshots and packs there are.
+const TENANTS: u8 = 12;
+
+/// Questions about packs without owners; each has as many as the host asks about at once. One with
+/// owners follows.
 const PACK_QUESTIONS: usize = 3;
 
 /// Kopia's default size of a pack.
@@ -237,7 +241,11 @@ fn packs<E>(each: &mut dyn FnMut(Batch) -> Result<(), E>) -> Result<(), E> {
     ] {
         each(Batch::Split(split(&mut numbers, rows, compacted)))?;
     }
-    for _ in 0..PACK_QUESTIONS {
+    for number in 0..=PACK_QUESTIONS {
+        let with_owners = number == PACK_QUESTIONS;
+        if with_owners {
+            each(Batch::Tenants(tenants(&mut numbers)))?;
+        }
         let pack = |_| {
             let used_bytes = match numbers.below(10) {
                 0..=5 => PACK_BYTES_MAX - numbers.below(PACK_BYTES_MAX / 10),
@@ -247,6 +255,12 @@ fn packs<E>(each: &mut dyn FnMut(Batch) -> Result<(), E>) -> Result<(), E> {
             PackRow {
                 metadata: numbers.below(10) == 0,
                 used_bytes,
+                owner: with_owners.then(|| match numbers.below(8) {
+                    0 => Owner::Nobody,
+                    1 => Owner::Shared,
+                    2 => Owner::Mixed,
+                    _ => Owner::One(1 + numbers.below(u64::from(TENANTS)) as u8),
+                }),
             }
         };
         each(Batch::Repack(RepackQuestion {
@@ -255,6 +269,25 @@ fn packs<E>(each: &mut dyn FnMut(Batch) -> Result<(), E>) -> Result<(), E> {
         }))?;
     }
     Ok(())
+}
+
+/// Snapshots of some tenants, each with a machine of its own.
+fn tenants(numbers: &mut Numbers) -> TenantsLine {
+    let tenants: Vec<u8> = (0..BATCH_ROWS_MAX)
+        .map(|_| 1 + numbers.below(u64::from(TENANTS)) as u8)
+        .collect();
+    let snapshot = |tenant: &u8| TaggedSource {
+        source: SnapshotSource {
+            host: format!("db{tenant}.example.org"),
+            user: "root".into(),
+            path: "/var/lib/postgresql".into(),
+        },
+        tags: owned(&[("tag:ns", ["shop", "mail"][usize::from(tenant % 2)])]),
+    };
+    TenantsLine {
+        snapshots: tenants.iter().map(snapshot).collect(),
+        tenants,
+    }
 }
 
 /// A question with so many settled epochs, the newest of which may not be compacted.
@@ -368,7 +401,7 @@ mod tests {
     fn made_batches_are_such_as_the_host_asks_and_always_the_same() {
         for (strategy, rows) in [
             (Strategy::Retention, 18_500..19_500),
-            (Strategy::Splitting, 5_000..5_100),
+            (Strategy::Splitting, 7_000..7_100),
             (Strategy::Scheduling, 200..300),
         ] {
             let made = all(strategy);

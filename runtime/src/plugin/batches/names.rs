@@ -5,6 +5,8 @@
 //! parts still work. What stays: IDs, times, sizes, keys of tags, and Velero's own pin, which says
 //! nothing of anybody. No memory cost.
 
+use std::collections::BTreeMap;
+
 use crate::kopia::snapshot_manifest::SnapshotSource;
 use crate::maintenance::retention::VELERO_PIN;
 
@@ -29,6 +31,10 @@ impl Names {
         match batch {
             Batch::Source(line) => self.hide_source(&mut line.source),
             Batch::Snapshots(rows) => rows.iter_mut().for_each(|row| self.hide_snapshot(row)),
+            Batch::Tenants(line) => line.snapshots.iter_mut().for_each(|row| {
+                self.hide_source(&mut row.source);
+                self.hide_values(&mut row.tags);
+            }),
             // They have none.
             Batch::Zone(_) | Batch::Split(_) | Batch::Repack(_) | Batch::Schedule(_) => {}
         }
@@ -44,7 +50,11 @@ impl Names {
         for pin in row.pins.iter_mut().filter(|pin| *pin != VELERO_PIN) {
             *pin = self.hash(pin);
         }
-        for value in row.tags.values_mut() {
+        self.hide_values(&mut row.tags);
+    }
+
+    fn hide_values(&self, tags: &mut BTreeMap<String, String>) {
+        for value in tags.values_mut() {
             *value = self.hash(value);
         }
     }

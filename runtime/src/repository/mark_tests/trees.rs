@@ -19,17 +19,17 @@ const ZSTD: u32 = 0x1101;
 
 /// An object and everything below it.
 #[derive(Clone, Debug)]
-pub(super) struct Object {
-    pub(super) id: String,
-    pub(super) directory: bool,
-    pub(super) contents: BTreeSet<ContentId>,
+pub(crate) struct Object {
+    pub(crate) id: String,
+    pub(crate) directory: bool,
+    pub(crate) contents: BTreeSet<ContentId>,
     /// Directories below it, itself included, and files.
-    pub(super) below: (u64, u64),
+    pub(crate) below: (u64, u64),
 }
 
 impl Object {
     /// A file that is one content, or stands for one.
-    pub(super) fn file(id: ContentId) -> Self {
+    pub(crate) fn file(id: ContentId) -> Self {
         Self {
             id: id.to_string(),
             directory: false,
@@ -40,7 +40,7 @@ impl Object {
 }
 
 /// Builds trees as a client does, children first.
-pub(super) struct Builder<'w> {
+pub(crate) struct Builder<'w> {
     world: &'w World,
     writer: PackWriter<'w>,
     seconds: i64,
@@ -49,7 +49,7 @@ pub(super) struct Builder<'w> {
 }
 
 impl<'w> Builder<'w> {
-    pub(super) fn new(world: &'w World) -> Self {
+    pub(crate) fn new(world: &'w World) -> Self {
         let writer = PackWriter::new(&world.repository, &world.workspace, OWNER).unwrap();
         Self {
             world,
@@ -60,7 +60,7 @@ impl<'w> Builder<'w> {
     }
 
     /// Appends a content that is new; with `compressed` as zstd.
-    pub(super) fn content(
+    pub(crate) fn content(
         &mut self,
         prefix: Option<u8>,
         plain: &[u8],
@@ -100,7 +100,7 @@ impl<'w> Builder<'w> {
     }
 
     /// Writes an object in chunks; returns its ID and its contents.
-    pub(super) fn object(
+    pub(crate) fn object(
         &mut self,
         prefix: Option<u8>,
         plain: &[u8],
@@ -144,7 +144,7 @@ impl<'w> Builder<'w> {
         (format!("I{id}"), contents)
     }
 
-    pub(super) fn node(&mut self, node: &Node) -> Object {
+    pub(crate) fn node(&mut self, node: &Node) -> Object {
         match node {
             Node::File { seed, bytes, form } => {
                 let plain: Vec<u8> = (0..*bytes)
@@ -165,7 +165,7 @@ impl<'w> Builder<'w> {
         }
     }
 
-    pub(super) fn directory(&mut self, children: &[Object], form: Form) -> Object {
+    pub(crate) fn directory(&mut self, children: &[Object], form: Form) -> Object {
         let (mut all, mut below) = (BTreeSet::new(), (1, 0));
         let entries: Vec<String> = children
             .iter()
@@ -200,46 +200,51 @@ impl<'w> Builder<'w> {
     }
 
     /// Appends the manifest of a snapshot.
-    pub(super) fn snapshot(&mut self, number: u32, root: &Object) {
+    pub(crate) fn snapshot(&mut self, number: u32, root: &Object) {
+        self.snapshot_of(number, "h", root);
+    }
+
+    /// Appends the manifest of a snapshot that a host has saved.
+    pub(crate) fn snapshot_of(&mut self, number: u32, host: &str, root: &Object) {
         let kind = if root.directory { "d" } else { "f" };
         let data = format!(
-            "{{\"source\":{{\"host\":\"h\",\"userName\":\"u\",\"path\":\"/p\"}},\
+            "{{\"source\":{{\"host\":\"{host}\",\"userName\":\"u\",\"path\":\"/p\"}},\
              \"rootEntry\":{{\"type\":\"{kind}\",\"obj\":\"{}\"}}}}",
             root.id
         );
         self.manifest(number, "snapshot", &data);
     }
 
-    pub(super) fn manifest(&mut self, number: u32, kind: &str, data: &str) {
+    pub(crate) fn manifest(&mut self, number: u32, kind: &str, data: &str) {
         let labels = [(TYPE_LABEL.to_owned(), kind.to_owned())].into();
         let data = RawValue::from_string(data.to_owned()).unwrap();
         let entry = ManifestEntry::new(format!("{number:032x}"), labels, NOW, data);
         self.content(Some(b'm'), &to_gzip_json(&[entry]), false);
     }
 
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         self.writer.finish().unwrap();
     }
 }
 
 /// How an object is stored.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Form {
-    pub(super) chunk: usize,
+pub(crate) struct Form {
+    pub(crate) chunk: usize,
     /// zstd in each content.
-    pub(super) compressed: bool,
+    pub(crate) compressed: bool,
     /// zstd around the object: `Z`.
-    pub(super) object: bool,
+    pub(crate) object: bool,
 }
 
-pub(super) const DIRECT: Form = Form {
+pub(crate) const DIRECT: Form = Form {
     chunk: usize::MAX,
     compressed: false,
     object: false,
 };
 
 #[derive(Clone, Debug)]
-pub(super) enum Node {
+pub(crate) enum Node {
     File { seed: u8, bytes: u16, form: Form },
     Directory { children: Vec<Node>, form: Form },
 }
@@ -253,7 +258,7 @@ fn form() -> impl Strategy<Value = Form> {
     })
 }
 
-pub(super) fn tree() -> impl Strategy<Value = Node> {
+pub(crate) fn tree() -> impl Strategy<Value = Node> {
     let file = (any::<u8>(), 0..600_u16, form());
     let file = file.prop_map(|(seed, bytes, form)| Node::File { seed, bytes, form });
     file.prop_recursive(5, 60, 6, |inner| {

@@ -108,7 +108,7 @@ impl World {
             .map(|(group, (pack, offset, length))| {
                 let mut record = vec![0; LAYOUT.record_bytes()];
                 let place = Place {
-                    group: *group,
+                    group: u16::from(*group),
                     pack: *pack,
                     offset: *offset,
                     length: *length,

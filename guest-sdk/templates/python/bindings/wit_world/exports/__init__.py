@@ -11,6 +11,7 @@ from componentize_py_types import Result, Ok, Err, Some
 from ..exports import about
 from ..exports import split
 from ..exports import repack
+from ..exports import tenants
 from ..exports import retain
 from ..exports import schedule
 
@@ -62,6 +63,38 @@ class Repack(Protocol):
         """
         Answers one question. The questions of one rewrite meet the same instance, one after the
         other; another rewrite, and `split`, a fresh one.
+
+        An error ends the task; its text is shown, the first 1,000 bytes of it.
+
+        Raises: `componentize_py_types.Err(wit_world.imports.str)`
+        """
+        raise NotImplementedError
+
+
+class Tenants(Protocol):
+
+    @abstractmethod
+    def assign(self, snapshots: List[tenants.SnapshotRow]) -> bytes:
+        """
+        Gives each snapshot its tenant, in the same order: 1 to 250. If there are more tenants, some
+        have to share a number, and then share packs. The same source and tags should always have the
+        same tenant.
+
+        At most 1,000 snapshots with at most 512 KiB of text, in no order; the next question has
+        others. The questions of one rewrite meet the same instance, which is gone before packs are
+        asked about.
+
+        An error ends the task; its text is shown, the first 1,000 bytes of it.
+
+        Raises: `componentize_py_types.Err(wit_world.imports.str)`
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def repack(self, question: tenants.PackQuestion) -> tenants.PackPlan:
+        """
+        Answers one question about packs. The questions of one rewrite meet the same instance, one
+        after the other.
 
         An error ends the task; its text is shown, the first 1,000 bytes of it.
 
