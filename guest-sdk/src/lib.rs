@@ -3,8 +3,8 @@
 //! * [`retention`] decides which snapshots are kept: [`Retention`](retention::Retention),
 //!   [`register_retention!`].
 //! * [`splitting`] decides which packs are rewritten together, and how index sets are shaped:
-//! [`Splitting`](splitting::Splitting), [`register_splitting!`]. With [`tenants`] it keeps the data
-//!   of tenants in packs of their own.
+//!   [`Splitting`](splitting::Splitting), [`register_splitting!`]. With [`tenants`] it keeps the
+//!   data of tenants in packs of their own.
 //! * [`scheduling`] decides which due tasks run now, in what order, and how much they may use:
 //!   [`Scheduling`](scheduling::Scheduling), [`register_scheduling!`].
 //!

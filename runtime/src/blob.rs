@@ -7,6 +7,7 @@
 //!
 //! Memory: a listing holds one page, a put one piece of its source. Mirrors Kopia's `repo/blob`.
 
+mod counters;
 mod error;
 mod guard;
 mod local;
@@ -23,6 +24,7 @@ mod traffic;
 #[cfg(test)]
 mod contract;
 
+pub use counters::Counters;
 pub use error::BlobError;
 pub use guard::Guard;
 pub use local::{LocalOptions, LocalStore};
@@ -30,7 +32,7 @@ pub use memory::{MemorySnapshot, MemoryStore};
 pub use retry::{RetryPolicy, RetryingStore};
 pub use simulated::{Delays, SimulatedStore, SimulationOptions};
 pub use source::{BlobSource, BytesSource, PIECE_BYTES, copy_source, md5_of};
-pub use storage::{Counters, OpenPut, Storage};
+pub use storage::{OpenPut, Storage};
 pub use store::{
     BlobMetadata, BlobStore, LIST_PAGE_MAX, OpenBlob, PutOptions, Retention, ScannedBlob,
     scan_by_pages,

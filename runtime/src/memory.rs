@@ -113,8 +113,8 @@ pub struct MemoryPlan {
     /// Copy contents: one buffer of contents as stored, each of its reads a GET; each worker has
     /// two. With ECC half of it: the other half is what is decoded.
     pub pack_read_bytes: usize,
-    /// Copy contents: the merge of their places, the sorts of the entries of two open packs (half of
-    /// it each), the merge of a new index: this much each.
+    /// Copy contents: the merge of their places, the sorts of the entries of two open packs (half
+    /// of it each), the merge of a new index: this much each.
     pub copy_buffer_bytes: usize,
 }
 

@@ -14,12 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
-use bytesize::ByteSize;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    BlobError, BlobMetadata, BlobSource, BlobStore, BytesSource, Guard, LIST_PAGE_MAX, OpenBlob,
-    PutOptions, Retention, ScannedBlob, Traffic,
+    BlobError, BlobMetadata, BlobSource, BlobStore, BytesSource, Counters, Guard, LIST_PAGE_MAX,
+    OpenBlob, PutOptions, Retention, ScannedBlob, Traffic,
 };
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
@@ -29,52 +28,6 @@ const FIRST_GET_BYTES: usize = 32 << 10;
 
 /// Threads that look up names, which blocks; a run looks up one or two.
 const RESOLVERS: usize = 2;
-
-/// What was asked of the storage so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Counters {
-    /// Reads of bytes or metadata.
-    pub gets: u64,
-    /// Pages of listings, and scans.
-    pub lists: u64,
-    /// Puts.
-    pub puts: u64,
-    /// Deletions.
-    pub deletes: u64,
-    /// Bytes that gets gave.
-    pub bytes_read: u64,
-    /// Bytes that successful puts took.
-    pub bytes_written: u64,
-}
-
-impl Counters {
-    /// Returns what was asked since `before`.
-    pub fn since(&self, before: &Self) -> Self {
-        Self {
-            gets: self.gets - before.gets,
-            lists: self.lists - before.lists,
-            puts: self.puts - before.puts,
-            deletes: self.deletes - before.deletes,
-            bytes_read: self.bytes_read - before.bytes_read,
-            bytes_written: self.bytes_written - before.bytes_written,
-        }
-    }
-}
-
-impl fmt::Display for Counters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} GET ({}), {} LIST, {} PUT ({}), {} DELETE",
-            self.gets,
-            ByteSize(self.bytes_read),
-            self.lists,
-            self.puts,
-            ByteSize(self.bytes_written),
-            self.deletes
-        )
-    }
-}
 
 #[derive(Default)]
 struct Counts {

@@ -69,8 +69,8 @@ pub struct PutOptions {
     pub retention: Option<Retention>,
 }
 
-/// A blob that is written piece by piece where it will be: nobody sees it before it is finished, and
-/// dropped it leaves nothing. Its store never waits.
+/// A blob that is written piece by piece where it will be: nobody sees it before it is finished,
+/// and dropped it leaves nothing. Its store never waits.
 pub trait OpenBlob: Send + Debug {
     /// Appends `piece`.
     fn write(&mut self, piece: &[u8]) -> Result<(), BlobError>;

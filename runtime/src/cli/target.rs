@@ -119,7 +119,6 @@ impl Target {
     }
 
     /// Returns the repository's folder, `None` in an object store.
-    #[cfg(feature = "plugins")]
     pub(super) fn folder(&self) -> Option<&Path> {
         match &self.place {
             Place::Folder(path) => Some(path),

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Contents are appended as they come; their entries go through a sort of their own and become the
-//! local index when the pack is closed, and at the same time a sorted run of the flush's index. The IV of that index is its hash, so it is written to
-//! scratch first, then sealed behind the padding.
+//! local index when the pack is closed, and at the same time a sorted run of the flush's index. The
+//! IV of a local index is its hash, so it is written to scratch first, then sealed behind the
+//! padding.
 //!
 //! Memory: a write buffer ([`super::pack_bytes`]), entries as the plan has it (more go to scratch),
 //! one piece while it is closed. Mirrors `preparePackDataContent` and

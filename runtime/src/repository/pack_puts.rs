@@ -2,7 +2,8 @@
 //!
 //! [`PUTS_AT_ONCE`] threads take packs from a queue without room: whoever is faster than the store
 //! waits. The first error stops all of them. Memory: one buffer for each thread; the packs lie in
-//! scratch, or unseen in the store. Invariant: [`PackPuts::finish`] succeeds only when every pack was put.
+//! scratch, or unseen in the store. Invariant: [`PackPuts::finish`] succeeds only when every pack
+//! was put.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
