@@ -3,9 +3,7 @@
 //! Either the first argument (a directory or a URL) or Kopia's config file. Nothing is guessed:
 //! both or none is a usage error, a storage that we do not reach is named. No memory cost.
 
-#[cfg(feature = "plugins")]
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::arguments::{GlobalOptions, StorageOptions};
