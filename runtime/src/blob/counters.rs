@@ -1,4 +1,5 @@
-//! What was asked of a storage, for reports. No memory cost.
+//! What was asked of a storage: requests and bytes by kind, for reports and for what a task cost.
+//! No memory cost.
 
 use std::fmt;
 

@@ -7,7 +7,8 @@
 //! budget, so that a store that fails most of the time is given up. What cannot become better (not
 //! found, already there, permission, unsupported) is not tried again. A put starts its source anew.
 //! After a try of a `create_only` put whose answer was lost, `AlreadyExists` may mean our own first
-//! try; the caller decides by what it finds there. No memory cost. Mirrors Kopia's `repo/blob/retrying` and `internal/retry`.
+//! try; the caller decides by what it finds there. No memory cost. Mirrors Kopia's
+//! `repo/blob/retrying` and `internal/retry`.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;

@@ -70,6 +70,8 @@ struct State {
     counts: BTreeMap<Kind, u64>,
     number: u64,
     first_answers: BTreeMap<String, Message>,
+    /// Status of the last answer that was dropped.
+    dropped: Option<u16>,
 }
 
 /// The proxy.
@@ -92,6 +94,7 @@ impl FaultProxy {
             counts: BTreeMap::new(),
             number: 0,
             first_answers: BTreeMap::new(),
+            dropped: None,
         }));
         let own = Arc::clone(&state);
         let serve = move |stream, reader| serve(&own, port, stream, reader);
@@ -118,6 +121,12 @@ impl FaultProxy {
     pub fn count(&self, kind: Kind) -> u64 {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.counts.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// Returns the status of the last answer that was dropped.
+    pub fn dropped(&self) -> Option<u16> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.dropped
     }
 }
 
@@ -178,7 +187,11 @@ fn serve(
             }
         }
         match fault {
-            Fault::DropAnswer => break,
+            Fault::DropAnswer => {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.dropped = Some(answer.status());
+                break;
+            }
             Fault::Hang(time) => {
                 std::thread::sleep(time);
                 break;

@@ -3,8 +3,8 @@
 //! Keys are raw strings: the location's prefix, then the blob ID, as Kopia has it; a prefix need
 //! not end with a slash. Requests are made here rather than by the client of the crate
 //! `object_store`, because that knows paths instead of names, refuses a whole page for one foreign
-//! key, cannot lock and wants a blob in memory; its credentials and its signatures are used. Secrets are in its
-//! credentials only. Memory: a request.
+//! key, cannot lock and wants a blob in memory; its credentials and its signatures are used.
+//! Secrets are in its credentials only. Memory: a request.
 
 use std::fmt::{self, Write};
 
