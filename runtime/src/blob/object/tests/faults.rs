@@ -189,6 +189,9 @@ fn a_request_that_hangs_is_given_up() {
 fn a_put_whose_answer_was_lost_says_that_it_is_there() {
     for (proxy, place, credentials, _server) in places() {
         let storage = quick(&place, &credentials, &limits());
+        let early = BlobId::new("pearly");
+        let plain = PutOptions::default();
+        storage.put_bytes(&early, b"before", &plain).unwrap();
         let mut is_first = true;
         proxy.rule(move |seen| {
             if seen.kind == Kind::Put && std::mem::take(&mut is_first) {
@@ -202,8 +205,14 @@ fn a_put_whose_answer_was_lost_says_that_it_is_there() {
         };
         let id = BlobId::new("kopia.maintenance");
         let put = storage.put_bytes(&id, b"ours", &options);
+        // A server that has just started may refuse its first put; then ours is the second.
+        let refused = proxy.dropped().is_some_and(|status| status >= 500);
         let there = matches!(&put, Err(BlobError::AlreadyExists { .. }));
-        assert!(there, "{put:?} after {:?}, {place:?}", proxy.dropped());
+        assert!(
+            there || (refused && put.is_ok()),
+            "{put:?} after {:?}, {place:?}",
+            proxy.dropped()
+        );
         assert_eq!(storage.get_all(&id, 100).unwrap(), b"ours");
     }
 }
