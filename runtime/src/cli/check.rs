@@ -15,7 +15,7 @@ use crate::maintenance::cycle_plan::PlannedTask;
 use crate::maintenance::maintenance_status::{MaintenanceStatus, maintenance_status};
 use crate::maintenance::outlook::Outlook;
 use crate::maintenance::safety::Safety;
-use crate::maintenance::status::{Status, status_and_params};
+use crate::maintenance::status::{Known, Status, status_and_params};
 use crate::repository::verify::{
     ContentOptions, VerifyOptions, verify_contents, verify_index_with, verify_snapshots,
 };
@@ -61,7 +61,8 @@ pub(super) fn status(console: &Console, arguments: &StatusArguments) -> Result<E
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     // The index is read for the parameters, and again for what it holds.
     workspace.scratch.open_shelf();
-    let (status, params) = status_and_params(&repository, &workspace)?;
+    let known = status_and_params(&repository, &workspace)?;
+    let Known { status, params, .. } = known;
     let maintenance = maintenance_status(&repository, params.as_ref());
     let replaced = status.replaced_index();
     let tasks: Vec<PlannedTask> = match &maintenance {

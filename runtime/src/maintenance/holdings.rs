@@ -14,8 +14,7 @@ use super::MaintenanceError;
 use super::orphan_packs::{BlobCount, Orphans, Scope};
 use super::pack_choice::ShortPacks;
 use super::pack_sums::PackSums;
-use super::rewrite_choice::{choose_packs, is_metadata};
-use super::rewrite_contents::RewriteOptions;
+use super::rewrite_choice::{ask_about_packs, is_metadata};
 use super::safety::Safety;
 
 /// What a repository holds.
@@ -73,7 +72,7 @@ impl Holdings {
         let table = ContentTable::of_loaded(workspace, loaded, active.watermark_seconds())?;
         let sorted_bytes = found.entries * table.layout.record_bytes() as u64;
         found.table_bytes = sorted_bytes + table.scratch_bytes();
-        found.count_contents(repository, workspace, &table, safety)?;
+        found.count_contents(repository, workspace, &table)?;
         let now = repository.clock.now();
         let read = (&active, &table);
         let orphans = Orphans::find(repository, workspace, read, Scope::Full, safety, now)?;
@@ -88,22 +87,10 @@ impl Holdings {
         repository: &Repository,
         workspace: &Workspace,
         table: &ContentTable,
-        safety: &Safety,
     ) -> Result<(), MaintenanceError> {
         let sums = PackSums::of(workspace, table, None)?;
-        let mut short = ShortPacks;
-        let mut options = RewriteOptions {
-            kind: None,
-            packs: Some(&mut short),
-            pack_bytes_max: repository.format.max_pack_size,
-            format_version: None,
-            wrong_kind: false,
-            safety,
-            now: repository.clock.now(),
-            owner: "",
-            end_early: &|| false,
-        };
-        self.short_packs = choose_packs(table, &sums, &mut options)?.packs;
+        let most = repository.format.max_pack_size;
+        self.short_packs = ask_about_packs(table, &sums, &mut ShortPacks, None, most)?.packs;
         table.packs.for_each_canonical(|number, slot| {
             let is_used = sums.used_bytes(number) != 0;
             self.metadata_packs += u64::from(is_used && name_of(slot).starts_with(b"q"));

@@ -193,7 +193,7 @@ pub(super) struct Chosen {
 }
 
 /// Marks the packs that are chosen.
-pub(super) fn choose_packs(
+fn choose_packs(
     table: &ContentTable,
     sums: &PackSums,
     options: &mut RewriteOptions<'_>,

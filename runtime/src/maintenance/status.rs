@@ -25,7 +25,7 @@ use crate::repository::index_gaps::index_gaps;
 use crate::repository::index_load::Strictness;
 use crate::repository::index_names::UncompactedNames;
 use crate::repository::index_set_v0::{BlobTotals, IndexSetV0};
-use crate::repository::system_contents::maintenance_params;
+use crate::repository::system_contents::counted_maintenance_params;
 use crate::repository::{Repository, RepositoryError, Workspace};
 
 use super::index_due::IndexDue;
@@ -222,16 +222,27 @@ impl Status {
     }
 }
 
+/// What a look at the repository finds.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The state.
+    pub status: Status,
+    /// The maintenance parameters, where they can be read.
+    pub params: Option<MaintenanceParams>,
+    /// Manifests that hold some: one, unless two clients set them up at the same time.
+    pub params_copies: u64,
+}
+
 /// Looks at the repository. Damage to the index is part of the answer, not an error.
 pub fn status(repository: &Repository, workspace: &Workspace) -> Result<Status, RepositoryError> {
-    Ok(status_and_params(repository, workspace)?.0)
+    Ok(status_and_params(repository, workspace)?.status)
 }
 
 /// The same, with the maintenance parameters where they can be read.
 pub fn status_and_params(
     repository: &Repository,
     workspace: &Workspace,
-) -> Result<(Status, Option<MaintenanceParams>), RepositoryError> {
+) -> Result<Known, RepositoryError> {
     let format = &repository.format;
     let active = ActiveIndex::find_damaged(repository, workspace)?;
     let (epochs, v0) = match &active.source {
@@ -243,10 +254,10 @@ pub fn status_and_params(
     };
     let is_whole = epochs.as_ref().is_none_or(|epochs| epochs.gaps.total == 0)
         && v0.as_ref().is_none_or(|v0| v0.lost_compactions == 0);
-    let (params, owner_problem) = match params(repository, workspace, &active) {
-        Ok(params) => (params, None),
+    let ((params, copies), owner_problem) = match params(repository, workspace, &active) {
+        Ok(counted) => (counted, None),
         Err(error @ RepositoryError::Spill(_)) => return Err(error),
-        Err(error) => (None, Some(error.to_string())),
+        Err(error) => ((None, 0), Some(error.to_string())),
     };
     let owner = params.as_ref().map(|params| params.owner.clone());
     let owner = owner.filter(|owner| !owner.is_empty());
@@ -282,14 +293,18 @@ pub fn status_and_params(
         epochs,
         v0,
     };
-    Ok((status, params))
+    Ok(Known {
+        status,
+        params,
+        params_copies: copies,
+    })
 }
 
 fn params(
     repository: &Repository,
     workspace: &Workspace,
     active: &ActiveIndex,
-) -> Result<Option<MaintenanceParams>, RepositoryError> {
+) -> Result<(Option<MaintenanceParams>, u64), RepositoryError> {
     let strictness = Strictness::ForReading;
     let loaded = match active.load(repository, workspace, None, strictness) {
         Err(RepositoryError::Vanished { .. }) => {
@@ -297,7 +312,7 @@ fn params(
         }
         loaded => loaded?,
     };
-    maintenance_params(repository, workspace, &loaded)
+    counted_maintenance_params(repository, workspace, &loaded)
 }
 
 fn v0_status(

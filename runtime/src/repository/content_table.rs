@@ -7,9 +7,9 @@
 //! as often as wanted.
 //!
 //! Memory: a load, then a merge; afterwards [`READ_BYTES`] for each open stream, four times that
-//! where the table is large. Scratch: one
-//! record for each content, one key for each that was dropped. Invariant: keys ascend strictly.
-//! Mirrors `listContents` of Kopia's `repo/content/committed_content_index.go`.
+//! where the table is large. Scratch: one record for each content, one key for each that was
+//! dropped. Invariant: keys ascend strictly. Mirrors `listContents` of Kopia's
+//! `repo/content/committed_content_index.go`.
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;

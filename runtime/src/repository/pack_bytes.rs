@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::blob::{OpenPut, PutOptions, Storage};
 use crate::kopia::blob_id::BlobId;
-use crate::spill::{ScratchFile, SequentialWriter};
+use crate::spill::SequentialWriter;
 
 use super::sealing::{FileSource, put_options};
 use super::{Repository, RepositoryError, Workspace};
@@ -36,12 +36,7 @@ impl PackBytes {
             return Ok(Self::Stored(put));
         }
         let file = Arc::new(workspace.scratch.create_file("pack")?);
-        Ok(Self::in_scratch(&file))
-    }
-
-    /// Begins bytes that stay in `file`.
-    pub(super) fn in_scratch(file: &Arc<ScratchFile>) -> Self {
-        Self::Scratch(SequentialWriter::new(Arc::clone(file), WRITE_BYTES))
+        Ok(Self::Scratch(SequentialWriter::new(file, WRITE_BYTES)))
     }
 
     /// Appends `piece`.
@@ -59,14 +54,6 @@ impl PackBytes {
             Self::Stored(put) => put.bytes(),
             Self::Scratch(writer) => writer.position(),
         }
-    }
-
-    /// Ends the writing of what stays in scratch.
-    pub(super) fn finish(self) -> Result<(), RepositoryError> {
-        if let Self::Scratch(writer) = self {
-            writer.finish()?;
-        }
-        Ok(())
     }
 
     /// Shows the pack in the store, whole and durable.

@@ -330,11 +330,11 @@ fn seal(
     out: &mut PackBytes,
 ) -> Result<(), RepositoryError> {
     let Some(ecc) = &repository.crypto.ecc else {
-        return encrypt(repository, plain, digest, out);
+        return encrypt(repository, plain, digest, |piece| out.write(piece));
     };
     let sealed = Arc::new(workspace.scratch.create_file("sealed-local-index")?);
-    let mut writer = PackBytes::in_scratch(&sealed);
-    encrypt(repository, plain, digest, &mut writer)?;
+    let mut writer = SequentialWriter::new(Arc::clone(&sealed), PIECE_BYTES);
+    encrypt(repository, plain, digest, |piece| Ok(writer.write(piece)?))?;
     writer.finish()?;
     let encoded = add_parity(workspace, ecc, &sealed)?;
     copy(&encoded, out)
@@ -344,11 +344,11 @@ fn encrypt(
     repository: &Repository,
     plain: &Arc<ScratchFile>,
     digest: &Digest,
-    out: &mut PackBytes,
+    mut write: impl FnMut(&[u8]) -> Result<(), RepositoryError>,
 ) -> Result<(), RepositoryError> {
     let nonce: [u8; NONCE_BYTES] = repository.random();
     let mut sealer = repository.crypto.encryption.sealer(digest, &nonce);
-    out.write(&nonce)?;
+    write(&nonce)?;
     let mut pieces = SequentialReader::new(Arc::clone(plain), 0..plain.len(), PIECE_BYTES);
     let mut piece = Vec::with_capacity(PIECE_BYTES);
     while pieces.remaining() > 0 {
@@ -356,10 +356,9 @@ fn encrypt(
         piece.clear();
         piece.extend_from_slice(pieces.next(bytes)?.unwrap_or_default());
         sealer.encrypt(&mut piece);
-        out.write(&piece)?;
+        write(&piece)?;
     }
-    out.write(&sealer.finish())?;
-    Ok(())
+    write(&sealer.finish())
 }
 
 /// Writes the error-corrected form of `sealed` into a file of scratch.

@@ -22,6 +22,7 @@ use crate::spill::{ScratchFile, SequentialReader};
 
 use super::index_image::IndexImage;
 use super::index_writer::FinishedIndex;
+use super::pack_file::add_parity;
 use super::working_time::WorkingTime;
 use super::{Repository, RepositoryError, Workspace};
 
@@ -93,21 +94,11 @@ fn put_plain(
         Some(ecc) => {
             let file = spool(workspace, "sealed-blob", &mut sealed)?;
             time.lap_but(Part::Write, std::mem::take(&mut sealed.waited));
-            let mut encoder = ecc.encoder(file.len())?;
-            let encoded = workspace.scratch.create_file("ecc-blob")?;
-            let mut plain = Vec::new();
-            for block in 0..encoder.blocks() {
-                let range = encoder.plain_range(block);
-                plain.resize((range.end - range.start) as usize, 0);
-                file.read_exact_at(&mut plain, range.start)?;
-                let pieces = encoder.encode_block(block, &plain);
-                encoded.write_all_at(pieces.parity, pieces.parity_offset)?;
-                encoded.write_all_at(pieces.data, pieces.data_offset)?;
-            }
+            let encoded = add_parity(workspace, ecc, &file)?;
             time.lap(Part::Encrypt);
             repository
                 .storage
-                .put(name, &mut FileSource::new(Arc::new(encoded)), &options)?
+                .put(name, &mut FileSource::new(encoded), &options)?
         }
     };
     time.lap_but(Part::Write, sealed.waited);

@@ -335,8 +335,8 @@ fn has_path(url: &str) -> bool {
     host.contains('/')
 }
 
-/// Appends `text` with everything escaped that means something in a URL.
-fn encode(url: &mut String, text: &str, is_path: bool) {
+/// Appends `text` with everything escaped that means something in a URL; in a path slashes stay.
+pub(super) fn encode(url: &mut String, text: &str, is_path: bool) {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

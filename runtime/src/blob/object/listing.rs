@@ -85,11 +85,12 @@ fn finish(object: Option<Unfinished>) -> Result<Listed, &'static str> {
     })
 }
 
-/// Returns the text of the first element with this name, for answers of one value.
+/// Returns the text of the first element with this name, for answers of one value; without spaces
+/// around it.
 pub(super) fn text_of(xml: &str, name: &str) -> Option<String> {
     let start = xml.find(&format!("<{name}>"))? + name.len() + 2;
     let rest = xml.get(start..)?;
-    unescape(rest.get(..rest.find('<')?)?).ok()
+    unescape(rest.get(..rest.find('<')?)?.trim()).ok()
 }
 
 /// Returns the text that an XML text stands for.

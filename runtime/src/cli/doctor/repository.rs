@@ -12,12 +12,9 @@ use crate::maintenance::diagnosis::{self, Finding, State};
 use crate::maintenance::maintenance_status::maintenance_status;
 use crate::maintenance::outlook::Outlook;
 use crate::maintenance::safety::Safety;
-use crate::maintenance::status::{Status, status_and_params};
-use crate::repository::active_index::load_active;
-use crate::repository::index_load::Strictness;
+use crate::maintenance::status::{Known, status_and_params};
 use crate::repository::schedule_store::read_schedule;
-use crate::repository::system_contents::counted_maintenance_params;
-use crate::repository::{Repository, RepositoryError, Workspace};
+use crate::repository::{Repository, Workspace};
 
 /// Velero's password where nobody set another.
 const VELERO_PASSWORD: &[u8] = b"static-passw0rd";
@@ -40,16 +37,16 @@ pub(super) fn look(walk: &mut Walk<'_>, storage: Storage) -> Result<(), Ended> {
     format(walk, &repository, &password);
     space.scratch.open_shelf();
     let known = status_and_params(&repository, &space);
-    let (status, params) = known.map_err(|error| walk.failed("index", &error.into()))?;
-    let found = diagnosis::index(&status);
+    let known = known.map_err(|error| walk.failed("index", &error.into()))?;
+    let found = diagnosis::index(&known.status);
     let damaged = found.iter().any(|finding| finding.state == State::Error);
     tell_all(walk, &found);
     if damaged {
         return Ok(());
     }
-    owner(walk, &repository, &space)?;
-    schedule(walk, &repository, params.as_ref())?;
-    needs(walk, &repository, &space, &status, params.as_ref())
+    owner(walk, &known);
+    schedule(walk, &repository, known.params.as_ref())?;
+    needs(walk, &repository, &space, &known)
 }
 
 fn tell_all(walk: &mut Walk<'_>, found: &[Finding]) {
@@ -106,22 +103,15 @@ fn format(walk: &mut Walk<'_>, repository: &Repository, password: &[u8]) {
     }
 }
 
-fn owner(walk: &mut Walk<'_>, repository: &Repository, space: &Workspace) -> Result<(), Ended> {
-    let counted = || {
-        let (_, loaded) = load_active(repository, space, None, Strictness::ForReading)?;
-        counted_maintenance_params(repository, space, &loaded)
-    };
-    let counted: Result<_, RepositoryError> = counted();
-    let (params, copies) = counted.map_err(|error| walk.failed("owner", &error.into()))?;
-    let identity = walk.target.identity();
+fn owner(walk: &mut Walk<'_>, known: &Known) {
+    let (identity, params) = (walk.target.identity(), known.params.as_ref());
     tell_all(
         walk,
-        &diagnosis::ownership(&identity, params.as_ref(), copies),
+        &diagnosis::ownership(&identity, params, known.params_copies),
     );
-    if let Some(params) = &params {
+    if let Some(params) = params {
         walk.tell(&diagnosis::cycles(params));
     }
-    Ok(())
 }
 
 fn schedule(
@@ -144,13 +134,12 @@ fn needs(
     walk: &mut Walk<'_>,
     repository: &Repository,
     space: &Workspace,
-    status: &Status,
-    params: Option<&MaintenanceParams>,
+    known: &Known,
 ) -> Result<(), Ended> {
-    let maintenance = maintenance_status(repository, params);
+    let maintenance = maintenance_status(repository, known.params.as_ref());
     let maintenance = maintenance.map_err(|error| walk.failed("schedule", &error.into()))?;
     let tasks = [maintenance.full_cycle, maintenance.quick_only].concat();
-    let replaced = status.replaced_index();
+    let replaced = known.status.replaced_index();
     let outlook = Outlook::make(repository, space, &Safety::full(), &tasks, replaced);
     let outlook = outlook.map_err(|error| walk.failed("needs", &CliError::from(error)))?;
     let free = space.scratch.free_bytes();

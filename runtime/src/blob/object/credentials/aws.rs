@@ -3,6 +3,9 @@
 //! What they answer is JSON of nearly the same form everywhere. Mirrors what Amazon's programs do.
 //! Memory: an answer.
 
+use std::io::{self, Read};
+use std::process::{Command, ExitStatus, Stdio};
+
 use async_trait::async_trait;
 use object_store::aws::AwsCredential;
 use serde::Deserialize;
@@ -153,6 +156,9 @@ pub(super) struct Program {
 /// How long a program may take.
 const PROGRAM_SECONDS_MAX: u64 = 60;
 
+/// Longest output of a program; keys take 3 KiB.
+const OUTPUT_BYTES_MAX: u64 = 256 * 1024;
+
 #[async_trait]
 impl Issuer for Program {
     type Credential = Keys;
@@ -161,24 +167,46 @@ impl Issuer for Program {
         let (give, given) = tokio::sync::oneshot::channel();
         let command = self.command.clone();
         // A thread of its own, which nobody waits for when the program hangs.
-        std::thread::spawn(move || {
-            let mut shell = std::process::Command::new("sh");
-            let shell = shell
-                .arg("-c")
-                .arg(command)
-                .stdin(std::process::Stdio::null());
-            let _ = give.send(shell.output());
-        });
+        std::thread::spawn(move || give.send(output_of(&command)));
         let limit = std::time::Duration::from_secs(PROGRAM_SECONDS_MAX);
         let ended = tokio::time::timeout(limit, given).await;
         let ended = ended.map_err(|_| "credential_process: no answer in 60 s")?;
         let ended = ended.map_err(|_| "credential_process: was not run")?;
-        let output = ended.map_err(|error| format!("credential_process: {error}"))?;
-        if !output.status.success() {
-            return Err(format!("credential_process: {}", output.status));
+        let (status, output) = ended.map_err(|error| format!("credential_process: {error}"))?;
+        if !status.success() {
+            return Err(format!("credential_process: {status}"));
         }
-        let json = String::from_utf8(output.stdout).map_err(|_| "credential_process: no text")?;
+        let json = String::from_utf8(output).map_err(|_| "credential_process: no text")?;
         parse_keys(&json, self.clock.now())
             .map_err(|reason| format!("credential_process: {reason}"))
+    }
+}
+
+/// Runs a command to its end; of what it says, [`OUTPUT_BYTES_MAX`] are read.
+fn output_of(command: &str) -> io::Result<(ExitStatus, Vec<u8>)> {
+    let mut shell = Command::new("sh");
+    let shell = shell.arg("-c").arg(command);
+    let shell = shell.stdin(Stdio::null()).stderr(Stdio::null());
+    let mut shell = shell.stdout(Stdio::piped()).spawn()?;
+    let mut output = Vec::new();
+    if let Some(stdout) = shell.stdout.take() {
+        stdout.take(OUTPUT_BYTES_MAX).read_to_end(&mut output)?;
+    }
+    Ok((shell.wait()?, output))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_does_not_stop_talking_is_cut() {
+        let (_, output) = output_of("head -c 9000000 /dev/zero").unwrap();
+        assert_eq!(output.len() as u64, OUTPUT_BYTES_MAX);
+        let (status, output) = output_of("echo keys; echo secret >&2; exit 3").unwrap();
+        assert_eq!(
+            (status.code(), output.as_slice()),
+            (Some(3), &b"keys\n"[..])
+        );
     }
 }

@@ -9,8 +9,9 @@ use object_store::client::{HttpRequest, HttpRequestBody};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Url};
 
+use super::super::listing::text_of;
 use super::aws::{AnyIssuer, Keys};
-use super::exchange::{Exchange, between, form};
+use super::exchange::{Exchange, form};
 use super::refreshing::{Issued, Issuer};
 use super::{Role, Secret, read_text};
 use crate::clock::{SharedClock, Timestamp};
@@ -114,12 +115,12 @@ impl Issuer for Assumed {
 }
 
 fn parse(xml: &str, now: Timestamp) -> Result<Issued<Keys>, String> {
-    let part = |name| between(xml, name).ok_or_else(|| format!("the answer has no {name}"));
+    let part = |name| text_of(xml, name).ok_or_else(|| format!("the answer has no {name}"));
     let keys = Keys {
-        id: part("AccessKeyId")?.to_owned(),
-        secret: part("SecretAccessKey")?.into(),
-        token: part("SessionToken")?.into(),
+        id: part("AccessKeyId")?,
+        secret: Secret::new(part("SecretAccessKey")?),
+        token: Secret::new(part("SessionToken")?),
     };
-    let until = Timestamp::parse(part("Expiration")?).ok_or("the answer has no time of expiry")?;
+    let until = Timestamp::parse(&part("Expiration")?).ok_or("the answer has no time of expiry")?;
     Ok(Issued::expiring(keys, now, until))
 }

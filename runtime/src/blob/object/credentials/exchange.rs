@@ -9,6 +9,8 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Request, StatusCode, Url};
 
+use super::super::bucket::encode;
+use super::super::listing::text_of;
 use super::super::location::Transport;
 use super::super::tls;
 
@@ -172,7 +174,7 @@ fn refused(status: StatusCode, body: &str) -> String {
             .join(": ")
     });
     let words = words.or_else(|| {
-        let parts = [between(body, "Code"), between(body, "Message")];
+        let parts = [text_of(body, "Code"), text_of(body, "Message")];
         Some(parts.into_iter().flatten().collect::<Vec<_>>().join(": "))
     });
     if let Some(words) = words.filter(|words| !words.is_empty()) {
@@ -181,13 +183,6 @@ fn refused(status: StatusCode, body: &str) -> String {
         reason.extend(first.chars().take(300));
     }
     reason
-}
-
-/// Returns the text of the first XML element `name`.
-pub(super) fn between<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
-    let start = xml.find(&format!("<{name}>"))? + name.len() + 2;
-    let rest = &xml[start..];
-    Some(rest[..rest.find(&format!("</{name}>"))?].trim())
 }
 
 /// Makes a form's body.
@@ -199,13 +194,7 @@ pub(super) fn form(fields: &[(&str, &str)]) -> String {
 /// Encodes all but letters, digits and `-._~`.
 pub(super) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out += &format!("%{byte:02X}");
-        }
-    }
+    encode(&mut out, text, false);
     out
 }
 
