@@ -20,6 +20,7 @@ mod source;
 mod storage;
 mod store;
 mod traffic;
+mod version;
 
 #[cfg(test)]
 mod contract;
@@ -32,9 +33,10 @@ pub use memory::{MemorySnapshot, MemoryStore};
 pub use retry::{RetryPolicy, RetryingStore};
 pub use simulated::{Delays, SimulatedStore, SimulationOptions};
 pub use source::{BlobSource, BytesSource, PIECE_BYTES, copy_source, md5_of};
-pub use storage::{OpenPut, Storage};
+pub use storage::{BlobPart, OpenPut, Storage};
 pub use store::{
     BlobMetadata, BlobStore, LIST_PAGE_MAX, OpenBlob, PutOptions, Retention, ScannedBlob,
     scan_by_pages,
 };
 pub use traffic::Traffic;
+pub use version::{BlobVersion, Replaced};

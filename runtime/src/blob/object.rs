@@ -21,6 +21,7 @@ mod pace;
 pub mod probe;
 mod read;
 pub mod region;
+mod replace;
 pub mod tls;
 mod upload;
 mod wire;
@@ -32,16 +33,17 @@ use async_trait::async_trait;
 use reqwest::Method;
 
 use self::ahead::Ahead;
-use self::answer::Call;
-use self::bucket::{Ask, Payload};
+use self::answer::{Call, Refusal};
+use self::bucket::{Ask, Condition, Payload};
 use self::listing::{Page, parse_page};
 use self::read::{Part, read_part};
+use self::replace::Conditions;
 use self::upload::Digests;
 use self::wire::{Answer, Kind};
 use super::store::{check_limit, check_name};
 use super::{
-    BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, Retention, RetryPolicy,
-    RetryingStore, Traffic,
+    BlobError, BlobMetadata, BlobSource, BlobStore, BlobVersion, PutOptions, Replaced, Retention,
+    RetryPolicy, RetryingStore, Traffic,
 };
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
@@ -85,6 +87,7 @@ pub struct ObjectStore {
     asker: Arc<Asker>,
     ahead: Ahead,
     marks: Mutex<VecDeque<Mark>>,
+    conditions: Conditions,
 }
 
 /// Opens a place as maintenance uses it: within `limits`, and patient. Nothing is asked yet.
@@ -110,7 +113,7 @@ impl Asker {
         kind: Kind,
         call: Call<'a>,
         ask: Ask,
-    ) -> Result<Result<Answer<'a>, answer::Refusal>, BlobError> {
+    ) -> Result<Result<Answer<'a>, Refusal>, BlobError> {
         let turn = self.wire.turn(kind, call, 0).await?;
         let request = self.bucket.sign(call, ask, Payload::InRequest).await?;
         turn.ask(request).await
@@ -130,6 +133,7 @@ impl ObjectStore {
             asker: Arc::new(Asker { bucket, wire }),
             ahead: Ahead::default(),
             marks: Mutex::default(),
+            conditions: Conditions::default(),
         })
     }
 
@@ -181,18 +185,16 @@ impl ObjectStore {
         });
     }
 
-    /// Sends the put itself and returns the store's time.
-    async fn send(
-        &self,
-        call: Call<'_>,
+    /// Sends the put itself and returns the answer to it.
+    async fn send<'a>(
+        &'a self,
+        call: Call<'a>,
         source: &mut dyn BlobSource,
         options: &PutOptions,
-    ) -> Result<Option<Timestamp>, BlobError> {
+        condition: Condition<'_>,
+    ) -> Result<Result<Answer<'a>, Refusal>, BlobError> {
         let length = source.len();
-        let mut ask = self
-            .asker
-            .bucket
-            .ask_put(call.id, length, options.create_only);
+        let mut ask = self.asker.bucket.ask_put(call.id, length, condition);
         let mut payload = Payload::Streamed;
         if !self.asker.bucket.is_protected() || options.retention.is_some() {
             let digests =
@@ -205,13 +207,7 @@ impl ObjectStore {
         }
         let turn = self.asker.wire.turn(Kind::Put, call, length).await?;
         let request = self.asker.bucket.sign(call, ask, payload).await?;
-        match turn.ask_with(request, source).await? {
-            Ok(answer) => {
-                let time = answer.header("last-modified");
-                Ok(time.or_else(|| answer.header("date")).and_then(moment))
-            }
-            Err(refusal) => Err(self.lock_refusal(call, refusal, options.retention.is_some())),
-        }
+        turn.ask_with(request, source).await
     }
 }
 
@@ -337,7 +333,19 @@ impl BlobStore for ObjectStore {
         check_name(id)?;
         self.ahead.forget(id);
         let call = blob_call("put", id);
-        let timestamp = self.send(call, source, options).await?;
+        let condition = match options.create_only {
+            true => Condition::Absent,
+            false => Condition::None,
+        };
+        let timestamp = match self.send(call, source, options, condition).await? {
+            Ok(answer) => {
+                let time = answer.header("last-modified");
+                time.or_else(|| answer.header("date")).and_then(moment)
+            }
+            Err(refusal) => {
+                return Err(self.lock_refusal(call, refusal, options.retention.is_some()));
+            }
+        };
         if let Some(retention) = &options.retention {
             self.lock_after_put(call, retention).await?;
         }
@@ -345,6 +353,26 @@ impl BlobStore for ObjectStore {
             Some(timestamp) => Ok(timestamp),
             None => Ok(self.metadata(id).await?.timestamp),
         }
+    }
+
+    async fn get_version(
+        &self,
+        id: &BlobId,
+        into: &mut [u8],
+    ) -> Result<(usize, Option<BlobVersion>), BlobError> {
+        check_name(id)?;
+        self.read_version(id, into).await
+    }
+
+    async fn replace(
+        &self,
+        id: &BlobId,
+        bytes: &[u8],
+        expected: &BlobVersion,
+    ) -> Result<Replaced, BlobError> {
+        check_name(id)?;
+        self.ahead.forget(id);
+        self.replace_version(id, bytes, expected).await
     }
 
     async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {

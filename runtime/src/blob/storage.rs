@@ -17,8 +17,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    BlobError, BlobMetadata, BlobSource, BlobStore, BytesSource, Counters, Guard, LIST_PAGE_MAX,
-    OpenBlob, PutOptions, Retention, ScannedBlob, Traffic,
+    BlobError, BlobMetadata, BlobSource, BlobStore, BlobVersion, BytesSource, Counters, Guard,
+    LIST_PAGE_MAX, OpenBlob, PutOptions, Replaced, Retention, ScannedBlob, Traffic,
 };
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
@@ -90,6 +90,17 @@ impl fmt::Debug for Storage {
     }
 }
 
+/// A part of a blob, and where its bytes are to go.
+#[derive(Debug)]
+pub struct BlobPart<'a> {
+    /// The blob.
+    pub id: &'a BlobId,
+    /// Where the part begins.
+    pub offset: u64,
+    /// As many bytes as there are of it, at most.
+    pub into: &'a mut [u8],
+}
+
 impl Storage {
     /// Makes the blocking side of `store`.
     pub fn new(store: Arc<dyn BlobStore>) -> Self {
@@ -118,6 +129,47 @@ impl Storage {
         self.ask()?;
         add(&self.shared.counts.gets, 1);
         let count = self.wait(self.shared.store.get(id, offset, into))?;
+        tracing::trace!(%id, offset, bytes = count, "get");
+        add(&self.shared.counts.bytes_read, count as u64);
+        Ok(count)
+    }
+
+    /// Gets each of some parts, at the same time where the store has to be waited for: as many as
+    /// the store takes at once. Returns what [`get`](Self::get) does for each, in their order.
+    ///
+    /// Memory: some 300 bytes a part, so the caller bounds how many there are.
+    pub fn get_each(&self, parts: Vec<BlobPart<'_>>) -> Vec<Result<usize, BlobError>> {
+        if !self.shared.waits || parts.len() <= 1 {
+            let parts = parts.into_iter();
+            return parts
+                .map(|part| self.get(part.id, part.offset, part.into))
+                .collect();
+        }
+        let count = parts.len();
+        let get = |part| Box::pin(self.get_part(part)) as PartFuture<'_>;
+        let all = all_of(parts.into_iter().map(get).collect());
+        match self.wait(Box::pin(async { Ok(all.await) })) {
+            Ok(outcomes) => outcomes,
+            // Only a runtime that cannot be made: then nothing was asked.
+            Err(error) => {
+                let location = self.location();
+                let told = |_| {
+                    Err(BlobError::Setup {
+                        location: location.clone(),
+                        reason: error.to_string(),
+                    })
+                };
+                (0..count).map(told).collect()
+            }
+        }
+    }
+
+    async fn get_part(&self, part: BlobPart<'_>) -> Result<usize, BlobError> {
+        self.ask()?;
+        add(&self.shared.counts.gets, 1);
+        let BlobPart { id, offset, into } = part;
+        let count = self.shared.store.get(id, offset, into).await?;
+        tracing::trace!(%id, offset, bytes = count, "get");
         add(&self.shared.counts.bytes_read, count as u64);
         Ok(count)
     }
@@ -145,6 +197,53 @@ impl Storage {
         }
     }
 
+    /// Returns all bytes of a small blob with its version, which is `None` where the store cannot
+    /// [`replace`](Self::replace) by version; otherwise like [`get_all`](Self::get_all).
+    pub fn get_version(
+        &self,
+        id: &BlobId,
+        max_bytes: usize,
+    ) -> Result<(Vec<u8>, Option<BlobVersion>), BlobError> {
+        let most_bytes = max_bytes.saturating_add(1);
+        let mut bytes = vec![0; FIRST_GET_BYTES.min(most_bytes)];
+        loop {
+            self.ask()?;
+            add(&self.shared.counts.gets, 1);
+            let read = self.shared.store.get_version(id, &mut bytes);
+            let (count, version) = self.wait(read)?;
+            tracing::trace!(%id, bytes = count, "get");
+            add(&self.shared.counts.bytes_read, count as u64);
+            if count < bytes.len() {
+                bytes.truncate(count);
+                return Ok((bytes, version));
+            }
+            if count == most_bytes {
+                let id = id.clone();
+                return Err(BlobError::TooLarge { id, max_bytes });
+            }
+            // From the beginning: all of it must be of one version.
+            bytes.resize(bytes.len().saturating_mul(4).min(most_bytes), 0);
+        }
+    }
+
+    /// Puts a small blob in the place of `expected`, and of nothing else where the store knows
+    /// conditions; it has no retention.
+    pub fn replace(
+        &self,
+        id: &BlobId,
+        bytes: &[u8],
+        expected: &BlobVersion,
+    ) -> Result<Replaced, BlobError> {
+        self.ask()?;
+        add(&self.shared.counts.puts, 1);
+        tracing::trace!(%id, bytes = bytes.len(), "replace");
+        let replaced = self.wait(self.shared.store.replace(id, bytes, expected))?;
+        if replaced != Replaced::Changed {
+            add(&self.shared.counts.bytes_written, bytes.len() as u64);
+        }
+        Ok(replaced)
+    }
+
     /// Tells that these blobs will be read soon.
     pub fn will_need(&self, ids: &[&BlobId]) {
         self.shared.store.will_need(ids);
@@ -154,6 +253,7 @@ impl Storage {
     pub fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
         self.ask()?;
         add(&self.shared.counts.gets, 1);
+        tracing::trace!(%id, "metadata");
         self.wait(self.shared.store.metadata(id))
     }
 
@@ -166,6 +266,7 @@ impl Storage {
     ) -> Result<Vec<BlobMetadata>, BlobError> {
         self.ask()?;
         add(&self.shared.counts.lists, 1);
+        tracing::trace!(prefix, "list");
         self.wait(self.shared.store.list(prefix, after, limit))
     }
 
@@ -203,12 +304,13 @@ impl Storage {
         if !self.shared.waits {
             self.ask()?;
             add(&self.shared.counts.lists, 1);
+            tracing::trace!(prefix, "scan");
             return self.wait(self.shared.store.scan(prefix, &mut visit));
         }
         let all = self.for_each(prefix, |blob| {
             let shown = ScannedBlob {
                 id: blob.id.as_str(),
-                length: Some(blob.length),
+                stored: Some((blob.length, blob.timestamp)),
                 locality: 0,
             };
             match visit(shown) {
@@ -232,6 +334,7 @@ impl Storage {
         self.ask()?;
         add(&self.shared.counts.puts, 1);
         let length = source.len();
+        tracing::trace!(%id, bytes = length, "put");
         let timestamp = self.wait(self.shared.store.put(id, source, options))?;
         add(&self.shared.counts.bytes_written, length);
         Ok(timestamp)
@@ -263,6 +366,7 @@ impl Storage {
     pub fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
         self.ask()?;
         add(&self.shared.counts.deletes, 1);
+        tracing::trace!(%id, "delete");
         self.wait(self.shared.store.delete(id))
     }
 
@@ -334,6 +438,28 @@ impl Storage {
         }
         Ok(cell.get().expect("it was set just above"))
     }
+}
+
+type PartFuture<'a> = Pin<Box<dyn Future<Output = Result<usize, BlobError>> + Send + 'a>>;
+
+/// Waits for all of them, in any order; each is asked again whenever one of them may have come
+/// further, so there should be few.
+async fn all_of(mut futures: Vec<PartFuture<'_>>) -> Vec<Result<usize, BlobError>> {
+    let mut outcomes: Vec<Option<_>> = futures.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        let mut all = true;
+        for (future, outcome) in futures.iter_mut().zip(&mut outcomes) {
+            if outcome.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(done) => *outcome = Some(done),
+                    Poll::Pending => all = false,
+                }
+            }
+        }
+        if all { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    outcomes.into_iter().flatten().collect()
 }
 
 type BlobFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BlobError>> + Send + 'a>>;

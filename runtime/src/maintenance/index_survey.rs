@@ -158,7 +158,12 @@ fn open_blobs(
     state: &EpochState,
     uncompacted: &UncompactedNames,
 ) -> Result<BTreeMap<u64, EpochBlobs>, RepositoryError> {
-    let blobs = |epoch| Ok((epoch, EpochBlobs::look_up(repository, uncompacted, epoch)?));
+    let blobs = |epoch| {
+        Ok((
+            epoch,
+            EpochBlobs::look_up(&repository.storage, uncompacted, epoch)?,
+        ))
+    };
     open_epochs(state).map(blobs).collect()
 }
 

@@ -5,22 +5,24 @@
 //! lost by ending. Most of the time that is two loads and a look at the clock; [`RENEW_AFTER`] the
 //! last time it reads the format blob again and renews the lease, however often tasks have renewed
 //! it meanwhile, and a schedule that is not as we left it ends the run; one that we left so by a
-//! write that was told to have failed is ours. The schedule is read, changed and written each time:
-//! nothing of it is held in between. Memory: the schedule blob,
-//! parsed, for a moment. Mirrors `updateSchedule` and `ReportRun` of Kopia's `repo/maintenance`.
+//! write that was told to have failed is ours. The schedule is read, changed and written each time;
+//! a store that replaces by version saves the reading, and then nobody can write in between. What a
+//! task reports that has written nothing waits for the next write. Memory: the schedule blob,
+//! parsed, for a moment, and [`HELD_BYTES_MAX`] between two writes. Mirrors `updateSchedule` and
+//! `ReportRun` of Kopia's `repo/maintenance`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::blob::{BlobError, Guard};
+use crate::blob::{BlobError, BlobVersion, Guard, Replaced};
 use crate::clock::Timestamp;
 use crate::kopia::maintenance_params::MaintenanceParams;
 use crate::kopia::schedule::{RunInfo, Schedule};
 use crate::repository::format_watch::FormatWatch;
 use crate::repository::schedule_store::{
-    ScheduleMark, read_mark, read_schedule, schedule_time, seal_schedule,
+    ScheduleMark, StoredSchedule, read_mark, read_stored_schedule, schedule_time, seal_schedule,
 };
 use crate::repository::{Repository, RepositoryError};
 
@@ -32,6 +34,16 @@ use super::lease::{LEASE, Lease, RENEW_AFTER};
 /// How long a task may take to write the index of what it has copied: the signal's sender
 /// usually waits half a minute.
 const FINISH_TIME: Duration = Duration::from_secs(10);
+
+/// Longest schedule that is held between two writes, in bytes of JSON: 50 runs of every task, as
+/// Kopia keeps them, have half of it.
+const HELD_BYTES_MAX: usize = 512 << 10;
+
+/// How long it is as good as sure that nobody has written: as it was when the last write succeeded.
+const SURE_FOR: Duration = Duration::from_secs(5);
+
+/// Tries of one write; each but the first after a look at what is there.
+const WRITES_MAX: u32 = 3;
 
 /// Tells a run from outside that it should end soon.
 pub type StopFlag = Arc<AtomicBool>;
@@ -62,6 +74,13 @@ struct State {
     mark: ScheduleMark,
     /// The schedule as a write of ours would have left it that has failed: it may have happened.
     tried: Option<ScheduleMark>,
+    /// The same as the store tells it, with what it says; only where the store knows conditions.
+    held: Option<Held>,
+    /// When it last was ours.
+    sure: Timestamp,
+    /// Runs of tasks that have written nothing, to be recorded with the next write: of each task
+    /// one at most.
+    waiting: Vec<(CycleTask, RunInfo)>,
     /// Times of full and quick cycles before the run.
     before: (Timestamp, Timestamp),
     run: String,
@@ -74,6 +93,12 @@ struct State {
     looked: Timestamp,
     /// Why the run must end.
     verdict: Option<Verdict>,
+}
+
+/// The schedule as we left it.
+struct Held {
+    json: Vec<u8>,
+    version: BlobVersion,
 }
 
 /// Why a run must end.
@@ -114,8 +139,11 @@ impl Watch {
         stop: StopFlag,
     ) -> Result<(Arc<Self>, Anchor), MaintenanceError> {
         let format = FormatWatch::start(repository)?;
-        format.look(repository)?;
-        let (mut schedule, mark) = read_schedule(repository)?;
+        let StoredSchedule {
+            mut schedule,
+            mark,
+            version,
+        } = read_stored_schedule(repository)?;
         let now = repository.clock.now();
         bury_crashed_run(&mut schedule, now)?;
         let history = History::of(&schedule);
@@ -135,6 +163,9 @@ impl Watch {
             state: Mutex::new(State {
                 mark,
                 tried: None,
+                held: None,
+                sure: now,
+                waiting: Vec::new(),
                 before,
                 run,
                 task: None,
@@ -144,12 +175,12 @@ impl Watch {
                 verdict: None,
             }),
         });
-        let written = write(repository, &mut watch.state(), &schedule);
-        match written.and_then(|()| schedule_time(repository)) {
+        let written = watch.first_write(&schedule, version.as_ref());
+        match written.and_then(|()| Ok(schedule_time(repository)?)) {
             Ok(start) => Ok((watch, Anchor { start, history })),
             Err(error) => {
                 watch.release();
-                Err(error.into())
+                Err(error)
             }
         }
     }
@@ -168,6 +199,15 @@ impl Watch {
         let mut state = self.state();
         self.look_if_due(&mut state)?;
         self.check_mark(&mut state, read_mark(&self.repository)?)
+    }
+
+    /// The same before a task that may delete: not if it was so a moment ago.
+    fn surely_ours(&self) -> Result<(), MaintenanceError> {
+        let sure = self.state().sure;
+        match self.repository.clock.now().since(sure) <= SURE_FOR {
+            true => Ok(()),
+            false => self.still_ours(),
+        }
     }
 
     /// Ends the run where it was told to.
@@ -200,7 +240,7 @@ impl Watch {
             });
         }
         match task.deletes() {
-            true => self.still_ours(),
+            true => self.surely_ours(),
             false => Ok(()),
         }
     }
@@ -225,15 +265,25 @@ impl Watch {
         }
     }
 
-    /// Records a run of a task, and renews the lease with it.
-    pub fn report(&self, task: CycleTask, info: RunInfo) -> Result<(), MaintenanceError> {
+    /// Records a run of a task, and renews the lease with it. Where it `has_written` nothing, and
+    /// well, that can wait for the next task's: a crash in between loses only that it has looked.
+    pub fn report(
+        &self,
+        task: CycleTask,
+        info: RunInfo,
+        has_written: bool,
+    ) -> Result<(), MaintenanceError> {
         let mut state = self.state();
+        let waits = info.success && !has_written && state.task.is_none();
         state.task = None;
+        state.waiting.push((task, info));
         self.look_if_due(&mut state)?;
-        self.rewrite(&mut state, |schedule, lease, before| {
-            schedule.report_run(task.name(), info);
-            lease.put(schedule, before);
-        })
+        match waits {
+            true => Ok(()),
+            false => self.rewrite(&mut state, |schedule, lease, before| {
+                lease.put(schedule, before);
+            }),
+        }
     }
 
     /// Writes the real next times after a success: an interval after `start`. Without a cycle (only
@@ -278,7 +328,7 @@ impl Watch {
         }
         let before = state.before;
         let given_back = self.look_if_due(&mut state).and_then(|()| {
-            let (schedule, mark) = read_schedule(&self.repository)?;
+            let StoredSchedule { schedule, mark, .. } = read_stored_schedule(&self.repository)?;
             self.check_mark(&mut state, mark)?;
             if Lease::of(&schedule).is_none() {
                 return Ok(()); // it was never written, or the last write gave it back
@@ -290,28 +340,72 @@ impl Watch {
         }
     }
 
-    /// Reads the schedule, checks that it is ours, changes and writes it.
+    /// Writes the schedule for the first time, as it was read.
+    fn first_write(
+        &self,
+        schedule: &Schedule,
+        version: Option<&BlobVersion>,
+    ) -> Result<(), MaintenanceError> {
+        let mut state = self.state();
+        if write(&self.repository, &mut state, schedule, version)? {
+            return Ok(());
+        }
+        // Another run has begun in between, or the answer to our own write was lost.
+        let mark = read_mark(&self.repository)?;
+        self.check_mark(&mut state, mark)
+    }
+
+    /// Changes and writes the schedule: as it was left, or else as it is now if that is ours.
     fn rewrite(
         &self,
         state: &mut State,
-        change: impl FnOnce(&mut Schedule, &Lease, (Timestamp, Timestamp)),
+        change: impl Fn(&mut Schedule, &Lease, (Timestamp, Timestamp)),
     ) -> Result<(), MaintenanceError> {
-        let (mut schedule, mark) = match read_schedule(&self.repository) {
-            Err(RepositoryError::Format(_)) => return Err(self.halt(state, Verdict::TakenOver)),
-            read => read?,
-        };
-        self.check_mark(state, mark)?;
         let now = self.repository.clock.now();
         let lease = Lease {
             until: now.plus(LEASE),
             run: state.run.clone(),
             task: state.task.map(|task| task.name().to_owned()),
         };
-        change(&mut schedule, &lease, state.before);
-        write(&self.repository, state, &schedule)?;
+        for attempt in 1..=WRITES_MAX {
+            let (mut schedule, version) = match state.held.take() {
+                Some(Held { json, version }) => {
+                    let schedule = Schedule::parse(&json).map_err(RepositoryError::from)?;
+                    (schedule, Some(version))
+                }
+                None => {
+                    let tried = state.tried;
+                    let stored = self.read_ours(state)?;
+                    if attempt > 1 && tried == Some(stored.mark) {
+                        break; // it was written, and only the answer was lost
+                    }
+                    // A store that refuses what it has told itself knows no conditions.
+                    let version = stored.version.filter(|_| attempt < WRITES_MAX);
+                    (stored.schedule, version)
+                }
+            };
+            for (task, info) in &state.waiting {
+                schedule.report_run(task.name(), info.clone());
+            }
+            change(&mut schedule, &lease, state.before);
+            if write(&self.repository, state, &schedule, version.as_ref())? {
+                break;
+            }
+        }
+        state.waiting.clear();
         let next = state.looked.plus(RENEW_AFTER);
         self.next_look.store(next.nanos(), Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Reads the schedule, and checks that it is as we left it.
+    fn read_ours(&self, state: &mut State) -> Result<StoredSchedule, MaintenanceError> {
+        let stored = match read_stored_schedule(&self.repository) {
+            Err(RepositoryError::Format(_)) => return Err(self.halt(state, Verdict::TakenOver)),
+            read => read?,
+        };
+        self.check_mark(state, stored.mark)?;
+        Ok(stored)
     }
 
     fn check_mark(&self, state: &mut State, mark: ScheduleMark) -> Result<(), MaintenanceError> {
@@ -319,10 +413,11 @@ impl Watch {
             state.mark = mark; // the write has happened
             state.tried = None;
         }
-        match mark == state.mark {
-            true => Ok(()),
-            false => Err(self.halt(state, Verdict::TakenOver)),
+        if mark != state.mark {
+            return Err(self.halt(state, Verdict::TakenOver));
         }
+        state.sure = self.repository.clock.now();
+        Ok(())
     }
 
     /// Remembers why, and refuses every further operation.
@@ -414,18 +509,29 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// Writes the schedule, and remembers what it would look like where that fails.
+/// Writes the schedule, and remembers what it would look like where that fails. Returns false where
+/// the blob is not `version` any more.
 fn write(
     repository: &Repository,
     state: &mut State,
     schedule: &Schedule,
-) -> Result<(), RepositoryError> {
+    version: Option<&BlobVersion>,
+) -> Result<bool, RepositoryError> {
     let sealed = seal_schedule(repository, schedule)?;
     state.tried = Some(sealed.mark());
-    sealed.write(repository)?;
+    state.held = None;
+    match sealed.replace(repository, version)? {
+        Replaced::Changed => return Ok(false),
+        Replaced::Blindly => {}
+        Replaced::As(version) => {
+            let json = schedule.to_json();
+            state.held = (json.len() <= HELD_BYTES_MAX).then_some(Held { json, version });
+        }
+    }
     state.mark = sealed.mark();
     state.tried = None;
-    Ok(())
+    state.sure = repository.clock.now();
+    Ok(true)
 }
 
 /// Refuses while another run of ours is at work; records a rewrite that crashed.

@@ -17,6 +17,9 @@ use crate::listener::Listener;
 /// The token that it knows; every other one is refused.
 pub const TOKEN: &str = "token-of-the-suites";
 
+/// Below every generation that is given.
+const FIRST_GENERATION: u64 = 1_700_000_000_000_000;
+
 #[derive(Debug)]
 struct Object {
     bytes: Vec<u8>,
@@ -97,17 +100,23 @@ impl Buckets {
     }
 
     fn put(&mut self, key: String, request: &Message) -> Message {
-        let is_there = self.objects.contains_key(&key);
-        if request.header("x-goog-if-generation-match") == Some("0") && is_there {
+        let present = self.objects.get(&key).map_or(0, |object| object.generation);
+        if request
+            .header("x-goog-if-generation-match")
+            .is_some_and(|wanted| wanted != present.to_string())
+        {
             return Message::refusal(412, "PreconditionFailed");
         }
-        self.generation += 1;
+        // Real generations are times in microseconds.
+        self.generation = self.generation.max(FIRST_GENERATION) + 1;
         let object = Object {
             bytes: request.body.clone(),
             generation: self.generation,
             seconds: now(),
         };
-        let answer = Message::answer(200, &[("etag", &object.tag())], b"");
+        let generation = object.generation.to_string();
+        let headers = [("etag", &*object.tag()), ("x-goog-generation", &generation)];
+        let answer = Message::answer(200, &headers, b"");
         self.objects.insert(key, object);
         answer
     }
@@ -124,7 +133,12 @@ impl Buckets {
             return Message::refusal(412, "PreconditionFailed");
         }
         let total = object.bytes.len();
-        let mut headers = vec![("etag", tag.as_str()), ("last-modified", time.as_str())];
+        let generation = object.generation.to_string();
+        let mut headers = vec![
+            ("etag", tag.as_str()),
+            ("last-modified", time.as_str()),
+            ("x-goog-generation", &generation),
+        ];
         let range = request.header("range").and_then(|text| {
             let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
             Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?))

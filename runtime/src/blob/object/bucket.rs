@@ -63,6 +63,20 @@ pub(super) enum Payload {
     Digested([u8; 32]),
 }
 
+/// What must be there for a put to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Condition<'a> {
+    /// Anything, or nothing.
+    None,
+    /// Nothing.
+    Absent,
+    /// The version with this word.
+    Version(&'a str),
+}
+
+/// Google's name for the condition of a put.
+const GENERATION_MATCH: &str = "x-goog-if-generation-match";
+
 /// A request in the making.
 #[derive(Debug)]
 pub(super) struct Ask {
@@ -204,7 +218,7 @@ impl Bucket {
     }
 
     /// Returns the request that puts a blob of `length` bytes.
-    pub(super) fn ask_put(&self, id: &str, length: u64, create_only: bool) -> Ask {
+    pub(super) fn ask_put(&self, id: &str, length: u64, condition: Condition<'_>) -> Ask {
         let mut ask = Ask::new(Method::PUT, Some(self.key(id)))
             .header("content-length", length.to_string())
             .header("content-type", "application/octet-stream");
@@ -219,10 +233,32 @@ impl Bucket {
             };
             ask = ask.header(name, class.clone());
         }
-        match self.provider {
-            _ if !create_only => ask,
-            Provider::Google { .. } => ask.header("x-goog-if-generation-match", "0"),
-            _ => ask.header("if-none-match", "*"),
+        match (condition, self.is_google()) {
+            (Condition::None, _) => ask,
+            (Condition::Absent, true) => ask.header(GENERATION_MATCH, "0"),
+            (Condition::Absent, false) => ask.header("if-none-match", "*"),
+            (Condition::Version(word), true) => ask.header(GENERATION_MATCH, word),
+            (Condition::Version(word), false) => ask.header("if-match", word),
+        }
+    }
+
+    fn is_google(&self) -> bool {
+        matches!(self.provider, Provider::Google { .. })
+    }
+
+    /// Returns the name of the header in which an answer says the version of a blob.
+    pub(super) fn version_header(&self) -> &'static str {
+        match self.is_google() {
+            true => "x-goog-generation",
+            false => "etag",
+        }
+    }
+
+    /// Returns the word of a version that no blob ever has.
+    pub(super) fn no_version(&self) -> &'static str {
+        match self.is_google() {
+            true => "1",
+            false => "\"00000000000000000000000000000000\"",
         }
     }
 

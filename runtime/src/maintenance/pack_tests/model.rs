@@ -172,7 +172,7 @@ proptest! {
                 Step::Watermark => {
                     let state = EpochState::load(&world.repository.storage).unwrap();
                     let seconds = now.seconds() - 60;
-                    let _ = advance_deletion_watermark(&world.repository, &state, seconds);
+                    let _ = advance_deletion_watermark(&world.repository, state.watermark_seconds, seconds);
                 }
                 Step::Rewrite(full) => {
                     let safety = if full { Safety::full() } else { Safety::none() };
