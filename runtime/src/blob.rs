@@ -24,7 +24,7 @@ mod traffic;
 #[cfg(test)]
 mod contract;
 
-pub use counters::Counters;
+pub use counters::{Counters, CountersByBlob};
 pub use error::BlobError;
 pub use guard::Guard;
 pub use local::{LocalOptions, LocalStore};

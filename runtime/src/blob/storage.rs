@@ -10,15 +10,15 @@ use std::fmt;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::{Builder, Runtime};
 
+use super::counters::CountsByBlob;
 use super::{
-    BlobError, BlobMetadata, BlobSource, BlobStore, BytesSource, Counters, Guard, LIST_PAGE_MAX,
-    OpenBlob, PutOptions, Retention, ScannedBlob, Traffic,
+    BlobError, BlobMetadata, BlobSource, BlobStore, BytesSource, Counters, CountersByBlob, Guard,
+    LIST_PAGE_MAX, OpenBlob, PutOptions, Retention, ScannedBlob, Traffic,
 };
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
@@ -29,26 +29,17 @@ const FIRST_GET_BYTES: usize = 32 << 10;
 /// Threads that look up names, which blocks; a run looks up one or two.
 const RESOLVERS: usize = 2;
 
-#[derive(Default)]
-struct Counts {
-    gets: AtomicU64,
-    lists: AtomicU64,
-    puts: AtomicU64,
-    deletes: AtomicU64,
-    bytes_read: AtomicU64,
-    bytes_written: AtomicU64,
-}
-
 struct Shared {
     store: Arc<dyn BlobStore>,
     waits: bool,
     runtime: OnceLock<Runtime>,
-    counts: Counts,
+    counts: CountsByBlob,
 }
 
 /// A put whose bytes come one after the other. Dropped before it is finished it leaves nothing.
 #[derive(Debug)]
 pub struct OpenPut {
+    id: BlobId,
     blob: Box<dyn OpenBlob>,
     storage: Storage,
     bytes: u64,
@@ -69,10 +60,10 @@ impl OpenPut {
     /// Shows the blob, whole and durable; returns its storage timestamp.
     pub fn finish(self) -> Result<Timestamp, BlobError> {
         self.storage.ask()?;
-        let counts = &self.storage.shared.counts;
-        add(&counts.puts, 1);
+        let counts = self.storage.shared.counts.of(&self.id);
+        counts.puts();
         let timestamp = self.blob.finish()?;
-        add(&counts.bytes_written, self.bytes);
+        counts.has_written(self.bytes);
         Ok(timestamp)
     }
 }
@@ -97,7 +88,7 @@ impl Storage {
             waits: store.waits(),
             store,
             runtime: OnceLock::new(),
-            counts: Counts::default(),
+            counts: CountsByBlob::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -116,9 +107,10 @@ impl Storage {
     /// Fills `into` with the bytes from `offset` on, as far as the blob reaches; returns how many.
     pub fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
         self.ask()?;
-        add(&self.shared.counts.gets, 1);
+        let counts = self.shared.counts.of(id);
+        counts.asks_for_bytes();
         let count = self.wait(self.shared.store.get(id, offset, into))?;
-        add(&self.shared.counts.bytes_read, count as u64);
+        counts.has_read(count);
         Ok(count)
     }
 
@@ -153,7 +145,7 @@ impl Storage {
     /// Returns length and timestamp of a blob.
     pub fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
         self.ask()?;
-        add(&self.shared.counts.gets, 1);
+        self.shared.counts.of(id).asks_for_bytes();
         self.wait(self.shared.store.metadata(id))
     }
 
@@ -165,7 +157,7 @@ impl Storage {
         limit: usize,
     ) -> Result<Vec<BlobMetadata>, BlobError> {
         self.ask()?;
-        add(&self.shared.counts.lists, 1);
+        self.shared.counts.below(prefix).lists();
         self.wait(self.shared.store.list(prefix, after, limit))
     }
 
@@ -202,7 +194,7 @@ impl Storage {
     ) -> Result<(), BlobError> {
         if !self.shared.waits {
             self.ask()?;
-            add(&self.shared.counts.lists, 1);
+            self.shared.counts.below(prefix).lists();
             return self.wait(self.shared.store.scan(prefix, &mut visit));
         }
         let all = self.for_each(prefix, |blob| {
@@ -230,10 +222,11 @@ impl Storage {
         options: &PutOptions,
     ) -> Result<Timestamp, BlobError> {
         self.ask()?;
-        add(&self.shared.counts.puts, 1);
+        let counts = self.shared.counts.of(id);
+        counts.puts();
         let length = source.len();
         let timestamp = self.wait(self.shared.store.put(id, source, options))?;
-        add(&self.shared.counts.bytes_written, length);
+        counts.has_written(length);
         Ok(timestamp)
     }
 
@@ -253,6 +246,7 @@ impl Storage {
         self.ask()?;
         let blob = self.shared.store.begin(id, options)?;
         Ok(blob.map(|blob| OpenPut {
+            id: id.clone(),
             blob,
             storage: self.clone(),
             bytes: 0,
@@ -262,14 +256,14 @@ impl Storage {
     /// Deletes a blob; one that is not there is fine.
     pub fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
         self.ask()?;
-        add(&self.shared.counts.deletes, 1);
+        self.shared.counts.of(id).deletes();
         self.wait(self.shared.store.delete(id))
     }
 
     /// Locks a blob that is there until the retention's moment, if that is later than its lock.
     pub fn extend_retention(&self, id: &BlobId, to: &Retention) -> Result<(), BlobError> {
         self.ask()?;
-        add(&self.shared.counts.puts, 1);
+        self.shared.counts.of(id).puts();
         self.wait(self.shared.store.extend_retention(id, to))
     }
 
@@ -285,15 +279,12 @@ impl Storage {
 
     /// Returns what was asked so far, by this one and all its clones.
     pub fn counters(&self) -> Counters {
-        let counts = &self.shared.counts;
-        Counters {
-            gets: counts.gets.load(Ordering::Relaxed),
-            lists: counts.lists.load(Ordering::Relaxed),
-            puts: counts.puts.load(Ordering::Relaxed),
-            deletes: counts.deletes.load(Ordering::Relaxed),
-            bytes_read: counts.bytes_read.load(Ordering::Relaxed),
-            bytes_written: counts.bytes_written.load(Ordering::Relaxed),
-        }
+        self.counters_by_blob().sum()
+    }
+
+    /// Returns the same by what the blobs are.
+    pub fn counters_by_blob(&self) -> CountersByBlob {
+        self.shared.counts.told()
     }
 
     /// Returns what went over the wire so far; `None` where there is none.
@@ -337,10 +328,6 @@ impl Storage {
 }
 
 type BlobFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BlobError>> + Send + 'a>>;
-
-fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
-}
 
 #[cfg(test)]
 mod tests {
