@@ -11,16 +11,28 @@ const INDEX: [&str; 2] = ["x", "n"];
 /// Packs of metadata.
 const METADATA: [&str; 1] = ["q"];
 
+/// What blobs are, by how their names begin.
+const KINDS: [(&str, &[&str]); 6] = [
+    ("index", &INDEX),
+    ("data packs", &["p"]),
+    ("metadata packs", &METADATA),
+    ("sessions", &["s"]),
+    ("schedule", &["kopia.maintenance"]),
+    ("other", &["kopia.r", "kopia.b", "_", "l", "m"]),
+];
+
 /// Things that are named at most.
 const NAMED_MAX: usize = 12;
 
 /// Prints both.
 pub(crate) fn print(ours: &Row, theirs: Option<&Row>) {
     let Some(ours) = &ours.asked else { return };
+    print_kinds("careen", ours);
     print_limits("careen", ours);
     let Some(theirs) = theirs.and_then(|row| row.asked.as_ref()) else {
         return println!("  no Kopia here, nothing is compared");
     };
+    print_kinds("Kopia", theirs);
     print_limits("Kopia", theirs);
     let columns = [
         ("GET", count(ours, Kind::Get), count(theirs, Kind::Get)),
@@ -47,6 +59,25 @@ pub(crate) fn print(ours: &Row, theirs: Option<&Row>) {
 
 fn count(asked: &Asked, kind: Kind) -> u64 {
     asked.count(kind)
+}
+
+/// Prints requests and bytes by what the blobs are.
+fn print_kinds(who: &str, asked: &Asked) {
+    println!("  {who}, by what the blobs are:");
+    for (kind, starts) in KINDS {
+        let (mut gets, mut puts, mut deletes, mut read, mut put) = (0, 0, 0, 0, 0);
+        for (_, blob) in asked.blobs_of(starts) {
+            gets += blob.reads.len();
+            puts += blob.puts;
+            deletes += blob.deletes;
+            read += blob.read_bytes;
+            put += blob.put_bytes;
+        }
+        println!(
+            "    {kind:<16} {gets:>6} GETs of {read:>11} bytes, {puts:>3} PUTs of {put:>11}, \
+             {deletes:>4} DELETEs"
+        );
+    }
 }
 
 fn print_limits(who: &str, asked: &Asked) {

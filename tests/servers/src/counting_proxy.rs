@@ -4,7 +4,7 @@
 //! its own. What is counted is what went over the wire, whoever asked: the same for every program.
 //! Memory: a name for each blob that is read and eight bytes for each read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,8 +36,22 @@ pub struct Asked {
     pub busy_time: Duration,
     /// Pages of listings by what they asked for.
     pages: BTreeMap<String, u64>,
-    /// Reads by blob: the first byte and the last, `u32::MAX` where none is named.
-    reads: BTreeMap<String, Vec<(u32, u32)>>,
+    blobs: BTreeMap<String, Blob>,
+}
+
+/// What was asked about one blob.
+#[derive(Clone, Debug, Default)]
+pub struct Blob {
+    /// Reads: the first byte and the last, `u32::MAX` where none is named.
+    pub reads: Vec<(u32, u32)>,
+    /// Bytes that were read.
+    pub read_bytes: u64,
+    /// Puts.
+    pub puts: u64,
+    /// Bytes that were put.
+    pub put_bytes: u64,
+    /// Deletions.
+    pub deletes: u64,
 }
 
 impl Asked {
@@ -68,19 +82,19 @@ impl Asked {
 
     /// Returns the blobs whose names begin with one of these, and how often each was read.
     pub fn reads_of(&self, starts: &[&str]) -> BTreeMap<&str, u64> {
-        let reads = self.reads_below(starts);
-        reads
-            .map(|(name, reads)| (name, reads.len() as u64))
+        let read = self.blobs_of(starts);
+        let read = read.filter(|(_, blob)| !blob.reads.is_empty());
+        read.map(|(name, blob)| (name, blob.reads.len() as u64))
             .collect()
     }
 
     /// Returns the reads of these blobs that ask for a byte that was asked for before.
     pub fn reads_again(&self, starts: &[&str]) -> Vec<String> {
         let mut again = Vec::new();
-        for (name, reads) in self.reads_below(starts) {
-            for (at, (first, last)) in reads.iter().enumerate() {
+        for (name, blob) in self.blobs_of(starts) {
+            for (at, (first, last)) in blob.reads.iter().enumerate() {
                 let is_before = |other: &&(u32, u32)| other.0 <= *last && *first <= other.1;
-                if let Some(before) = reads[..at].iter().find(is_before) {
+                if let Some(before) = blob.reads[..at].iter().find(is_before) {
                     again.push(format!("{name} {first}-{last} after {before:?}"));
                 }
             }
@@ -88,18 +102,11 @@ impl Asked {
         again
     }
 
-    fn reads_below(&self, starts: &[&str]) -> impl Iterator<Item = (&str, &Vec<(u32, u32)>)> {
+    /// Returns the blobs whose names begin with one of these, with what was asked about each.
+    pub fn blobs_of(&self, starts: &[&str]) -> impl Iterator<Item = (&str, &Blob)> {
         let is_one = |name: &str| starts.iter().any(|start| name.starts_with(start));
-        let reads = self
-            .reads
-            .iter()
-            .map(|(name, reads)| (name.as_str(), reads));
-        reads.filter(move |(name, _)| is_one(name))
-    }
-
-    /// Returns the names of all blobs that were read.
-    pub fn blobs(&self) -> BTreeSet<&str> {
-        self.reads.keys().map(String::as_str).collect()
+        let blobs = self.blobs.iter().map(|(name, blob)| (name.as_str(), blob));
+        blobs.filter(move |(name, _)| is_one(name))
     }
 }
 
@@ -193,17 +200,13 @@ fn serve(
         port,
     };
     while let Some(request) = Message::read_head(&mut sides.requests)? {
-        let delay = begin(state, &request);
+        let (kind, name) = (kind_of(&request), name(&request));
+        let delay = begin(state, kind, &request);
         let passed = sides.pass_on(request, delay);
         let mut state = locked(state);
         state.passes();
         state.in_flight -= 1;
-        let passed = passed?;
-        state.asked.uploaded_bytes += passed.up;
-        state.asked.downloaded_bytes += passed.down;
-        if passed.status >= 300 {
-            *state.asked.refused.entry(passed.status).or_default() += 1;
-        }
+        end(&mut state.asked, kind, name, &passed?);
     }
     sides.client.shutdown(Shutdown::Both)
 }
@@ -243,8 +246,7 @@ impl Sides {
 }
 
 /// Counts a request that begins; returns how much longer it takes.
-fn begin(state: &Mutex<State>, request: &Message) -> Duration {
-    let kind = kind_of(request);
+fn begin(state: &Mutex<State>, kind: Kind, request: &Message) -> Duration {
     let mut state = locked(state);
     state.passes();
     state.in_flight += 1;
@@ -252,19 +254,43 @@ fn begin(state: &Mutex<State>, request: &Message) -> Duration {
     let asked = &mut state.asked;
     asked.in_flight_peak = asked.in_flight_peak.max(in_flight);
     *asked.requests.entry(kind).or_default() += 1;
-    let (path, query) = match request.target().split_once('?') {
-        Some((path, query)) => (path, query),
-        None => (request.target(), ""),
-    };
     match kind {
-        Kind::List => *asked.pages.entry(page(query)).or_default() += 1,
+        Kind::List => {
+            let (_, query) = request.target().split_once('?').unwrap_or(("", ""));
+            *asked.pages.entry(page(query)).or_default() += 1;
+        }
         Kind::Get => {
-            let name = path.rsplit(['/', '=']).next().unwrap_or("").to_owned();
-            asked.reads.entry(name).or_default().push(range(request));
+            let blob = asked.blobs.entry(name(request)).or_default();
+            blob.reads.push(range(request));
         }
         _ => {}
     }
     state.delay
+}
+
+/// Counts a request that has its answer.
+fn end(asked: &mut Asked, kind: Kind, name: String, passed: &Passed) {
+    asked.uploaded_bytes += passed.up;
+    asked.downloaded_bytes += passed.down;
+    if passed.status >= 300 {
+        *asked.refused.entry(passed.status).or_default() += 1;
+    }
+    match kind {
+        Kind::Get => asked.blobs.entry(name).or_default().read_bytes += passed.down,
+        Kind::Put => {
+            let blob = asked.blobs.entry(name).or_default();
+            blob.puts += 1;
+            blob.put_bytes += passed.up;
+        }
+        Kind::Delete => asked.blobs.entry(name).or_default().deletes += 1,
+        _ => {}
+    }
+}
+
+/// Returns the last part of the path, a blob's name.
+fn name(request: &Message) -> String {
+    let path = request.target().split('?').next().unwrap_or("");
+    path.rsplit('/').next().unwrap_or("").to_owned()
 }
 
 /// Returns what says which page of which listing is meant.
