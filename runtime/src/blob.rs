@@ -14,6 +14,7 @@ mod local;
 mod memory;
 #[cfg(feature = "object-stores")]
 pub mod object;
+mod parts;
 mod retry;
 mod simulated;
 mod source;
@@ -25,15 +26,16 @@ mod version;
 #[cfg(test)]
 mod contract;
 
-pub use counters::Counters;
+pub use counters::{Counters, CountersByBlob};
 pub use error::BlobError;
 pub use guard::Guard;
 pub use local::{LocalOptions, LocalStore};
 pub use memory::{MemorySnapshot, MemoryStore};
+pub use parts::BlobPart;
 pub use retry::{RetryPolicy, RetryingStore};
 pub use simulated::{Delays, SimulatedStore, SimulationOptions};
 pub use source::{BlobSource, BytesSource, PIECE_BYTES, copy_source, md5_of};
-pub use storage::{BlobPart, OpenPut, Storage};
+pub use storage::{OpenPut, Storage};
 pub use store::{
     BlobMetadata, BlobStore, LIST_PAGE_MAX, OpenBlob, PutOptions, Retention, ScannedBlob,
     scan_by_pages,

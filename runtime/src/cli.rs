@@ -41,9 +41,9 @@ use serde::Serialize;
 use crate::clock::SystemClock;
 use arguments::{Arguments, Command, GlobalOptions, RepositoryArgument};
 use error::{CliError, Exit};
-use output::{Form, Kind, Output};
+use output::{Asked, Form, Kind, Output};
 use surroundings::Surroundings;
-use target::Target;
+use target::{Target, Touched};
 use telling::Telling;
 
 pub use crate::memory::restart_with_returning_heap;
@@ -65,6 +65,7 @@ struct Console {
     surroundings: Surroundings,
     output: Arc<Output>,
     progress: Arc<Telling>,
+    touched: Touched,
 }
 
 #[derive(Serialize)]
@@ -78,7 +79,7 @@ impl Console {
     /// Finds out which repository a command means, and says that it has begun.
     fn target(&self, command: &str, repository: &RepositoryArgument) -> Result<Target, CliError> {
         let given = repository.repository.as_deref();
-        let target = Target::new(given, &self.global, &self.surroundings)?;
+        let target = Target::new(given, &self.global, &self.surroundings, &self.touched)?;
         self.started(command, &target.location());
         Ok(target)
     }
@@ -112,6 +113,7 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         surroundings,
         progress: Arc::new(Telling::new(Arc::clone(&output), stderr_is_terminal)),
         output: Arc::clone(&output),
+        touched: Touched::default(),
     };
     let result = match &arguments.command {
         Command::Demo(arguments) => demo::run(&console, arguments),
@@ -130,7 +132,8 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         output.error(&error);
         error.exit()
     });
-    output.finished(exit, console.progress.busy_seconds());
+    let asked = console.touched.get().map(Asked::of);
+    output.finished(exit, console.progress.busy_seconds(), asked.as_ref());
     match (exit, output.lost()) {
         (Exit::Done | Exit::PartDone, Some(error)) => {
             output::warn_error(&error);
@@ -153,7 +156,7 @@ fn unusable(error: &clap::Error, words: &[OsString], stdout_is_terminal: bool) -
         let message = text.lines().next().unwrap_or_default();
         let message = message.strip_prefix("error: ").unwrap_or(message);
         output.error(&CliError::Usage(message.to_owned()));
-        output.finished(Exit::Configuration, Vec::new());
+        output.finished(Exit::Configuration, Vec::new(), None);
     }
     Exit::Configuration
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use careen::blob::object::connect::Credentials;
 use careen::blob::object::location::{AzureLocation, GcsLocation, Location, S3Location, Transport};
@@ -26,6 +26,9 @@ use crate::kopia::Remote;
 
 /// Most bytes of a blob that is carried.
 const BLOB_BYTES_MAX: usize = 64 << 20;
+
+/// Puts at the same time when a folder is carried.
+const CARRIERS: usize = 8;
 
 /// The bucket of all places.
 const BUCKET: &str = "suites";
@@ -179,11 +182,19 @@ impl Place {
 /// When a blob cannot be read or put.
 pub fn carry_there(from: &DataDir, to: &Storage) -> BTreeMap<BlobId, Timestamp> {
     let blobs = from.list().expect("the folder is a repository");
-    for blob in &blobs {
-        let bytes = from.read(&blob.id).expect("a blob can be read");
-        to.put_bytes(&BlobId::new(&*blob.id), &bytes, &PutOptions::default())
-            .expect("a blob can be put");
-    }
+    let next = AtomicUsize::new(0);
+    let carry = || {
+        while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let bytes = from.read(&blob.id).expect("a blob can be read");
+            to.put_bytes(&BlobId::new(&*blob.id), &bytes, &PutOptions::default())
+                .expect("a blob can be put");
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..CARRIERS {
+            scope.spawn(carry);
+        }
+    });
     let times = blobs.into_iter();
     times
         .map(|blob| (BlobId::new(blob.id), blob.time))

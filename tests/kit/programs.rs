@@ -14,7 +14,8 @@ use serde_json::Value;
 use crate::cgroup::{MemoryGroup, Run};
 use crate::kopia::Kopia;
 
-const PASSWORD: &str = "static-passw0rd";
+/// The password of every repository that is made.
+pub const PASSWORD: &str = "static-passw0rd";
 
 /// Longest that a single program may take.
 const DEADLINE: Duration = Duration::from_secs(3600);
@@ -164,20 +165,32 @@ impl<'a> Programs<'a> {
             .connect(&self.copy, PASSWORD, "default@default")
             .ok()?;
         let group = MemoryGroup::new_or_say(None)?;
-        let inner = client.command(words);
-        let mut command = group.command(inner.get_program());
-        command.args(inner.get_args());
-        for (name, value) in inner.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        let mut command = in_group(&group, &client.command(words));
         if cold {
             drop_page_cache();
         }
         group.run(&mut command, DEADLINE).ok()
     }
+}
+
+/// Returns `inner` as a command that runs in `group`.
+fn in_group(group: &MemoryGroup, inner: &Command) -> Command {
+    let mut command = group.command(inner.get_program());
+    command.args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+/// Runs any command in a memory cgroup of its own, of `limit` MiB if there is one.
+pub fn run_in_group(command: &Command, limit: Option<u64>) -> Option<Run> {
+    let group = MemoryGroup::new_or_say(limit.map(|mib| mib << 20))?;
+    let mut command = in_group(&group, command);
+    group.run(&mut command, DEADLINE).ok()
 }
 
 /// Returns the last JSON line of a kind that careen has written.

@@ -49,6 +49,10 @@ impl TimedStore {
 
 #[async_trait]
 impl BlobStore for TimedStore {
+    fn will_need(&self, ids: &[&BlobId]) {
+        self.inner.will_need(ids);
+    }
+
     async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
         self.inner.get(id, offset, into).await
     }

@@ -5,7 +5,13 @@
 //! garbage, short packs, packs to be deleted. Every task says what it asked for, and all of it is
 //! what the storage has counted.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use careen::blob::object::WireLimits;
+use careen::blob::{PutOptions, Storage};
 use careen::clock::Timestamp;
+use careen::kopia::blob_id::BlobId;
 use careen::kopia::content_id::ContentId;
 use careen::kopia::index_blob::ContentFormat;
 use careen::maintenance::cycle_plan::Mode;
@@ -18,8 +24,12 @@ use careen::repository::pack_writer::{NewContent, PackWriter, Sealed};
 use careen::repository::{Repository, Workspace};
 use kit::cycle::{KopiasOrder, cycle, strategies};
 use kit::index_work::Bench;
+use kit::object_stores::all;
+use kit::timed_store::TimedStore;
 use kit::world::{OWNER, START, World, WorldOptions};
 use serde_json::value::RawValue;
+use servers::counting_proxy::CountingProxy;
+use servers::fault_proxy::Kind;
 
 const DIRECTORIES: u64 = 40;
 const FILES: u64 = 200;
@@ -202,6 +212,32 @@ fn check_costs(planned: &Outlook, report: &RunReport) {
 /// Sessions of clients that wrote one file each.
 const SMALL_SESSIONS: u64 = 60;
 
+/// Makes them, each with an index blob and two packs, and a snapshot of each; later it is due.
+fn small_sessions(bench: &Bench) -> World {
+    let world = World::new(WorldOptions::default());
+    let repository = world.repository();
+    let workspace = bench.workspace();
+    let mut roots = Vec::new();
+    for seed in 0..SMALL_SESSIONS {
+        let mut client = Client::new(&world, &repository, &workspace);
+        let file = client.content(None, &seed.to_be_bytes());
+        let file = format!("{{\"name\":\"file\",\"type\":\"f\",\"obj\":\"{file}\"}}");
+        roots.push(client.directory(&[file]));
+        client.packs.finish().unwrap();
+    }
+    let manifests = roots.iter().map(|root| {
+        let snapshot = format!(
+            "{{\"source\":{{\"host\":\"h\",\"userName\":\"u\",\"path\":\"/p\"}},\
+             \"rootEntry\":{{\"type\":\"d\",\"obj\":\"{root}\"}}}}"
+        );
+        world.manifest("snapshot", RawValue::from_string(snapshot).unwrap())
+    });
+    world.put_manifest_content(&manifests.collect::<Vec<_>>());
+    let later = Timestamp::from_seconds(START.seconds() + 1_000);
+    world.clock.set(later);
+    world
+}
+
 /// Goal: whatever the tasks, a run asks for each index blob once, and for each pack that it
 /// rewrites and deletes once; without room to keep what was read it asks more often, and ends the
 /// same.
@@ -209,31 +245,11 @@ const SMALL_SESSIONS: u64 = 60;
 fn a_full_run_asks_for_a_blob_once() {
     let mut ends = Vec::new();
     for keeps in [true, false] {
-        let world = World::new(WorldOptions::default());
-        let (repository, bench) = (world.repository(), Bench::new());
-        let workspace = bench.workspace();
-        let mut roots = Vec::new();
-        for seed in 0..SMALL_SESSIONS {
-            let mut client = Client::new(&world, &repository, &workspace);
-            let file = client.content(None, &seed.to_be_bytes());
-            let file = format!("{{\"name\":\"file\",\"type\":\"f\",\"obj\":\"{file}\"}}");
-            roots.push(client.directory(&[file]));
-            client.packs.finish().unwrap();
-        }
-        let manifests = roots.iter().map(|root| {
-            let snapshot = format!(
-                "{{\"source\":{{\"host\":\"h\",\"userName\":\"u\",\"path\":\"/p\"}},\
-                 \"rootEntry\":{{\"type\":\"d\",\"obj\":\"{root}\"}}}}"
-            );
-            world.manifest("snapshot", RawValue::from_string(snapshot).unwrap())
-        });
-        world.put_manifest_content(&manifests.collect::<Vec<_>>());
+        let bench = Bench::new();
+        let world = small_sessions(&bench);
         let index_blobs = count(&world, "xn");
         let packs = count(&world, "p") + count(&world, "q");
         assert!(index_blobs >= SMALL_SESSIONS && packs >= 2 * SMALL_SESSIONS);
-        world
-            .clock
-            .set(Timestamp::from_seconds(START.seconds() + 1_000));
         let options = cycle(Mode::Full, Safety::none(), OWNER);
         let repository = world.repository();
         let asked = strategies(KopiasOrder, None);
@@ -268,6 +284,45 @@ fn a_full_run_asks_for_a_blob_once() {
         ends.push(world.all().len());
     }
     assert_eq!(ends[0], ends[1]);
+}
+
+/// Goal: on the wire to real stores, a run asks for each index blob once, for no byte of a metadata
+/// pack twice, and for no more than its work needs.
+#[test]
+fn a_full_run_over_the_wire_asks_for_a_blob_once() {
+    for place in all() {
+        let bench = Bench::new();
+        let world = small_sessions(&bench);
+        let index_blobs = count(&world, "xn");
+        let there = Storage::new(place.store(&WireLimits::default()));
+        let mut times = BTreeMap::new();
+        for (name, (bytes, time)) in world.all() {
+            let id = BlobId::new(name);
+            there
+                .put_bytes(&id, &bytes, &PutOptions::default())
+                .unwrap();
+            times.insert(id, time);
+        }
+        let proxy = CountingProxy::before(place.port);
+        let place = place.through(proxy.port());
+        let store = place.store(&WireLimits::default());
+        let store = TimedStore::new(store, world.clock.clone(), times);
+        let repository = world.repository_on(Arc::new(store));
+        let options = cycle(Mode::Full, Safety::none(), OWNER);
+        let report = bench.cycle(&repository, &options).unwrap();
+        let asked = proxy.take();
+        let what = format!("{}: {report}", place.location);
+        let traffic = repository.storage.traffic().unwrap();
+        assert_eq!(asked.all(), traffic.requests(), "{what}");
+        assert_eq!(asked.count(Kind::Get), traffic.get, "{what}");
+        assert_eq!(asked.count(Kind::List), traffic.list, "{what}");
+        assert_eq!(asked.count(Kind::Put), traffic.put, "{what}");
+        let read = asked.reads_of(&["x"]);
+        assert!(read.len() as u64 >= index_blobs, "{what}");
+        assert!(read.values().all(|count| *count == 1), "{read:?} {what}");
+        assert_eq!(asked.reads_again(&["q"]), Vec::<String>::new(), "{what}");
+        assert_eq!(asked.pages_again(), Vec::new(), "{what}");
+    }
 }
 
 /// Counts blobs by the start of their names.

@@ -10,7 +10,7 @@
 //! try; the caller decides by what it finds there. No memory cost. Mirrors Kopia's
 //! `repo/blob/retrying` and `internal/retry`.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -90,6 +90,7 @@ pub struct RetryingStore<S> {
     randomness: SeededRandomness,
     has_succeeded: AtomicBool,
     budget: AtomicU32,
+    retries: AtomicU64,
 }
 
 impl<S: BlobStore> RetryingStore<S> {
@@ -108,6 +109,7 @@ impl<S: BlobStore> RetryingStore<S> {
             randomness: SeededRandomness::new(u64::from_le_bytes(seed)),
             has_succeeded: AtomicBool::new(false),
             budget: AtomicU32::new(BUDGET * TRY_COST),
+            retries: AtomicU64::new(0),
         }
     }
 
@@ -153,6 +155,7 @@ impl<S: BlobStore> RetryingStore<S> {
         let wait = wait.mul_f64(1.0 - share / 2.0);
         tracing::debug!(%error, tries = progress.tries, ?wait, "trying again");
         tokio::time::sleep(wait).await;
+        self.retries.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -236,7 +239,11 @@ impl<S: BlobStore> BlobStore for RetryingStore<S> {
     }
 
     fn traffic(&self) -> Option<Traffic> {
-        self.store.traffic()
+        let traffic = self.store.traffic()?;
+        Some(Traffic {
+            retries: traffic.retries + self.retries.load(Ordering::Relaxed),
+            ..traffic
+        })
     }
 }
 

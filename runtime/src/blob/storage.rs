@@ -10,45 +10,36 @@ use std::fmt;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::{Builder, Runtime};
 
+use super::counters::CountsByBlob;
 use super::{
-    BlobError, BlobMetadata, BlobSource, BlobStore, BlobVersion, BytesSource, Counters, Guard,
-    LIST_PAGE_MAX, OpenBlob, PutOptions, Replaced, Retention, ScannedBlob, Traffic,
+    BlobError, BlobMetadata, BlobSource, BlobStore, BytesSource, Counters, CountersByBlob, Guard,
+    LIST_PAGE_MAX, OpenBlob, PutOptions, Retention, ScannedBlob, Traffic,
 };
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
 
 /// First request for a whole blob of unknown length; most small blobs need no second one.
-const FIRST_GET_BYTES: usize = 32 << 10;
+pub(super) const FIRST_GET_BYTES: usize = 32 << 10;
 
 /// Threads that look up names, which blocks; a run looks up one or two.
 const RESOLVERS: usize = 2;
-
-#[derive(Default)]
-struct Counts {
-    gets: AtomicU64,
-    lists: AtomicU64,
-    puts: AtomicU64,
-    deletes: AtomicU64,
-    bytes_read: AtomicU64,
-    bytes_written: AtomicU64,
-}
 
 struct Shared {
     store: Arc<dyn BlobStore>,
     waits: bool,
     runtime: OnceLock<Runtime>,
-    counts: Counts,
+    counts: CountsByBlob,
 }
 
 /// A put whose bytes come one after the other. Dropped before it is finished it leaves nothing.
 #[derive(Debug)]
 pub struct OpenPut {
+    id: BlobId,
     blob: Box<dyn OpenBlob>,
     storage: Storage,
     bytes: u64,
@@ -69,10 +60,10 @@ impl OpenPut {
     /// Shows the blob, whole and durable; returns its storage timestamp.
     pub fn finish(self) -> Result<Timestamp, BlobError> {
         self.storage.ask()?;
-        let counts = &self.storage.shared.counts;
-        add(&counts.puts, 1);
+        let counts = self.storage.shared.counts.of(&self.id);
+        counts.puts();
         let timestamp = self.blob.finish()?;
-        add(&counts.bytes_written, self.bytes);
+        counts.has_written(self.bytes);
         Ok(timestamp)
     }
 }
@@ -90,17 +81,6 @@ impl fmt::Debug for Storage {
     }
 }
 
-/// A part of a blob, and where its bytes are to go.
-#[derive(Debug)]
-pub struct BlobPart<'a> {
-    /// The blob.
-    pub id: &'a BlobId,
-    /// Where the part begins.
-    pub offset: u64,
-    /// As many bytes as there are of it, at most.
-    pub into: &'a mut [u8],
-}
-
 impl Storage {
     /// Makes the blocking side of `store`.
     pub fn new(store: Arc<dyn BlobStore>) -> Self {
@@ -108,7 +88,7 @@ impl Storage {
             waits: store.waits(),
             store,
             runtime: OnceLock::new(),
-            counts: Counts::default(),
+            counts: CountsByBlob::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -127,50 +107,11 @@ impl Storage {
     /// Fills `into` with the bytes from `offset` on, as far as the blob reaches; returns how many.
     pub fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
         self.ask()?;
-        add(&self.shared.counts.gets, 1);
+        let counts = self.shared.counts.of(id);
+        counts.asks_for_bytes();
         let count = self.wait(self.shared.store.get(id, offset, into))?;
         tracing::trace!(%id, offset, bytes = count, "get");
-        add(&self.shared.counts.bytes_read, count as u64);
-        Ok(count)
-    }
-
-    /// Gets each of some parts, at the same time where the store has to be waited for: as many as
-    /// the store takes at once. Returns what [`get`](Self::get) does for each, in their order.
-    ///
-    /// Memory: some 300 bytes a part, so the caller bounds how many there are.
-    pub fn get_each(&self, parts: Vec<BlobPart<'_>>) -> Vec<Result<usize, BlobError>> {
-        if !self.shared.waits || parts.len() <= 1 {
-            let parts = parts.into_iter();
-            return parts
-                .map(|part| self.get(part.id, part.offset, part.into))
-                .collect();
-        }
-        let count = parts.len();
-        let get = |part| Box::pin(self.get_part(part)) as PartFuture<'_>;
-        let all = all_of(parts.into_iter().map(get).collect());
-        match self.wait(Box::pin(async { Ok(all.await) })) {
-            Ok(outcomes) => outcomes,
-            // Only a runtime that cannot be made: then nothing was asked.
-            Err(error) => {
-                let location = self.location();
-                let told = |_| {
-                    Err(BlobError::Setup {
-                        location: location.clone(),
-                        reason: error.to_string(),
-                    })
-                };
-                (0..count).map(told).collect()
-            }
-        }
-    }
-
-    async fn get_part(&self, part: BlobPart<'_>) -> Result<usize, BlobError> {
-        self.ask()?;
-        add(&self.shared.counts.gets, 1);
-        let BlobPart { id, offset, into } = part;
-        let count = self.shared.store.get(id, offset, into).await?;
-        tracing::trace!(%id, offset, bytes = count, "get");
-        add(&self.shared.counts.bytes_read, count as u64);
+        counts.has_read(count);
         Ok(count)
     }
 
@@ -197,53 +138,6 @@ impl Storage {
         }
     }
 
-    /// Returns all bytes of a small blob with its version, which is `None` where the store cannot
-    /// [`replace`](Self::replace) by version; otherwise like [`get_all`](Self::get_all).
-    pub fn get_version(
-        &self,
-        id: &BlobId,
-        max_bytes: usize,
-    ) -> Result<(Vec<u8>, Option<BlobVersion>), BlobError> {
-        let most_bytes = max_bytes.saturating_add(1);
-        let mut bytes = vec![0; FIRST_GET_BYTES.min(most_bytes)];
-        loop {
-            self.ask()?;
-            add(&self.shared.counts.gets, 1);
-            let read = self.shared.store.get_version(id, &mut bytes);
-            let (count, version) = self.wait(read)?;
-            tracing::trace!(%id, bytes = count, "get");
-            add(&self.shared.counts.bytes_read, count as u64);
-            if count < bytes.len() {
-                bytes.truncate(count);
-                return Ok((bytes, version));
-            }
-            if count == most_bytes {
-                let id = id.clone();
-                return Err(BlobError::TooLarge { id, max_bytes });
-            }
-            // From the beginning: all of it must be of one version.
-            bytes.resize(bytes.len().saturating_mul(4).min(most_bytes), 0);
-        }
-    }
-
-    /// Puts a small blob in the place of `expected`, and of nothing else where the store knows
-    /// conditions; it has no retention.
-    pub fn replace(
-        &self,
-        id: &BlobId,
-        bytes: &[u8],
-        expected: &BlobVersion,
-    ) -> Result<Replaced, BlobError> {
-        self.ask()?;
-        add(&self.shared.counts.puts, 1);
-        tracing::trace!(%id, bytes = bytes.len(), "replace");
-        let replaced = self.wait(self.shared.store.replace(id, bytes, expected))?;
-        if replaced != Replaced::Changed {
-            add(&self.shared.counts.bytes_written, bytes.len() as u64);
-        }
-        Ok(replaced)
-    }
-
     /// Tells that these blobs will be read soon.
     pub fn will_need(&self, ids: &[&BlobId]) {
         self.shared.store.will_need(ids);
@@ -252,7 +146,7 @@ impl Storage {
     /// Returns length and timestamp of a blob.
     pub fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
         self.ask()?;
-        add(&self.shared.counts.gets, 1);
+        self.shared.counts.of(id).asks_for_bytes();
         tracing::trace!(%id, "metadata");
         self.wait(self.shared.store.metadata(id))
     }
@@ -265,7 +159,7 @@ impl Storage {
         limit: usize,
     ) -> Result<Vec<BlobMetadata>, BlobError> {
         self.ask()?;
-        add(&self.shared.counts.lists, 1);
+        self.shared.counts.below(prefix).lists();
         tracing::trace!(prefix, "list");
         self.wait(self.shared.store.list(prefix, after, limit))
     }
@@ -303,7 +197,7 @@ impl Storage {
     ) -> Result<(), BlobError> {
         if !self.shared.waits {
             self.ask()?;
-            add(&self.shared.counts.lists, 1);
+            self.shared.counts.below(prefix).lists();
             tracing::trace!(prefix, "scan");
             return self.wait(self.shared.store.scan(prefix, &mut visit));
         }
@@ -332,11 +226,12 @@ impl Storage {
         options: &PutOptions,
     ) -> Result<Timestamp, BlobError> {
         self.ask()?;
-        add(&self.shared.counts.puts, 1);
+        let counts = self.shared.counts.of(id);
+        counts.puts();
         let length = source.len();
         tracing::trace!(%id, bytes = length, "put");
         let timestamp = self.wait(self.shared.store.put(id, source, options))?;
-        add(&self.shared.counts.bytes_written, length);
+        counts.has_written(length);
         Ok(timestamp)
     }
 
@@ -356,6 +251,7 @@ impl Storage {
         self.ask()?;
         let blob = self.shared.store.begin(id, options)?;
         Ok(blob.map(|blob| OpenPut {
+            id: id.clone(),
             blob,
             storage: self.clone(),
             bytes: 0,
@@ -365,7 +261,7 @@ impl Storage {
     /// Deletes a blob; one that is not there is fine.
     pub fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
         self.ask()?;
-        add(&self.shared.counts.deletes, 1);
+        self.shared.counts.of(id).deletes();
         tracing::trace!(%id, "delete");
         self.wait(self.shared.store.delete(id))
     }
@@ -373,7 +269,7 @@ impl Storage {
     /// Locks a blob that is there until the retention's moment, if that is later than its lock.
     pub fn extend_retention(&self, id: &BlobId, to: &Retention) -> Result<(), BlobError> {
         self.ask()?;
-        add(&self.shared.counts.puts, 1);
+        self.shared.counts.of(id).puts();
         self.wait(self.shared.store.extend_retention(id, to))
     }
 
@@ -389,15 +285,12 @@ impl Storage {
 
     /// Returns what was asked so far, by this one and all its clones.
     pub fn counters(&self) -> Counters {
-        let counts = &self.shared.counts;
-        Counters {
-            gets: counts.gets.load(Ordering::Relaxed),
-            lists: counts.lists.load(Ordering::Relaxed),
-            puts: counts.puts.load(Ordering::Relaxed),
-            deletes: counts.deletes.load(Ordering::Relaxed),
-            bytes_read: counts.bytes_read.load(Ordering::Relaxed),
-            bytes_written: counts.bytes_written.load(Ordering::Relaxed),
-        }
+        self.counters_by_blob().sum()
+    }
+
+    /// Returns the same by what the blobs are.
+    pub fn counters_by_blob(&self) -> CountersByBlob {
+        self.shared.counts.told()
     }
 
     /// Returns what went over the wire so far; `None` where there is none.
@@ -405,8 +298,16 @@ impl Storage {
         self.shared.store.traffic()
     }
 
+    pub(super) fn store(&self) -> &dyn BlobStore {
+        &*self.shared.store
+    }
+
+    pub(super) fn counts(&self) -> &CountsByBlob {
+        &self.shared.counts
+    }
+
     /// Asks the guard, if there is one.
-    fn ask(&self) -> Result<(), BlobError> {
+    pub(super) fn ask(&self) -> Result<(), BlobError> {
         match &self.guard {
             Some(guard) => guard.allow(),
             None => Ok(()),
@@ -414,7 +315,7 @@ impl Storage {
     }
 
     /// Blocks until `future` is done.
-    fn wait<T>(&self, mut future: BlobFuture<'_, T>) -> Result<T, BlobError> {
+    pub(super) fn wait<T>(&self, mut future: BlobFuture<'_, T>) -> Result<T, BlobError> {
         if !self.shared.waits {
             // No runtime around it: only for stores that say that they never wait.
             let mut context = Context::from_waker(Waker::noop());
@@ -440,33 +341,7 @@ impl Storage {
     }
 }
 
-type PartFuture<'a> = Pin<Box<dyn Future<Output = Result<usize, BlobError>> + Send + 'a>>;
-
-/// Waits for all of them, in any order; each is asked again whenever one of them may have come
-/// further, so there should be few.
-async fn all_of(mut futures: Vec<PartFuture<'_>>) -> Vec<Result<usize, BlobError>> {
-    let mut outcomes: Vec<Option<_>> = futures.iter().map(|_| None).collect();
-    std::future::poll_fn(|context| {
-        let mut all = true;
-        for (future, outcome) in futures.iter_mut().zip(&mut outcomes) {
-            if outcome.is_none() {
-                match future.as_mut().poll(context) {
-                    Poll::Ready(done) => *outcome = Some(done),
-                    Poll::Pending => all = false,
-                }
-            }
-        }
-        if all { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    outcomes.into_iter().flatten().collect()
-}
-
-type BlobFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BlobError>> + Send + 'a>>;
-
-fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
-}
+pub(super) type BlobFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BlobError>> + Send + 'a>>;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::fmt;
 use bytesize::ByteSize;
 
 /// Requests and bytes of a store behind a network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Traffic {
     /// Reads of bytes.
     pub get: u64,
@@ -28,8 +28,12 @@ pub struct Traffic {
     pub uploaded_bytes: u64,
     /// Answers that asked for fewer requests.
     pub throttled: u64,
+    /// Operations that were tried again.
+    pub retries: u64,
     /// Most requests in flight at one time.
     pub in_flight_peak: u64,
+    /// Requests in flight, on average over the time in which there was one.
+    pub in_flight_mean: f64,
 }
 
 impl Traffic {
@@ -44,7 +48,7 @@ impl fmt::Display for Traffic {
         write!(
             f,
             "{} requests: {} GET, {} HEAD, {} LIST, {} PUT, {} DELETE, {} about locks; {} down, {} \
-             up; {} in flight at most, {} throttled",
+             up; {} in flight at most, {:.1} on average; {} tried again, {} throttled",
             self.requests(),
             self.get,
             self.head,
@@ -55,6 +59,8 @@ impl fmt::Display for Traffic {
             ByteSize(self.downloaded_bytes),
             ByteSize(self.uploaded_bytes),
             self.in_flight_peak,
+            self.in_flight_mean,
+            self.retries,
             self.throttled
         )
     }

@@ -72,6 +72,11 @@ s3://BUCKET/PREFIX/kopia/NAMESPACE/), or what Kopia's own config file says (--co
 The password is taken from --password-file, from KOPIA_PASSWORD or, with --config, from the
 password file that Kopia keeps beside its config.
 
+In a pipe (--json) each line is an object. The last one, \"finished\", has the exit code, the time,
+the peak of memory and what was asked of the storage: requests by kind and by what the blobs are,
+and in an object store the traffic, every try counted. On a terminal the traffic is one line at the
+end.
+
 Exit codes:
    0  done, or nothing was due
   10  part done; run again at the time that is shown

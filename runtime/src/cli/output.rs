@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::arguments::{GlobalOptions, OutputForm};
 use super::error::{CliError, Exit};
+use crate::blob::{Counters, CountersByBlob, Storage, Traffic};
 use crate::clock::{SharedClock, Stopwatch, Timestamp};
 
 /// Version of the JSON lines. Fields may be added under the same number, never removed or changed.
@@ -46,7 +47,8 @@ pub(super) enum Kind {
     /// Why it ended early: code, message, hint, exit code.
     Error,
     /// Last line: exit code, seconds, peak memory; after index work also `busy`, the seconds of
-    /// thread time that went into each part ([`crate::progress::Part`]), waits left out.
+    /// thread time that went into each part ([`crate::progress::Part`]), waits left out; where a
+    /// repository was opened what was asked of its storage ([`Asked`]).
     Finished,
 }
 
@@ -111,12 +113,37 @@ struct ErrorBody<'a> {
 }
 
 #[derive(Serialize)]
-struct FinishedBody {
+struct FinishedBody<'a> {
     exit: u8,
     seconds: f64,
     peak_memory_bytes: Option<u64>,
     #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "as_object")]
     busy: Vec<(&'static str, f64)>,
+    #[serde(flatten)]
+    asked: Option<&'a Asked>,
+}
+
+/// What was asked of the storage in all.
+#[derive(Debug, Serialize)]
+pub(super) struct Asked {
+    /// Calls of the work itself.
+    requests: Counters,
+    /// The same by what the blobs are.
+    requests_by_blob: CountersByBlob,
+    /// What went over the wire for that, tries and pages included; none in a folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traffic: Option<Traffic>,
+}
+
+impl Asked {
+    /// Asks a storage what it was asked.
+    pub(super) fn of(storage: &Storage) -> Self {
+        Self {
+            requests: storage.counters(),
+            requests_by_blob: storage.counters_by_blob(),
+            traffic: storage.traffic(),
+        }
+    }
 }
 
 /// Writes pairs as one object, in their order.
@@ -222,14 +249,25 @@ impl Output {
     }
 
     /// Says the last line of the JSON form, and sends rows on that still wait. `busy`: seconds of
-    /// thread time of the parts of index work.
-    pub(super) fn finished(&self, exit: Exit, busy: Vec<(&'static str, f64)>) {
+    /// thread time of the parts of index work. People see what went over the wire.
+    pub(super) fn finished(
+        &self,
+        exit: Exit,
+        busy: Vec<(&'static str, f64)>,
+        asked: Option<&Asked>,
+    ) {
         self.put(&[], false);
+        if self.form == Form::Text
+            && let Some(traffic) = asked.and_then(|asked| asked.traffic)
+        {
+            warn_text(&format!("traffic: {traffic}"));
+        }
         let body = FinishedBody {
             exit: exit as u8,
             seconds: (self.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
             peak_memory_bytes: peak_memory_bytes("self"),
             busy,
+            asked,
         };
         self.json(Kind::Finished, &body);
     }
@@ -364,6 +402,7 @@ mod tests {
             seconds: 1.5,
             peak_memory_bytes: None,
             busy,
+            asked: None,
         };
         let line = |busy| serde_json::to_string(&body(busy)).unwrap();
         assert!(line(vec![]).ends_with("\"peak_memory_bytes\":null}"));

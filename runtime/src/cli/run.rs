@@ -49,7 +49,7 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
         &options,
         &mut |event| tell(console, event),
     )?;
-    let report = used.with(&report);
+    let report = used.with(&report).over(&repository.storage);
     console.output.both(Kind::Report, "report", &report);
     Ok(Exit::Done)
 }

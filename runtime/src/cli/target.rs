@@ -4,7 +4,7 @@
 //! both or none is a usage error, a storage that we do not reach is named. No memory cost.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::arguments::{GlobalOptions, StorageOptions};
 use super::error::CliError;
@@ -19,6 +19,9 @@ use crate::memory::MemoryPlan;
 use crate::repository::index_listing::IndexListing;
 use crate::repository::{OpenOptions, Repository, RepositoryError, Workspace};
 
+/// The storage that a command has opened, for what is told at its end.
+pub(super) type Touched = Arc<OnceLock<Storage>>;
+
 /// A repository that was asked for.
 #[derive(Debug)]
 pub(super) struct Target {
@@ -27,6 +30,7 @@ pub(super) struct Target {
     config: Option<(PathBuf, KopiaConfig)>,
     owner: Option<String>,
     passwords: PasswordSources,
+    touched: Touched,
 }
 
 impl Target {
@@ -35,6 +39,7 @@ impl Target {
         repository: Option<&str>,
         global: &GlobalOptions,
         surroundings: &Surroundings,
+        touched: &Touched,
     ) -> Result<Self, CliError> {
         let config = match &global.config {
             Some(file) => Some((file.clone(), KopiaConfig::read(file)?)),
@@ -59,6 +64,7 @@ impl Target {
         Ok(Self {
             place,
             storage: storage.clone(),
+            touched: Arc::clone(touched),
             owner: global.owner.as_deref().map(checked_owner).transpose()?,
             passwords: PasswordSources {
                 file: global.password_file.clone(),
@@ -92,7 +98,10 @@ impl Target {
 
     /// Opens its storage only.
     pub(super) fn open_storage(&self, surroundings: &Surroundings) -> Result<Storage, CliError> {
-        Ok(Storage::new(self.place.open(&self.storage, surroundings)?))
+        let storage = Storage::new(self.place.open(&self.storage, surroundings)?);
+        // A second one would be of the same place, for a look.
+        let _ = self.touched.set(storage.clone());
+        Ok(storage)
     }
 
     /// Opens the repository in a storage that is open.

@@ -8,6 +8,7 @@ use std::fmt::{self, Display};
 
 use serde::Serialize;
 
+use crate::blob::{Storage, Traffic};
 #[cfg(feature = "plugins")]
 use crate::plugin::{PluginUsage, Tally};
 
@@ -32,6 +33,17 @@ pub(super) struct WithPlugins<'a, T> {
     #[serde(flatten)]
     report: &'a T,
     plugins: Vec<PluginUsage>,
+    /// JSON only: people see it at the end of every command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traffic: Option<Traffic>,
+}
+
+impl<T> WithPlugins<'_, T> {
+    /// Adds what went over the wire.
+    pub(super) fn over(mut self, storage: &Storage) -> Self {
+        self.traffic = storage.traffic();
+        self
+    }
 }
 
 impl Used {
@@ -50,6 +62,7 @@ impl Used {
         WithPlugins {
             report,
             plugins: self.told(),
+            traffic: None,
         }
     }
 

@@ -6,6 +6,7 @@
 //! to.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -201,6 +202,14 @@ impl Client {
     /// Connects again, with an empty cache: nothing that was seen before is believed.
     pub fn fresh(&self) -> Result<Self, Failure> {
         self.as_identity(&self.identity)
+    }
+
+    /// Empties its cache, as a client on a new machine has it.
+    pub fn forget(&self) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.home.path().join("cache")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Connects as another `user@host`, with an empty cache.

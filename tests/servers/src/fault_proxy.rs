@@ -131,7 +131,7 @@ impl FaultProxy {
 }
 
 /// Tells what a request is, to S3, Google or Azure.
-fn kind_of(request: &Message) -> Kind {
+pub(crate) fn kind_of(request: &Message) -> Kind {
     let (_, query) = request.target().split_once('?').unwrap_or(("", ""));
     let is_list = query.contains("list-type=2") || query.contains("comp=list");
     let is_other = query.contains("retention") || query.contains("immutab");

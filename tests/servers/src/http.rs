@@ -82,6 +82,26 @@ impl Message {
         has_body: bool,
         is_request: bool,
     ) -> io::Result<Option<Self>> {
+        let Some(mut message) = Self::read_head(from)? else {
+            return Ok(None);
+        };
+        if !has_body || (!is_request && matches!(message.status(), 204 | 304)) {
+            return Ok(Some(message));
+        }
+        match message.length() {
+            _ if message.is_chunked() => read_chunks(from, &mut message.body)?,
+            Some(length) => {
+                message.body = vec![0; length];
+                from.read_exact(&mut message.body)?;
+            }
+            _ if is_request => {}
+            _ => drop(from.read_to_end(&mut message.body)?),
+        }
+        Ok(Some(message))
+    }
+
+    /// Reads the head of a message only; `None` when there is none any more.
+    pub(crate) fn read_head(from: &mut BufReader<TcpStream>) -> io::Result<Option<Self>> {
         let mut message = Self::default();
         let mut head = from.take(HEAD_BYTES);
         loop {
@@ -96,24 +116,28 @@ impl Message {
                 let name = name.to_ascii_lowercase();
                 message.headers.push((name, value.trim().to_owned()));
             } else if line.is_empty() {
-                break;
+                return Ok(Some(message));
             }
         }
-        let chunked = message.header("transfer-encoding") == Some("chunked");
-        let length = message.header("content-length").map(str::parse);
-        if !has_body || (!is_request && matches!(message.status(), 204 | 304)) {
-            return Ok(Some(message));
+    }
+
+    /// Returns the length of the body, where the head tells it.
+    pub(crate) fn length(&self) -> Option<usize> {
+        self.header("content-length")?.parse().ok()
+    }
+
+    /// Tells whether the body comes in chunks.
+    pub(crate) fn is_chunked(&self) -> bool {
+        self.header("transfer-encoding") == Some("chunked")
+    }
+
+    /// Returns the head as it goes over the wire.
+    pub(crate) fn head(&self) -> String {
+        let mut head = format!("{}\r\n", self.first_line);
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {value}\r\n");
         }
-        match length {
-            _ if chunked => read_chunks(from, &mut message.body)?,
-            Some(Ok(length)) => {
-                message.body = vec![0; length];
-                from.read_exact(&mut message.body)?;
-            }
-            _ if is_request => {}
-            _ => drop(from.read_to_end(&mut message.body)?),
-        }
-        Ok(Some(message))
+        head + "\r\n"
     }
 
     /// Writes it with the length of its body; `body_bytes` of the body only, if given.

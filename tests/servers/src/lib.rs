@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 pub mod azurite;
+pub mod counting_proxy;
 pub mod fault_proxy;
 pub mod google;
 pub mod http;

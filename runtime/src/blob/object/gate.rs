@@ -5,8 +5,11 @@
 //! Requests that began before the last halving do not halve again. No memory cost.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::clock::Stopwatch;
 
 /// Requests in flight at first: what every store takes, and more than a run usually has.
 const FIRST_IN_FLIGHT: usize = 8;
@@ -23,6 +26,24 @@ struct State {
     halvings: u64,
     in_flight: usize,
     in_flight_peak: usize,
+    /// When the number in flight last changed.
+    changed: Duration,
+    /// Time in which something was in flight.
+    busy: Duration,
+    /// Sum of the times of all requests.
+    requests: Duration,
+}
+
+impl State {
+    /// Accounts for the time since the last change of the number in flight.
+    fn passes(&mut self, now: Duration) {
+        let time = now.saturating_sub(self.changed);
+        self.changed = now;
+        if self.in_flight > 0 {
+            self.busy += time;
+            self.requests += time.saturating_mul(self.in_flight as u32);
+        }
+    }
 }
 
 /// The door that every request goes through.
@@ -30,6 +51,7 @@ struct State {
 pub(super) struct Gate {
     permits: Arc<Semaphore>,
     maximum: usize,
+    stopwatch: Stopwatch,
     state: Mutex<State>,
 }
 
@@ -49,6 +71,7 @@ impl Gate {
         Self {
             permits: Arc::new(Semaphore::new(limit)),
             maximum,
+            stopwatch: Stopwatch::start(),
             state: Mutex::new(State {
                 limit,
                 owed: 0,
@@ -56,6 +79,9 @@ impl Gate {
                 halvings: 0,
                 in_flight: 0,
                 in_flight_peak: 0,
+                changed: Duration::ZERO,
+                busy: Duration::ZERO,
+                requests: Duration::ZERO,
             }),
         }
     }
@@ -64,6 +90,7 @@ impl Gate {
     pub(super) async fn enter(&self) -> Place<'_> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         let mut state = self.state();
+        state.passes(self.stopwatch.elapsed());
         state.in_flight += 1;
         state.in_flight_peak = state.in_flight_peak.max(state.in_flight);
         Place {
@@ -77,6 +104,16 @@ impl Gate {
     pub(super) fn limit_and_peak(&self) -> (usize, usize) {
         let state = self.state();
         (state.limit, state.in_flight_peak)
+    }
+
+    /// Returns how many were in flight on average, over the time in which there was one.
+    pub(super) fn mean(&self) -> f64 {
+        let mut state = self.state();
+        state.passes(self.stopwatch.elapsed());
+        match state.busy.as_secs_f64() {
+            0.0 => 0.0,
+            busy => state.requests.as_secs_f64() / busy,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -121,6 +158,7 @@ impl Place<'_> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.gate.state();
+        state.passes(self.gate.stopwatch.elapsed());
         state.in_flight -= 1;
         if state.owed > 0
             && let Some(permit) = self.permit.take()
@@ -173,6 +211,24 @@ mod tests {
         }
         assert_eq!(fill(&gate).len(), 3);
         assert_eq!(gate.limit_and_peak().1, 16);
+    }
+
+    #[test]
+    fn the_mean_counts_only_time_with_something_in_flight() {
+        let mut state = Gate::new(8).state.into_inner().unwrap();
+        let at = Duration::from_secs;
+        state.passes(at(100));
+        state.in_flight = 2;
+        state.passes(at(101));
+        state.in_flight = 5;
+        state.passes(at(102));
+        state.in_flight = 0;
+        state.passes(at(200));
+        assert_eq!((state.busy, state.requests), (at(2), at(7)));
+        let gate = Gate::new(8);
+        assert_eq!(gate.mean(), 0.0);
+        drop(now(gate.enter()).unwrap());
+        assert!(gate.mean() > 0.99 && gate.mean() < 1.01);
     }
 
     #[test]

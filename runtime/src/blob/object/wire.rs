@@ -145,7 +145,9 @@ impl Wire {
             downloaded_bytes: self.downloads.passed(),
             uploaded_bytes: self.uploads.passed(),
             throttled: self.throttled.load(Ordering::Relaxed),
+            retries: 0,
             in_flight_peak: self.gate.limit_and_peak().1 as u64,
+            in_flight_mean: self.gate.mean(),
         }
     }
 
