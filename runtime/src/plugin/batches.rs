@@ -3,7 +3,8 @@
 //!
 //! The first line is a [`Head`]; each other one a [`Batch`]. A file is somebody's input: nothing in
 //! it is believed to be short, sorted or complete. Memory: one line of at most [`LINE_BYTES_MAX`],
-//! and what it says, 100 MiB at the very most. Invariant: what is read has no more rows than the host asks about at once.
+//! and what it says, 100 MiB at the very most. Invariant: what is read has no more rows than the
+//! host asks about at once.
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};

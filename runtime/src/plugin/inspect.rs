@@ -100,8 +100,8 @@ pub struct Import {
     pub refused: bool,
 }
 
-/// Looks at the plugin of `options`; `given` adds what one of the strategies that it turns out to be
-/// is given. What differs from strategy to strategy is told of the first.
+/// Looks at the plugin of `options`; `given` adds what one of the strategies is given that it turns
+/// out to be. What differs from strategy to strategy is told of the first.
 ///
 /// # Errors
 /// A file that cannot be read; what `given` says. All else is told by [`Inspection::refusal`].

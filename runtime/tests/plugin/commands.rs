@@ -113,8 +113,8 @@ fn check_tries_a_configuration() {
     }
 }
 
-/// Goal: `check` and `test` see the limits and the configuration of a run, from the strategies file;
-/// what the command line says is taken instead. Its plugin and pin are not looked at.
+/// Goal: `check` and `test` see limits and configuration of a run, from the strategies file; what
+/// the command line says is taken instead. Its plugin and pin are not looked at.
 #[test]
 fn check_and_test_take_limits_and_configuration_from_the_strategies_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -138,7 +138,7 @@ fn check_and_test_take_limits_and_configuration_from_the_strategies_file() {
         let plugin = format!("plugin = \"nowhere.wasm\"\nblake3 = \"{pin}\"");
         std::fs::write(&strategies, format!("[scheduling]\n{plugin}\n{table}\n")).unwrap();
         let words = ["plugin", "check", &file, "--strategies", path];
-        let (ended, lines) = told(&[&words, more].concat());
+        let (ended, lines) = told(&[&words[..], more].concat());
         assert_eq!(ended, exit, "{table}: {lines:?}");
         if exit > 0 {
             assert_eq!(code(&lines), named, "{table}");
