@@ -90,14 +90,14 @@ fn ask(
     question: &SplittingQuestion,
 ) -> Result<SplittingAnswer, StrategyError> {
     let answer = strategy.split(question)?;
-    let strategy = || strategy.describe();
-    answer
-        .check(question)
-        .map_err(|reason| StrategyError::Refused {
-            strategy: strategy(),
+    match answer.check(question) {
+        Ok(()) => Ok(answer),
+        Err(reason) => Err(StrategyError::refused(
+            strategy.describe(),
+            &strategy.used(),
             reason,
-        })?;
-    Ok(answer)
+        )),
+    }
 }
 
 /// Returns the plan for the wanted part of what is due; what the strategy decides is still open.

@@ -22,7 +22,7 @@ use super::extend_blob_retention::extend_blob_retention;
 use super::index_tasks::Done;
 use super::orphan_packs::Scope;
 use super::pack_choice::ByStrategy;
-use super::rewrite_contents::{RewriteOptions, RewritePlan};
+use super::rewrite_contents::{RewriteContentsStats, RewriteOptions, RewritePlan};
 use super::safety::Safety;
 use super::snapshot_gc::{GcOptions, GcPlan, live_metadata_bytes};
 use super::strategy::Splitting;
@@ -155,8 +155,11 @@ impl<'a> PackTasks<'a> {
         splitting: &mut dyn Splitting,
         budget: &Budget,
     ) -> Result<Done, MaintenanceError> {
+        let by_tenant = splitting.gives_tenants();
+        if by_tenant && kind.is_some() {
+            return Ok(left_for_full_maintenance());
+        }
         let table = self.take_table()?;
-        let by_tenant = kind.is_none() && splitting.gives_tenants();
         let mut rest = *budget;
         let (repository, workspace) = (self.repository, self.workspace);
         if by_tenant && !budget.is_none() {
@@ -170,7 +173,6 @@ impl<'a> PackTasks<'a> {
         }
         let tenants = match by_tenant {
             true => find_tenants(repository, workspace, &table.contents, splitting)?,
-            // Nobody reads all directories for what a quick cycle rewrites: packs of metadata.
             false => None,
         };
         let mut choice = ByStrategy {
@@ -292,6 +294,14 @@ impl<'a> PackTasks<'a> {
             read,
         })
     }
+}
+
+/// What a quick cycle does of the rewrite where tenants are told apart: nothing. Nobody reads all
+/// directories for it, so nobody knows whose its packs are, and what it wrote would mix them.
+fn left_for_full_maintenance() -> Done {
+    let nothing = RewriteContentsStats::default();
+    let what = "left for full maintenance, which finds out whose the packs are";
+    Done::new(task_stats::rewrite_contents(&nothing), what)
 }
 
 /// Returns about what reading all directories costs: contents with a prefix lie in packs of their

@@ -150,6 +150,11 @@ impl Parts {
         )
     }
 
+    /// Returns what its calls have used at most, for messages.
+    pub(super) fn used(&self) -> String {
+        self.tally.usage().most_of(&self.limits)
+    }
+
     fn error(&self, failure: Failure) -> PluginError {
         let plugin = self.describe();
         PluginError { plugin, failure }
@@ -202,7 +207,10 @@ impl Phase {
     ) -> Result<R, Failure> {
         let Self { session, instance } = self;
         let answer = session.call(&parts.engine, |store| call(store, instance))?;
-        answer.map_err(|reason| Failure::Answered(harmless(&reason)))
+        answer.map_err(|reason| Failure::Answered {
+            reason: harmless(&reason),
+            usage: parts.used(),
+        })
     }
 
     fn configure(

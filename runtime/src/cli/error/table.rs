@@ -50,12 +50,14 @@ const MORE_MEMORY: &str =
 const SCRATCH: &str = "\
     Give --scratch a directory on a disk with that much free space (in Kubernetes: a volume, \
      or an emptyDir without `medium: Memory`).";
-const STRATEGY: &str =
-    "Nothing was changed. Fix the plugin, or leave out --plugin to use the built-in strategy.";
+const STRATEGY: &str = "\
+    The task that asked it has changed nothing. Fix the plugin, or leave it out to use the \
+     built-in one.";
 
 const LIMIT: &str = "\
-    Nothing was changed. Fix the plugin, or give it more: `memory`, `fuel` and `deadline` of the \
-     strategies file, --plugin-memory and --plugin-fuel of `careen plugin` commands.";
+    The task that asked it has changed nothing. Fix the plugin, or give it more: `memory`, `fuel` \
+     and `deadline` of the strategies file, --plugin-memory and --plugin-fuel of `careen plugin` \
+     commands.";
 
 /// Every error code of every floor.
 pub(in crate::cli) const TABLE: &[Row] = &[
