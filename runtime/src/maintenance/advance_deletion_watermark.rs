@@ -13,8 +13,8 @@ use super::MaintenanceError;
 /// Body of a watermark; readers look at the name only.
 const WATERMARK_BODY: &[u8] = b"deletion-watermark";
 
-/// Moves the watermark from `current` to `seconds` since 1970. Returns whether it moved; the same second is not a
-/// move.
+/// Moves the watermark from `current` to `seconds` since 1970. Returns whether it moved; the same
+/// second is not a move.
 pub fn advance_deletion_watermark(
     repository: &Repository,
     current: Option<i64>,

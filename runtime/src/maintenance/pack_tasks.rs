@@ -117,13 +117,9 @@ impl<'a> PackTasks<'a> {
     fn collect(&mut self, budget: &Budget) -> Result<Done, MaintenanceError> {
         self.forget();
         let table = self.take_table()?;
-        if !budget.is_none() {
-            let window_bytes = self.workspace.memory.read_window_bytes as u64;
-            let cost = mark_cost(&table.contents, window_bytes)?;
-            if let Some(why) = budget.refuses(cost) {
-                self.table = Some(table);
-                return Ok(Done::left(why));
-            }
+        if let Err(why) = self.after_mark(&table, budget)? {
+            self.table = Some(table);
+            return Ok(Done::left(why));
         }
         let options = GcOptions {
             start: self.start,
@@ -149,6 +145,23 @@ impl<'a> PackTasks<'a> {
         Ok(Done::new(task_stats::snapshot_gc(&stats), what))
     }
 
+    /// Returns what a budget leaves after all directories are read, or why it does not allow that.
+    fn after_mark(
+        &self,
+        table: &Table,
+        budget: &Budget,
+    ) -> Result<Result<Budget, String>, MaintenanceError> {
+        if budget.is_none() {
+            return Ok(Ok(*budget));
+        }
+        let window_bytes = self.workspace.memory.read_window_bytes as u64;
+        let cost = mark_cost(&table.contents, window_bytes)?;
+        Ok(match budget.refuses(cost) {
+            Some(why) => Err(why),
+            None => Ok(budget.without(cost)),
+        })
+    }
+
     fn rewrite(
         &mut self,
         kind: Option<u8>,
@@ -160,16 +173,16 @@ impl<'a> PackTasks<'a> {
             return Ok(left_for_full_maintenance());
         }
         let table = self.take_table()?;
-        let mut rest = *budget;
         let (repository, workspace) = (self.repository, self.workspace);
-        if by_tenant && !budget.is_none() {
-            let window_bytes = workspace.memory.read_window_bytes as u64;
-            let cost = mark_cost(&table.contents, window_bytes)?;
-            if let Some(why) = budget.refuses(cost) {
-                self.table = Some(table);
-                return Ok(Done::left(why));
+        let mut rest = *budget;
+        if by_tenant {
+            match self.after_mark(&table, budget)? {
+                Ok(left) => rest = left,
+                Err(why) => {
+                    self.table = Some(table);
+                    return Ok(Done::left(why));
+                }
             }
-            rest = budget.without(cost);
         }
         let tenants = match by_tenant {
             true => find_tenants(repository, workspace, &table.contents, splitting)?,
@@ -199,24 +212,25 @@ impl<'a> PackTasks<'a> {
             let why = format!("none of {left} packs fits into its budget, {budget}");
             return Ok(Done::left(why));
         }
-        let left = match plan.packs_left {
-            0 => String::new(),
-            left => format!(", {left} packs are left: its budget is {budget}"),
+        let reason = match plan.packs_left {
+            0 => plan.reason.clone(),
+            left => format!(
+                "{}, {left} packs are left: its budget is {budget}",
+                plan.reason
+            ),
         };
         if plan.is_empty() {
-            let nothing = plan.stats;
             self.table = Some(table);
-            let what = format!("nothing to rewrite: {}{left}", plan.reason);
-            return Ok(Done::new(task_stats::rewrite_contents(&nothing), what));
+            let what = format!("nothing to rewrite: {reason}");
+            return Ok(Done::new(task_stats::rewrite_contents(&plan.stats), what));
         }
-        let reason = plan.reason.clone();
         let report = plan.execute(repository, workspace, &table.contents, &options)?;
         if report.ended_early {
             return Err(MaintenanceError::Stopped);
         }
         let (stats, written) = (report.stats, report.written);
         let what = format!(
-            "{} contents copied into {} packs: {reason}{left}",
+            "{} contents copied into {} packs: {reason}",
             stats.rewritten_content_count, written.packs
         );
         Ok(Done::new(task_stats::rewrite_contents(&stats), what).cut_if(cut))

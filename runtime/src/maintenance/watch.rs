@@ -8,21 +8,23 @@
 //! write that was told to have failed is ours. The schedule is read, changed and written each time;
 //! a store that replaces by version saves the reading, and then nobody can write in between. What a
 //! task reports that has written nothing waits for the next write. Memory: the schedule blob,
-//! parsed, for a moment, and [`HELD_BYTES_MAX`] between two writes. Mirrors `updateSchedule` and
+//! parsed, for a moment, and half a MiB between two writes. Mirrors `updateSchedule` and
 //! `ReportRun` of Kopia's `repo/maintenance`.
+
+mod writing;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::blob::{BlobError, BlobVersion, Guard, Replaced};
+use crate::blob::{BlobError, Guard};
 use crate::clock::Timestamp;
 use crate::kopia::maintenance_params::MaintenanceParams;
 use crate::kopia::schedule::{RunInfo, Schedule};
 use crate::repository::format_watch::FormatWatch;
 use crate::repository::schedule_store::{
-    ScheduleMark, StoredSchedule, read_mark, read_stored_schedule, schedule_time, seal_schedule,
+    ScheduleMark, StoredSchedule, read_mark, read_stored_schedule, schedule_time,
 };
 use crate::repository::{Repository, RepositoryError};
 
@@ -30,20 +32,11 @@ use super::MaintenanceError;
 use super::cycle_task::{Cycle, CycleTask};
 use super::interlocks::History;
 use super::lease::{LEASE, Lease, RENEW_AFTER};
+use writing::Held;
 
 /// How long a task may take to write the index of what it has copied: the signal's sender
 /// usually waits half a minute.
 const FINISH_TIME: Duration = Duration::from_secs(10);
-
-/// Longest schedule that is held between two writes, in bytes of JSON: 50 runs of every task, as
-/// Kopia keeps them, have half of it.
-const HELD_BYTES_MAX: usize = 512 << 10;
-
-/// How long it is as good as sure that nobody has written: as it was when the last write succeeded.
-const SURE_FOR: Duration = Duration::from_secs(5);
-
-/// Tries of one write; each but the first after a look at what is there.
-const WRITES_MAX: u32 = 3;
 
 /// Tells a run from outside that it should end soon.
 pub type StopFlag = Arc<AtomicBool>;
@@ -76,8 +69,8 @@ struct State {
     tried: Option<ScheduleMark>,
     /// The same as the store tells it, with what it says; only where the store knows conditions.
     held: Option<Held>,
-    /// When it last was ours.
-    sure: Timestamp,
+    /// Whether it has to be looked at before the next deletion: once in each task that deletes.
+    deletes_unseen: bool,
     /// Runs of tasks that have written nothing, to be recorded with the next write: of each task
     /// one at most.
     waiting: Vec<(CycleTask, RunInfo)>,
@@ -93,12 +86,6 @@ struct State {
     looked: Timestamp,
     /// Why the run must end.
     verdict: Option<Verdict>,
-}
-
-/// The schedule as we left it.
-struct Held {
-    json: Vec<u8>,
-    version: BlobVersion,
 }
 
 /// Why a run must end.
@@ -164,7 +151,7 @@ impl Watch {
                 mark,
                 tried: None,
                 held: None,
-                sure: now,
+                deletes_unseen: false,
                 waiting: Vec::new(),
                 before,
                 run,
@@ -201,15 +188,6 @@ impl Watch {
         self.check_mark(&mut state, read_mark(&self.repository)?)
     }
 
-    /// The same before a task that may delete: not if it was so a moment ago.
-    fn surely_ours(&self) -> Result<(), MaintenanceError> {
-        let sure = self.state().sure;
-        match self.repository.clock.now().since(sure) <= SURE_FOR {
-            true => Ok(()),
-            false => self.still_ours(),
-        }
-    }
-
     /// Ends the run where it was told to.
     pub fn check_stop(&self) -> Result<(), MaintenanceError> {
         if self.stop.load(Ordering::SeqCst) {
@@ -239,10 +217,12 @@ impl Watch {
                 lease.put(schedule, before);
             });
         }
-        match task.deletes() {
-            true => self.surely_ours(),
-            false => Ok(()),
+        // A watermark deletes by a put; everything else is seen when it is about to be deleted.
+        if task == CycleTask::FullDropDeletedContent {
+            return self.still_ours();
         }
+        self.state().deletes_unseen = task.deletes();
+        Ok(())
     }
 
     /// Says that a task was left for later: it has written nothing.
@@ -340,86 +320,6 @@ impl Watch {
         }
     }
 
-    /// Writes the schedule for the first time, as it was read.
-    fn first_write(
-        &self,
-        schedule: &Schedule,
-        version: Option<&BlobVersion>,
-    ) -> Result<(), MaintenanceError> {
-        let mut state = self.state();
-        if write(&self.repository, &mut state, schedule, version)? {
-            return Ok(());
-        }
-        // Another run has begun in between, or the answer to our own write was lost.
-        let mark = read_mark(&self.repository)?;
-        self.check_mark(&mut state, mark)
-    }
-
-    /// Changes and writes the schedule: as it was left, or else as it is now if that is ours.
-    fn rewrite(
-        &self,
-        state: &mut State,
-        change: impl Fn(&mut Schedule, &Lease, (Timestamp, Timestamp)),
-    ) -> Result<(), MaintenanceError> {
-        let now = self.repository.clock.now();
-        let lease = Lease {
-            until: now.plus(LEASE),
-            run: state.run.clone(),
-            task: state.task.map(|task| task.name().to_owned()),
-        };
-        for attempt in 1..=WRITES_MAX {
-            let (mut schedule, version) = match state.held.take() {
-                Some(Held { json, version }) => {
-                    let schedule = Schedule::parse(&json).map_err(RepositoryError::from)?;
-                    (schedule, Some(version))
-                }
-                None => {
-                    let tried = state.tried;
-                    let stored = self.read_ours(state)?;
-                    if attempt > 1 && tried == Some(stored.mark) {
-                        break; // it was written, and only the answer was lost
-                    }
-                    // A store that refuses what it has told itself knows no conditions.
-                    let version = stored.version.filter(|_| attempt < WRITES_MAX);
-                    (stored.schedule, version)
-                }
-            };
-            for (task, info) in &state.waiting {
-                schedule.report_run(task.name(), info.clone());
-            }
-            change(&mut schedule, &lease, state.before);
-            if write(&self.repository, state, &schedule, version.as_ref())? {
-                break;
-            }
-        }
-        state.waiting.clear();
-        let next = state.looked.plus(RENEW_AFTER);
-        self.next_look.store(next.nanos(), Ordering::SeqCst);
-        Ok(())
-    }
-
-    /// Reads the schedule, and checks that it is as we left it.
-    fn read_ours(&self, state: &mut State) -> Result<StoredSchedule, MaintenanceError> {
-        let stored = match read_stored_schedule(&self.repository) {
-            Err(RepositoryError::Format(_)) => return Err(self.halt(state, Verdict::TakenOver)),
-            read => read?,
-        };
-        self.check_mark(state, stored.mark)?;
-        Ok(stored)
-    }
-
-    fn check_mark(&self, state: &mut State, mark: ScheduleMark) -> Result<(), MaintenanceError> {
-        if state.tried == Some(mark) {
-            state.mark = mark; // the write has happened
-            state.tried = None;
-        }
-        if mark != state.mark {
-            return Err(self.halt(state, Verdict::TakenOver));
-        }
-        state.sure = self.repository.clock.now();
-        Ok(())
-    }
-
     /// Remembers why, and refuses every further operation.
     fn halt(&self, state: &mut State, verdict: Verdict) -> MaintenanceError {
         self.halted.store(true, Ordering::SeqCst);
@@ -495,11 +395,25 @@ impl Guard for Watch {
                 None => Ok(()),
             };
         }
-        match self.look_again(&mut state) {
-            Err(MaintenanceError::Repository(RepositoryError::Blob(error))) => Err(error),
-            Err(_) => Err(BlobError::Halted),
-            Ok(()) => Ok(()),
+        self.look_again(&mut state).map_err(halted)
+    }
+
+    fn allow_delete(&self) -> Result<(), BlobError> {
+        self.allow()?;
+        let mut state = self.state();
+        if !state.deletes_unseen {
+            return Ok(());
         }
+        let mark = read_mark(&self.repository).map_err(|error| halted(error.into()))?;
+        self.check_mark(&mut state, mark).map_err(halted)
+    }
+}
+
+/// Returns what stops a storage operation; why it is, the run knows.
+fn halted(error: MaintenanceError) -> BlobError {
+    match error {
+        MaintenanceError::Repository(RepositoryError::Blob(error)) => error,
+        _ => BlobError::Halted,
     }
 }
 
@@ -507,31 +421,6 @@ impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch").finish_non_exhaustive()
     }
-}
-
-/// Writes the schedule, and remembers what it would look like where that fails. Returns false where
-/// the blob is not `version` any more.
-fn write(
-    repository: &Repository,
-    state: &mut State,
-    schedule: &Schedule,
-    version: Option<&BlobVersion>,
-) -> Result<bool, RepositoryError> {
-    let sealed = seal_schedule(repository, schedule)?;
-    state.tried = Some(sealed.mark());
-    state.held = None;
-    match sealed.replace(repository, version)? {
-        Replaced::Changed => return Ok(false),
-        Replaced::Blindly => {}
-        Replaced::As(version) => {
-            let json = schedule.to_json();
-            state.held = (json.len() <= HELD_BYTES_MAX).then_some(Held { json, version });
-        }
-    }
-    state.mark = sealed.mark();
-    state.tried = None;
-    state.sure = repository.clock.now();
-    Ok(true)
 }
 
 /// Refuses while another run of ours is at work; records a rewrite that crashed.

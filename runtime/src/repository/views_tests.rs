@@ -403,13 +403,12 @@ fn blobs_of_an_epoch_are_measured() {
     let local = LocalStore::create(folder.path(), options).unwrap();
     let local = Storage::new(Arc::new(local));
     for (storage, expected) in [(&world.repository.storage, (3, 9)), (&local, (2, 6))] {
-        for (length, name) in ["xn10_a", "xn1_a", "xn2_a", "xn2_b", "xn2_bc"]
-            .iter()
-            .enumerate()
-        {
-            let put = PutOptions::default();
-            let bytes = vec![0; length];
-            storage.put_bytes(&(*name).into(), &bytes, &put).unwrap();
+        let names = ["xn10_a", "xn1_a", "xn2_a", "xn2_b", "xn2_bc"];
+        for (length, name) in names.into_iter().enumerate() {
+            let (id, bytes) = (name.into(), vec![0; length]);
+            storage
+                .put_bytes(&id, &bytes, &PutOptions::default())
+                .unwrap();
         }
         let names = UncompactedNames::scan(storage, &world.workspace).unwrap();
         storage.delete(&"xn2_b".into()).unwrap();

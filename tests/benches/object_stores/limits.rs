@@ -1,4 +1,5 @@
 //! What was asked for more than once, and in which columns careen asks for more than Kopia.
+//! Counts come from the proxy in front of the store, for both programs alike.
 
 use servers::counting_proxy::Asked;
 use servers::fault_proxy::Kind;

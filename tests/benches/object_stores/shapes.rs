@@ -1,4 +1,5 @@
 //! The repositories of the benchmark, and what is done with them.
+//! Each is made once, and copied for each run.
 
 /// A repository to make, and the work.
 pub(crate) struct Shape {

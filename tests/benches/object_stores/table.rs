@@ -1,4 +1,5 @@
 //! The table: what a run took, and what it asked for.
+//! Ratios are against the same work in a folder.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! Programs on fresh copies of a repository in SeaweedFS.
+//! A proxy in front of it counts, and delays.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,9 +1,9 @@
 //! Conditional puts: the schedule is replaced only as it was read.
 //!
 //! S3, Azure and Google know such conditions, and so do most servers that speak as S3 does; others
-//! take the header and ignore it. So the first conditional put of a run names a version that no blob
-//! has: who refuses it keeps conditions, who takes it has put the blob as it would have been put
-//! without any. No memory cost.
+//! take the header and ignore it. So the first conditional put of a run names a version that no
+//! blob has: who refuses it keeps conditions, who takes it has put the blob as it would have been
+//! put without any. No memory cost.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
