@@ -283,8 +283,8 @@ fn a_full_run_asks_for_a_blob_once() {
     assert_eq!(ends[0], ends[1]);
 }
 
-/// Goal: on the wire to real stores, a run asks for each index blob once, for no byte of a metadata
-/// pack twice, and for no more than its work needs.
+/// Goal: on the wire to real stores, a run asks for each index blob once, and for each metadata pack
+/// once to find what is in use and once to rewrite it; what it says of itself is what a proxy sees.
 #[test]
 fn a_full_run_over_the_wire_asks_for_a_blob_once() {
     for place in all() {
@@ -314,11 +314,14 @@ fn a_full_run_over_the_wire_asks_for_a_blob_once() {
         assert_eq!(asked.count(Kind::Get), traffic.get, "{what}");
         assert_eq!(asked.count(Kind::List), traffic.list, "{what}");
         assert_eq!(asked.count(Kind::Put), traffic.put, "{what}");
+        assert_eq!(asked.uploaded_bytes, traffic.uploaded_bytes, "{what}");
+        assert_eq!(asked.downloaded_bytes, traffic.downloaded_bytes, "{what}");
         let read = asked.reads_of(&["x"]);
         assert!(read.len() as u64 >= index_blobs, "{what}");
         assert!(read.values().all(|count| *count == 1), "{read:?} {what}");
-        assert_eq!(asked.reads_again(&["q"]), Vec::<String>::new(), "{what}");
-        assert_eq!(asked.pages_again(), Vec::new(), "{what}");
+        let read = asked.reads_of(&["q"]);
+        assert!(read.values().all(|count| *count <= 2), "{read:?} {what}");
+        assert!(asked.count(Kind::List) <= LISTS_MAX, "{what}");
     }
 }
 

@@ -4,7 +4,7 @@
 use servers::counting_proxy::Asked;
 use servers::fault_proxy::Kind;
 
-use crate::table::Row;
+use crate::table::{Row, tasks};
 
 /// Blobs of the index, with epochs and without.
 const INDEX: [&str; 2] = ["x", "n"];
@@ -27,6 +27,10 @@ const NAMED_MAX: usize = 12;
 
 /// Prints both.
 pub(crate) fn print(ours: &Row, theirs: Option<&Row>) {
+    let tasks = tasks(ours);
+    if !tasks.is_empty() {
+        println!("  careen, by task:\n    {}", tasks.join("\n    "));
+    }
     let Some(ours) = &ours.asked else { return };
     print_kinds("careen", ours);
     print_limits("careen", ours);

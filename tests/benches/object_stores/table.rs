@@ -81,6 +81,31 @@ impl Row {
     }
 }
 
+/// Returns what each task of careen says that it asked for; empty for other programs.
+pub(crate) fn tasks(row: &Row) -> Vec<String> {
+    let stdout = row.run.as_ref().map(Run::stdout_text).unwrap_or_default();
+    let ended = stdout.lines().filter_map(|line| {
+        let event: Value = serde_json::from_str(line).ok()?;
+        let requests = event
+            .get("requests")
+            .filter(|_| event["state"] == "ended")?;
+        let number = |field: &str| requests[field].as_u64().unwrap_or(0);
+        Some(format!(
+            "{:<32} {:>5} GETs of {:>9} bytes, {:>3} LISTs, {:>3} PUTs of {:>9}, {:>4} DELETEs, \
+             {:.2} s",
+            event["task"].as_str()?,
+            number("gets"),
+            number("bytes_read"),
+            number("lists"),
+            number("puts"),
+            number("bytes_written"),
+            number("deletes"),
+            event["seconds"].as_f64()?
+        ))
+    });
+    ended.collect()
+}
+
 /// Returns what the proxy counted.
 fn counted(asked: &Asked) -> String {
     let mut line = format!(
