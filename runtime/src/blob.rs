@@ -19,6 +19,7 @@ mod simulated;
 mod source;
 mod storage;
 mod store;
+mod throttled;
 mod traffic;
 
 #[cfg(test)]
@@ -37,4 +38,5 @@ pub use store::{
     BlobMetadata, BlobStore, LIST_PAGE_MAX, OpenBlob, PutOptions, Retention, ScannedBlob,
     scan_by_pages,
 };
+pub use throttled::{StorageLimits, ThrottledStore};
 pub use traffic::Traffic;
