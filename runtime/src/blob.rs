@@ -20,6 +20,7 @@ mod simulated;
 mod source;
 mod storage;
 mod store;
+mod throttled;
 mod traffic;
 mod version;
 
@@ -40,5 +41,6 @@ pub use store::{
     BlobMetadata, BlobStore, LIST_PAGE_MAX, OpenBlob, PutOptions, Retention, ScannedBlob,
     scan_by_pages,
 };
+pub use throttled::{StorageLimits, ThrottledStore};
 pub use traffic::Traffic;
 pub use version::{BlobVersion, Replaced};

@@ -434,6 +434,7 @@ fn the_local_store_keeps_the_contract_in_every_layout() {
                 // Not where a thousand blobs are put, for the time it takes.
                 durable: number.get() <= 5,
                 direct: number.get() % 2 == 0,
+                ..LocalOptions::default()
             };
             Arc::new(LocalStore::open(&root, options).unwrap())
         });

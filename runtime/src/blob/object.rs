@@ -22,6 +22,7 @@ pub mod probe;
 mod read;
 pub mod region;
 mod replace;
+mod storage_config;
 pub mod tls;
 mod upload;
 mod wire;
@@ -31,13 +32,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use reqwest::Method;
+use tokio::sync::OnceCell;
 
 use self::ahead::Ahead;
 use self::answer::{Call, Refusal};
 use self::bucket::{Ask, Condition, Payload};
-use self::listing::{Page, parse_page};
+use self::listing::{Page, kept_time, parse_page};
 use self::read::{Part, read_part};
 use self::replace::Conditions;
+use self::storage_config::{STORAGE_CONFIG, StorageConfig};
 use self::upload::Digests;
 use self::wire::{Answer, Kind};
 use super::store::{check_limit, check_name};
@@ -59,6 +62,9 @@ pub const PAGE_BYTES: usize = 2 << 20;
 
 /// Offsets behind this are behind the end of every blob that a store takes.
 const FARTHEST: u64 = 1 << 50;
+
+/// The time that Kopia kept of a blob, in Azure.
+const KEPT_HEADER: &str = "x-ms-meta-kopiamtime";
 
 /// How often one get goes on after its body broke off; each time some bytes must have come.
 const RESUMES_MAX: u32 = 20;
@@ -88,6 +94,7 @@ pub struct ObjectStore {
     ahead: Ahead,
     marks: Mutex<VecDeque<Mark>>,
     conditions: Conditions,
+    storage_config: OnceCell<StorageConfig>,
 }
 
 /// Opens a place as maintenance uses it: within `limits`, and patient. Nothing is asked yet.
@@ -134,6 +141,7 @@ impl ObjectStore {
             ahead: Ahead::default(),
             marks: Mutex::default(),
             conditions: Conditions::default(),
+            storage_config: OnceCell::new(),
         })
     }
 
@@ -193,10 +201,11 @@ impl ObjectStore {
         options: &PutOptions,
         condition: Condition<'_>,
     ) -> Result<Result<Answer<'a>, Refusal>, BlobError> {
-        let length = source.len();
-        let mut ask = self.asker.bucket.ask_put(call.id, length, condition);
+        let (length, class) = (source.len(), self.class_of(call).await?);
+        let bucket = &self.asker.bucket;
+        let mut ask = bucket.ask_put(call.id, length, condition, class);
         let mut payload = Payload::Streamed;
-        if !self.asker.bucket.is_protected() || options.retention.is_some() {
+        if !bucket.is_protected() || options.retention.is_some() {
             let digests =
                 Digests::of(source).map_err(|error| BlobError::io("put", call.id, error))?;
             payload = Payload::Digested(digests.sha256);
@@ -206,7 +215,7 @@ impl ObjectStore {
             ask = self.lock_with_put(call, ask, retention)?;
         }
         let turn = self.asker.wire.turn(Kind::Put, call, length).await?;
-        let request = self.asker.bucket.sign(call, ask, payload).await?;
+        let request = bucket.sign(call, ask, payload).await?;
         turn.ask_with(request, source).await
     }
 }
@@ -265,7 +274,8 @@ impl BlobStore for ObjectStore {
             Err(refusal) => return Err(refusal.into_error(call)),
         };
         let length = answer.header("content-length").map(str::parse);
-        let timestamp = answer.header("last-modified").and_then(moment);
+        let kept = answer.header(KEPT_HEADER).and_then(kept_time);
+        let timestamp = kept.or_else(|| answer.header("last-modified").and_then(moment));
         match (length, timestamp) {
             (Some(Ok(length)), Some(timestamp)) => Ok(BlobMetadata {
                 id: id.clone(),
@@ -301,8 +311,11 @@ impl BlobStore for ObjectStore {
                     return Err(unsorted(call));
                 }
                 let name = object.key.strip_prefix(&self.asker.bucket.prefix);
-                // A foreign object: none of a repository has a slash in its name.
-                if let Some(name) = name.filter(|name| !name.is_empty() && !name.contains('/'))
+                // Foreign objects: none of a repository has a slash in its name.
+                let is_own = |name: &&str| {
+                    !name.is_empty() && !name.contains('/') && *name != STORAGE_CONFIG
+                };
+                if let Some(name) = name.filter(is_own)
                     && after.is_none_or(|after| name > after.as_str())
                 {
                     page.push(BlobMetadata {
@@ -382,6 +395,7 @@ impl BlobStore for ObjectStore {
         let ask = Ask::new(Method::DELETE, Some(self.asker.bucket.key(id.as_str())));
         match self.asker.ask(Kind::Delete, call, ask).await? {
             Ok(_) => Ok(()),
+            Err(refusal) if refusal.is_immutable() => self.delete_immutable(call).await,
             Err(refusal) => match refusal.into_error(call) {
                 BlobError::NotFound { .. } => Ok(()),
                 error => Err(error),

@@ -5,6 +5,7 @@
 //! `--write-probe`. Memory: that of `careen status`.
 
 mod local;
+mod locks;
 #[cfg(feature = "object-stores")]
 mod object;
 mod permissions;
@@ -57,12 +58,12 @@ struct Ended;
 impl Walk<'_> {
     fn all(&mut self, write_probe: bool) -> Result<(), Ended> {
         match self.target.place() {
-            Place::Folder(path) => local::look(self, path)?,
+            Place::Folder(place) => local::look(self, &place.path)?,
             #[cfg(feature = "object-stores")]
             Place::Object(place) => object::look(self, place)?,
         }
         let storage = permissions::look(self, write_probe)?;
-        repository::look(self, storage)
+        repository::look(self, storage, write_probe)
     }
 
     /// Tells a finding.

@@ -14,6 +14,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::http::Message;
 use crate::listener::Listener;
 
+/// Where its service of tokens is.
+const TOKENS: &str = "/oauth2/token";
+
 /// The token that it knows; every other one is refused.
 pub const TOKEN: &str = "token-of-the-suites";
 
@@ -53,6 +56,15 @@ impl Google {
     pub fn port(&self) -> u16 {
         self.listener.port
     }
+
+    /// Returns a credentials file, as Google's program writes it for a user.
+    pub fn credentials_file(&self) -> String {
+        let port = self.port();
+        format!(
+            r#"{{"type":"authorized_user","client_id":"suites","client_secret":"hunter2hunter2",
+                "refresh_token":"hunter3hunter3","token_uri":"http://127.0.0.1:{port}{TOKENS}"}}"#
+        )
+    }
 }
 
 fn serve(
@@ -79,6 +91,11 @@ fn serve(
 
 impl Buckets {
     fn answer(&mut self, request: &Message) -> Message {
+        if request.method() == "POST" && request.target() == TOKENS {
+            let token =
+                format!(r#"{{"access_token":"{TOKEN}","expires_in":3600,"token_type":"Bearer"}}"#);
+            return Message::answer(200, &[], token.as_bytes());
+        }
         if request.header("authorization") != Some(&format!("Bearer {TOKEN}")) {
             return Message::refusal(401, "AuthenticationRequired");
         }

@@ -47,7 +47,8 @@ pub(super) struct Bucket {
     url: String,
     /// What every key begins with.
     pub(super) prefix: String,
-    storage_class: Option<String>,
+    /// Storage class of what is put, where somebody asked for one.
+    pub(super) storage_class: Option<String>,
     /// The repository's URL as people know it, for messages.
     pub(super) location: String,
 }
@@ -190,7 +191,9 @@ impl Bucket {
         let ask = Ask::new(Method::GET, None);
         let (ask, next_name, limit_name) = match self.provider {
             Provider::Azure { .. } => (
-                ask.query("restype", "container").query("comp", "list"),
+                ask.query("restype", "container")
+                    .query("comp", "list")
+                    .query("include", "metadata"),
                 "marker",
                 "maxresults",
             ),
@@ -217,21 +220,27 @@ impl Bucket {
         matches!(self.provider, Provider::Azure { .. })
     }
 
-    /// Returns the request that puts a blob of `length` bytes.
-    pub(super) fn ask_put(&self, id: &str, length: u64, condition: Condition<'_>) -> Ask {
+    /// Returns the request that puts a blob of `length` bytes into a storage class, if one is named.
+    pub(super) fn ask_put(
+        &self,
+        id: &str,
+        length: u64,
+        condition: Condition<'_>,
+        class: Option<&str>,
+    ) -> Ask {
         let mut ask = Ask::new(Method::PUT, Some(self.key(id)))
             .header("content-length", length.to_string())
             .header("content-type", "application/octet-stream");
         if self.is_azure() {
             ask = ask.header("x-ms-blob-type", "BlockBlob");
         }
-        if let Some(class) = &self.storage_class {
+        if let Some(class) = class {
             let name = match self.provider {
                 Provider::S3 { .. } => "x-amz-storage-class",
                 Provider::Google { .. } => "x-goog-storage-class",
                 Provider::Azure { .. } => "x-ms-access-tier",
             };
-            ask = ask.header(name, class.clone());
+            ask = ask.header(name, class);
         }
         match (condition, self.is_google()) {
             (Condition::None, _) => ask,
