@@ -209,10 +209,7 @@ impl Kubernetes {
         self.ask(request.expect("a request can be made"))
     }
 
-    fn ask<R: serde::de::DeserializeOwned>(
-        &self,
-        request: http::Request<Vec<u8>>,
-    ) -> Result<R, Refusal> {
+    fn ask(&self, request: http::Request<Vec<u8>>) -> Result<Value, Refusal> {
         match self.runtime.block_on(self.client.request(request)) {
             Ok(answer) => Ok(answer),
             Err(kube::Error::Api(status)) => Err(status),

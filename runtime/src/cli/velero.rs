@@ -14,7 +14,7 @@ mod summary;
 mod watch;
 
 use super::Console;
-use super::arguments::{ClusterArguments, VeleroCommand};
+use super::arguments::{ClusterArguments, GlobalOptions, VeleroCommand};
 use super::error::{CliError, Exit};
 use super::workspace::memory_limit_bytes;
 use crate::memory::{MIB, MemoryError, NETWORK_FLOOR_BYTES};
@@ -41,11 +41,7 @@ fn cluster(
     command: &str,
     arguments: &ClusterArguments,
 ) -> Result<Cluster, CliError> {
-    if console.global.config.is_some() || console.global.password_file.is_some() {
-        let text = "Velero's secrets say where repositories are and what opens them: leave out \
-                    --config and --password-file";
-        return Err(CliError::Usage(text.into()));
-    }
+    refuse_foreign(&console.global)?;
     let options = ClusterOptions {
         kubeconfig: arguments.kubeconfig.clone(),
         context: arguments.context.clone(),
@@ -54,6 +50,34 @@ fn cluster(
     let cluster = Cluster::connect(&options)?;
     console.started(&format!("velero {command}"), &arguments.namespace);
     Ok(cluster)
+}
+
+/// Refuses options that say what Velero's own objects say.
+fn refuse_foreign(global: &GlobalOptions) -> Result<(), CliError> {
+    // What limits the traffic is for folders foreign, and for Velero not.
+    let mut storage = global.storage.clone();
+    storage.max_requests_per_second = None;
+    storage.max_download = None;
+    storage.max_upload = None;
+    let mut options = storage.foreign_to("file");
+    let others = [
+        ("--config", global.config.is_some()),
+        ("--password-file", global.password_file.is_some()),
+        ("--owner", global.owner.is_some()),
+    ];
+    options.extend(
+        others
+            .iter()
+            .filter(|(_, given)| *given)
+            .map(|(name, _)| name),
+    );
+    match options.first() {
+        None => Ok(()),
+        Some(option) => Err(CliError::Usage(format!(
+            "{option} is not for Velero's repositories: its storage locations and secrets say \
+             where they are and what opens them"
+        ))),
+    }
 }
 
 /// Keeps the repositories that are named; all where there are no names.

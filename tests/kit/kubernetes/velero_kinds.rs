@@ -27,7 +27,7 @@ impl Release {
 }
 
 /// Returns the definitions of a release.
-pub fn definitions(release: Release) -> Vec<Value> {
+pub(super) fn definitions(release: Release) -> Vec<Value> {
     vec![
         definition(
             "BackupRepository",
