@@ -1,9 +1,10 @@
 //! A real Kubernetes API server with etcd, for suites of `careen velero` and of the manifests.
 //!
-//! `.ci/kubernetes.sh` builds it on first use (`tests/kubernetes`, a small Go program); it ends when
-//! this process does. One server serves a whole binary: every test has a namespace of its own.
-//! Without Go one line says so, and with `CAREEN_KUBERNETES_REQUIRED` that is a failure. There is no
-//! kubelet: a test that wants a pod to have ended writes its status. Memory: the server's 300 MiB.
+//! `.ci/kubernetes.sh` builds it on first use (`tests/kubernetes`, a small Go program); it ends
+//! when this process does. One server serves a whole binary: every test has a namespace of its
+//! own. Without Go one line says so, and with `CAREEN_KUBERNETES_REQUIRED` that is a failure. There
+//! is no kubelet: a test that wants a pod to have ended writes its status. Memory: the server's
+//! 300 MiB.
 
 mod velero_kinds;
 
@@ -128,7 +129,7 @@ impl Kubernetes {
         }
     }
 
-    /// Starts the controllers that make Jobs, CronJobs and namespaces move; they end with the value.
+    /// Starts the controllers that make Jobs, CronJobs and namespaces move; they end with it.
     pub fn controllers(&self) -> Controllers {
         let log = fs::File::create(self.folder.join("controllers.log"));
         let child = Command::new(&self.program)

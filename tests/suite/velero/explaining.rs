@@ -1,28 +1,14 @@
-//! `careen velero explain`: what Velero's record does not say.
+//! `careen velero explain` says what Velero's record does not.
+//!
+//! The API server runs no pods, so a Job and its pod are written as the kubelet leaves them.
 
 use serde_json::json;
 
-use super::installation::installation;
+use super::installation::{Installation, installation};
 
-/// Goal: a Job that the kernel killed for its memory is named, with its limit; and a success that
-/// was none; method: a Job and a pod as the kubelet leaves them.
-#[test]
-fn a_job_that_ran_out_of_memory_is_named() {
-    let Some(velero) = installation() else {
-        return;
-    };
-    let name = velero.repository("shop");
-    let path = velero.collection("backuprepositories");
-    let status = json!({ "status": {
-        "lastMaintenanceTime": "2026-11-20T05:00:00Z",
-        "recentMaintenance": [{
-            "result": "Failed", "startTimestamp": "2026-11-20T04:00:00Z",
-            "completeTimestamp": "2026-11-20T04:30:00Z",
-            "message": "Repo maintenance failed but result is not retrieveable",
-        }],
-    } });
-    velero.server.merge(&path, &name, &status).unwrap();
-    let labels = json!({ "velero.io/repo-name": name });
+/// Writes a maintenance Job of 512 MiB and its pod, which the kernel has killed.
+fn a_killed_job(velero: &Installation<'_>, repository: &str) {
+    let labels = json!({ "velero.io/repo-name": repository });
     let containers = json!([{
         "name": "velero-repo-maintenance-container", "image": "velero",
         "resources": { "limits": { "memory": "512Mi" } },
@@ -78,7 +64,27 @@ fn a_job_that_ran_out_of_memory_is_named() {
         .server
         .merge_status(&pods, "shop-maintain-job-1-x", &killed)
         .unwrap();
+}
 
+/// Goal: a Job that the kernel killed for its memory is named, with its limit; and a success that
+/// was none; method: a Job and a pod as the kubelet leaves them.
+#[test]
+fn a_job_that_ran_out_of_memory_is_named() {
+    let Some(velero) = installation() else {
+        return;
+    };
+    let name = velero.repository("shop");
+    let path = velero.collection("backuprepositories");
+    let status = json!({ "status": {
+        "lastMaintenanceTime": "2026-11-20T05:00:00Z",
+        "recentMaintenance": [{
+            "result": "Failed", "startTimestamp": "2026-11-20T04:00:00Z",
+            "completeTimestamp": "2026-11-20T04:30:00Z",
+            "message": "Repo maintenance failed but result is not retrieveable",
+        }],
+    } });
+    velero.server.merge(&path, &name, &status).unwrap();
+    a_killed_job(&velero, &name);
     let answer = velero.careen(&["explain", "shop"]);
     assert_eq!(answer.exit, 0, "{}", answer.text);
     let report = &answer.all("report")[0];

@@ -1,4 +1,6 @@
 //! The maintenance changes hands, and is given back exactly as it was.
+//!
+//! Objects are compared whole, without what the API server counts.
 
 use kit::kubernetes::{self, RELEASES};
 use serde_json::{Value, json};

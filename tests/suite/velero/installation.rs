@@ -1,4 +1,6 @@
 //! An installation of Velero in a namespace: its objects and secrets, and stores in folders.
+//!
+//! Velero itself does not run: its objects are written as it leaves them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,6 @@
 //! `careen velero list`: every repository, where it is, what Velero thinks, and what is true.
+//!
+//! In folders, and in a bucket where a server is installed.
 
 use careen::blob::Storage;
 use careen::blob::object::WireLimits;

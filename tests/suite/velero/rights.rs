@@ -1,4 +1,6 @@
-//! The Role of the manifests is enough for every command, and each of its rules is needed.
+//! The least Role is enough for every command, and what is missing is named.
+//!
+//! As a service account with a token of its own, against the API server's real RBAC.
 
 use serde_json::json;
 

@@ -1,4 +1,6 @@
 //! `careen velero run`: one process a repository, a Lease each, and nobody in the way of another.
+//!
+//! On repositories that Kopia made in Velero's way, so that there is something to do.
 
 use std::time::Duration;
 

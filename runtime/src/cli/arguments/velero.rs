@@ -122,9 +122,9 @@ const LIST_HELP: &str = "\
 Each repository is opened with Velero's own password and keys, and its schedule and index are read;
 nothing is changed. One that cannot be reached says why.
 
-Without access to the Kubernetes API use `careen status`, `plan` and `run` with the repository's URL,
-s3://BUCKET/PREFIX/kopia/NAMESPACE/, the password of the secret velero-repo-credentials in
-KOPIA_PASSWORD, and --credentials-file with the file of the secret cloud-credentials.
+Without access to the Kubernetes API use `careen status`, `plan` and `run` with the URL of the
+repository, s3://BUCKET/PREFIX/kopia/NAMESPACE/, the password of the secret velero-repo-credentials
+in KOPIA_PASSWORD, and --credentials-file with the file of the secret cloud-credentials.
 
 Examples:
   careen velero list

@@ -3,6 +3,8 @@
 //! One row a code, of all floors. A test reads the floors' sources and fails when a code has no
 //! row, or a row no code. No memory cost.
 
+mod velero;
+
 use super::Exit;
 
 /// What an error code means.
@@ -23,10 +25,14 @@ const fn row(code: &'static str, exit: Exit, hint: &'static str) -> Row {
 /// For a code that is not in the table, which a test excludes.
 const UNKNOWN: Row = row("unknown", Exit::SafetyStop, REPORT);
 
+/// Returns all rows.
+fn rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().chain(velero::ROWS)
+}
+
 /// Returns the row of `code`.
 pub(in crate::cli) fn row_of(code: &str) -> Row {
-    TABLE
-        .iter()
+    rows()
         .find(|row| row.code == code)
         .copied()
         .unwrap_or(UNKNOWN)
@@ -57,8 +63,8 @@ const LIMIT: &str = "\
     Nothing was changed. Fix the plugin, or give it more: `memory`, `fuel` and `deadline` of the \
      strategies file, --plugin-memory and --plugin-fuel of `careen plugin` commands.";
 
-/// Every error code of every floor.
-pub(in crate::cli) const TABLE: &[Row] = &[
+/// Every error code of every floor but [`velero`].
+const TABLE: &[Row] = &[
     // cli
     row(
         "usage",
@@ -483,60 +489,6 @@ pub(in crate::cli) const TABLE: &[Row] = &[
         Exit::Configuration,
         "Nothing was changed. Mend the table [STRATEGY.configuration] of the strategies file; the \
          plugin's schema says what it may hold.",
-    ),
-    // velero
-    row(
-        "child-process",
-        Exit::Budget,
-        "The machine or its cgroup allows no more processes or open files: give it more.",
-    ),
-    row(
-        "no-cluster",
-        Exit::Configuration,
-        "Give --kubeconfig, or run in a pod with a service account. Without access to the API use \
-         `careen run` with the repository's URL.",
-    ),
-    row(
-        "no-velero",
-        Exit::Configuration,
-        "Check --context: Velero is not installed in this cluster, or is older than 1.10.",
-    ),
-    row(
-        "kubernetes-forbidden",
-        Exit::Configuration,
-        "Give this user, or the pod's service account, the Role that the manifests in \
-         runtime/deploy have.",
-    ),
-    row(
-        "kubernetes-conflict",
-        Exit::PartDone,
-        "Somebody changes the object again and again: run again.",
-    ),
-    row(
-        "kubernetes-api",
-        Exit::Storage,
-        "The API server did not answer as it should; run again, nothing is lost.",
-    ),
-    row(
-        "kubernetes-too-many",
-        Exit::Configuration,
-        "Name the repositories that are meant, or clean up in Velero's namespace.",
-    ),
-    row(
-        "unknown-velero-repository",
-        Exit::Configuration,
-        "Give a name that `careen velero list --no-look` shows, or another --namespace.",
-    ),
-    row(
-        "no-secret",
-        Exit::Configuration,
-        "Velero makes its secrets in its own namespace when it is installed: check --namespace, \
-         and the storage location's `credential`.",
-    ),
-    row(
-        "lease-held",
-        Exit::OtherMaintainer,
-        "Wait until that run has ended. If it has crashed, run again after the time that is shown.",
     ),
     row("plugin-trap", Exit::SafetyStop, STRATEGY),
     row("plugin-fuel", Exit::SafetyStop, LIMIT),

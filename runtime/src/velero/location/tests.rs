@@ -1,4 +1,6 @@
-//! Places of the repositories of storage locations as Velero's documentation has them.
+//! Places of the repositories of storage locations, as Velero's documentation has the locations.
+//!
+//! What is expected was read in Velero's source, release 1.18.1.
 
 use super::super::kinds::ObjectStorage;
 use super::*;
