@@ -25,17 +25,14 @@ const fn row(code: &'static str, exit: Exit, hint: &'static str) -> Row {
 /// For a code that is not in the table, which a test excludes.
 const UNKNOWN: Row = row("unknown", Exit::SafetyStop, REPORT);
 
-/// Returns all rows.
 fn rows() -> impl Iterator<Item = &'static Row> {
     TABLE.iter().chain(velero::ROWS)
 }
 
 /// Returns the row of `code`.
 pub(in crate::cli) fn row_of(code: &str) -> Row {
-    rows()
-        .find(|row| row.code == code)
-        .copied()
-        .unwrap_or(UNKNOWN)
+    let found = rows().find(|row| row.code == code);
+    found.copied().unwrap_or(UNKNOWN)
 }
 
 const REPORT: &str = "\

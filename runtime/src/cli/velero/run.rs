@@ -49,7 +49,7 @@ enum Took {
     /// For good.
     Outcome(Outcome),
     /// Somebody is at work: once more, at the end.
-    Again(FoundRepository),
+    Again(Box<FoundRepository>),
 }
 
 /// Maintains repositories.
@@ -93,7 +93,10 @@ fn work(everything: &Everything<'_>, queue: &Mutex<VecDeque<Turn>>, into: &Mutex
             return;
         };
         match take(everything, turn) {
-            Took::Again(found) => queue().push_back(Turn { found, again: true }),
+            Took::Again(found) => queue().push_back(Turn {
+                found: *found,
+                again: true,
+            }),
             Took::Outcome(outcome) => {
                 let console = everything.console;
                 console.output.both(Kind::Row, "row", &outcome);
@@ -133,7 +136,7 @@ fn take(everything: &Everything<'_>, turn: Turn) -> Took {
         }
     };
     match maintain(everything, &found, &place) {
-        Ok(Maintained::Busy(_)) if !again => Took::Again(found),
+        Ok(Maintained::Busy(_)) if !again => Took::Again(Box::new(found)),
         Ok(Maintained::Busy(who)) => outcome(found.name, Exit::OtherMaintainer, Some(who)),
         Ok(Maintained::Ended(ended)) => Took::Outcome(Outcome {
             name: found.name,
