@@ -28,6 +28,8 @@ mod target;
 mod telling;
 mod time_zone;
 mod used;
+#[cfg(feature = "velero")]
+mod velero;
 mod wording;
 mod workspace;
 
@@ -123,6 +125,8 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         Command::Snapshot(command) => snapshot::run(&console, command),
         #[cfg(feature = "plugins")]
         Command::Plugin(command) => plugin::run(&console, command),
+        #[cfg(feature = "velero")]
+        Command::Velero(command) => velero::run(&console, command),
         Command::Status(arguments) => check::status(&console, arguments),
         Command::Doctor(arguments) => doctor::run(&console, arguments),
         Command::Verify(arguments) => check::verify(&console, arguments),

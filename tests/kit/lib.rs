@@ -16,6 +16,7 @@ pub mod data_dir;
 pub mod golden;
 pub mod index_work;
 pub mod kopia;
+pub mod kubernetes;
 mod notice;
 pub mod object_stores;
 pub mod program;

@@ -29,5 +29,6 @@ mod scheduling;
 mod snapshot_gc;
 mod tenants;
 mod tidy;
+mod velero;
 mod verify;
 mod watermark;

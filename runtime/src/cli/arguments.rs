@@ -11,6 +11,8 @@ mod plugin;
 mod snapshot;
 mod storage;
 mod strategies;
+#[cfg(feature = "velero")]
+mod velero;
 mod verify;
 
 use std::path::PathBuf;
@@ -31,6 +33,11 @@ pub(super) use plugin::{
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 pub(super) use storage::StorageOptions;
 pub(super) use strategies::StrategiesArgument;
+#[cfg(feature = "velero")]
+pub(super) use velero::{
+    ChangeHandsArguments, ClusterArguments, ExplainArguments, VeleroCommand, VeleroListArguments,
+    VeleroRunArguments,
+};
 pub(super) use verify::VerifyArguments;
 
 /// Shown by `--version`; says so where the time can be set, or plugins compile without limits.
@@ -187,6 +194,10 @@ pub(super) enum Command {
     #[cfg(feature = "plugins")]
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Velero's repositories: list, maintain, take over, give back, explain
+    #[cfg(feature = "velero")]
+    #[command(subcommand)]
+    Velero(VeleroCommand),
     /// Show the repository: format, owner, epochs, what is due; changes nothing
     Status(StatusArguments),
     /// Look for what keeps maintenance from working, from the server's name to the schedule
