@@ -49,6 +49,7 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
         &options,
         &mut |event| tell(console, event),
     )?;
+    console.ending.note(|facts| facts.add_report(&report));
     let report = used.with(&report);
     console.output.both(Kind::Report, "report", &report);
     Ok(Exit::Done)
@@ -144,6 +145,10 @@ fn tell(console: &Console, event: &Event<'_>) {
     match event {
         Event::Planned(plan) => {
             output.json_field(Kind::Plan, "plan", plan);
+            console.ending.note(|facts| {
+                facts.cycle = plan.cycle.cycle;
+                facts.add_next(plan.cycle.next_full, plan.cycle.next_quick);
+            });
             if let Some(cycle) = plan.cycle.cycle {
                 output.text(format_args!("{cycle} maintenance: {}", plan.cycle.because));
                 if let Some(scheduled) = &plan.cycle.scheduling {
@@ -166,6 +171,7 @@ fn tell(console: &Console, event: &Event<'_>) {
         }
         Event::Ended(run) => {
             console.progress.clear();
+            console.ending.note(|facts| facts.add_task(run));
             let details = EndedDetails {
                 success: run.success,
                 what: &run.what,
