@@ -187,8 +187,9 @@ fn outcome(output: &Output, clock: &dyn Clock, exit: Exit, failure: Option<Failu
 /// done.
 fn leave_behind(console: &Console, exit: Exit, failure: Option<Failure>) {
     let (output, clock) = (&console.output, &*console.surroundings.clock);
-    let outcome = outcome(output, clock, exit, failure);
     let facts = console.ending.known();
+    let failure = failure.or_else(|| facts.problem.clone().filter(|_| exit != Exit::Done));
+    let outcome = outcome(output, clock, exit, failure);
     let ReportingOptions {
         metrics_textfile, ..
     } = &console.global.reporting;

@@ -4,6 +4,7 @@
 //! tells what it has freed. At the end it becomes the termination message and the metrics. Nothing
 //! is decided by it. Memory: one row a task of a cycle, some numbers a plugin.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub(super) struct Facts {
     pub(super) scratch_peak_bytes: Option<u64>,
     /// When the cycles are due next.
     pub(super) next: BTreeMap<&'static str, Timestamp>,
+    /// What a look found to be wrong first, where that is no error of the command.
+    pub(super) problem: Option<Failure>,
     /// Gauges of the repository, by the name of their metric and a label.
     pub(super) gauges: Vec<Gauge>,
 }
@@ -93,7 +96,7 @@ pub(super) struct Failure {
     /// The message.
     pub(super) message: String,
     /// What to do next.
-    pub(super) hint: &'static str,
+    pub(super) hint: Cow<'static, str>,
 }
 
 impl Failure {
@@ -102,7 +105,7 @@ impl Failure {
         Self {
             code: error.code(),
             message: error.to_string(),
-            hint: error.hint(),
+            hint: error.hint().into(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! killer lets nobody say a last word, and Velero then knows nothing but "not retrieveable". At
 //! most [`MESSAGE_BYTES_MAX`] bytes, which is the kubelet's limit. No memory cost.
 
+use std::borrow::Cow;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -35,8 +36,10 @@ const VELERO_INDICATOR: &str = "Repo maintenance error: ";
 const KILLED: Failure = Failure {
     code: "killed",
     message: String::new(),
-    hint: "Look at the container's reason: OOMKilled wants the container's limit at --memory or \
-           above it. Nothing is lost; run again.",
+    hint: Cow::Borrowed(
+        "Look at the container's reason: OOMKilled wants the container's limit at --memory or \
+         above it. Nothing is lost; run again.",
+    ),
 };
 
 /// The file of the message.
@@ -107,7 +110,7 @@ struct Message<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'static str>,
+    hint: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     command: &'a str,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -139,7 +142,7 @@ fn message(facts: &Facts, outcome: Option<&Outcome>, failure: Option<&Failure>) 
         result: outcome.map_or("killed", |outcome| outcome.result(facts)),
         exit: outcome.map(|outcome| outcome.exit as u8),
         code: failure.map(|failure| failure.code),
-        hint: failure.map(|failure| failure.hint),
+        hint: failure.map(|failure| clipped(&failure.hint, REPOSITORY_BYTES_MAX)),
         command: clipped(&facts.command, REPOSITORY_BYTES_MAX),
         repository: one_line(&facts.repository, REPOSITORY_BYTES_MAX),
         version: VERSION,
@@ -202,7 +205,7 @@ mod tests {
         Failure {
             code: "wrong-password",
             message: message.to_owned(),
-            hint: "Give another.",
+            hint: "Give another.".into(),
         }
     }
 
