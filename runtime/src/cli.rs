@@ -43,7 +43,10 @@ use clap::Parser as _;
 use serde::Serialize;
 
 use crate::clock::{Clock, SystemClock};
-use arguments::{Arguments, Command, GlobalOptions, ReportingOptions, RepositoryArgument};
+use arguments::{
+    Arguments, Command, GlobalOptions, IndexCommand, ReportingOptions, RepositoryArgument,
+    SnapshotCommand,
+};
 use ending::{Ending, Facts, Failure, Outcome};
 use error::{CliError, Exit};
 use output::{Form, Kind, Output};
@@ -135,7 +138,11 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         ending: Ending::default(),
         termination,
     };
-    let result = command(&console, &arguments.command);
+    let result = match ends_at_once(&arguments.command) {
+        true => signals::end_at_once(),
+        false => Ok(()),
+    };
+    let result = result.and_then(|()| command(&console, &arguments.command));
     console.progress.clear();
     let failure = result.as_ref().err().map(Failure::of);
     let exit = result.unwrap_or_else(|error| {
@@ -152,6 +159,20 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
     leave_behind(&console, exit, failure);
     output.finished(exit, console.progress.busy_seconds());
     exit
+}
+
+/// Returns whether a signal may end a command at any moment; the others look for one themselves.
+fn ends_at_once(command: &Command) -> bool {
+    match command {
+        Command::Run(_) | Command::Plan(_) => false,
+        Command::Index(command) => {
+            matches!(command, IndexCommand::List(_) | IndexCommand::Inspect(_))
+        }
+        Command::Snapshot(command) => matches!(command, SnapshotCommand::List(_)),
+        #[cfg(feature = "plugins")]
+        Command::Plugin(_) => true,
+        Command::Demo(_) | Command::Status(_) | Command::Doctor(_) | Command::Verify(_) => true,
+    }
 }
 
 fn command(console: &Console, command: &Command) -> Result<Exit, CliError> {

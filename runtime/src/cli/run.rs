@@ -9,7 +9,7 @@ use super::Console;
 use super::arguments::{CycleArguments, CycleMode, RunArguments, SafetyMargins};
 use super::error::{CliError, Exit};
 use super::output::Kind;
-use super::signals::stop_flag;
+use super::signals::{end_at_once, stop_flag};
 use super::strategy::Named;
 use super::target::Target;
 use super::used::Used;
@@ -24,6 +24,7 @@ use crate::maintenance::expire_snapshots::ExpireOptions;
 use crate::maintenance::run::{self, Event, RunOptions};
 use crate::maintenance::run_plan;
 use crate::maintenance::safety::Safety;
+use crate::maintenance::watch::StopFlag;
 
 /// Runs what is due.
 pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, CliError> {
@@ -34,6 +35,7 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
     let target = console.target("run", &cycle.repository)?;
     let options = RunOptions {
         accept_unexplained: arguments.accept_unexplained,
+        stop: stop_flag()?,
         ..options(console, &target, cycle)?
     };
     target.refuse_read_only()?;
@@ -57,6 +59,7 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
 
 /// Shows what a run would do.
 pub(super) fn plan(console: &Console, arguments: &CycleArguments) -> Result<Exit, CliError> {
+    end_at_once()?;
     let target = console.target("plan", &arguments.repository)?;
     let options = options(console, &target, arguments)?;
     let workspace = workspace(console, &target)?;
@@ -109,7 +112,7 @@ fn options(
             percent_max: arguments.max_expire_percent,
         }),
         zone,
-        stop: stop_flag()?,
+        stop: StopFlag::default(),
     })
 }
 
