@@ -243,8 +243,7 @@ fn unusable(error: &clap::Error, words: &[OsString], stdout_is_terminal: bool) -
     }
     let failure = Some(Failure::of(&error));
     let outcome = outcome(&output, &SystemClock, Exit::Configuration, failure);
-    let named = words.iter().position(|word| word == "--termination-log");
-    let named = named.and_then(|at| words.get(at + 1)).map(Path::new);
-    termination_log(named).end(&Facts::default(), &outcome);
+    let named = termination::guess(words.iter().filter_map(|word| word.to_str()));
+    termination_log(named.map(Path::new)).end(&Facts::default(), &outcome);
     Exit::Configuration
 }

@@ -95,6 +95,17 @@ impl TerminationLog {
     }
 }
 
+/// Guesses the option's file when the arguments could not be parsed.
+pub(super) fn guess<'a>(mut arguments: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let option = "--termination-log";
+    let word = arguments.find(|word| word.starts_with(option))?;
+    match word.strip_prefix(option) {
+        Some("") => arguments.next(),
+        Some(rest) => rest.strip_prefix('='),
+        None => None,
+    }
+}
+
 fn is_absent(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -250,6 +261,16 @@ mod tests {
             text.starts_with("Repo maintenance error: safety-stop\n{"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_file_is_guessed_from_unusable_arguments() {
+        let found = |line: &'static str| guess(line.split(' '));
+        assert_eq!(found("careen sail --termination-log /a --x"), Some("/a"));
+        assert_eq!(found("careen --termination-log=/a sail"), Some("/a"));
+        assert_eq!(found("careen --termination-log"), None);
+        assert_eq!(found("careen --termination-logs /a"), None);
+        assert_eq!(found("careen sail"), None);
     }
 
     /// Goal: never more than the kubelet takes, and JSON even then; method: the longest and worst

@@ -21,7 +21,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{- define "careen.schedule" -}}
 {{- $minute := mod (adler32sum (printf "%s/%s" .Release.Namespace .Release.Name)) 60 -}}
-{{- .Values.schedule | replace "M" (toString $minute) -}}
+{{- regexReplaceAll "^M " .Values.schedule (printf "%d " $minute) -}}
 {{- end -}}
 
 {{- define "careen.resources" -}}
