@@ -74,7 +74,7 @@ struct Console {
     surroundings: Surroundings,
     output: Arc<Output>,
     progress: Arc<Telling>,
-    ending: Ending,
+    ending: Arc<Ending>,
     termination: TerminationLog,
 }
 
@@ -135,9 +135,10 @@ fn work(arguments: Arguments, stdout_is_terminal: bool, stderr_is_terminal: bool
         surroundings,
         progress: Arc::new(Telling::new(Arc::clone(&output), stderr_is_terminal)),
         output: Arc::clone(&output),
-        ending: Ending::default(),
+        ending: Arc::default(),
         termination,
     };
+    listen(&console);
     let result = match ends_at_once(&arguments.command) {
         true => signals::end_at_once(),
         false => Ok(()),
@@ -201,6 +202,21 @@ fn outcome(output: &Output, clock: &dyn Clock, exit: Exit, failure: Option<Failu
         time: clock.now(),
         elapsed: output.elapsed(),
         peak_memory_bytes: output::peak_memory_bytes("self"),
+    }
+}
+
+/// Lets metrics be asked for, where that is wanted.
+fn listen(console: &Console) {
+    let Some(address) = console.global.reporting.metrics_listen else {
+        return;
+    };
+    let told = metrics::listen::Told {
+        ending: Arc::clone(&console.ending),
+        output: Arc::clone(&console.output),
+        clock: Arc::clone(&console.surroundings.clock),
+    };
+    if let Err(error) = metrics::listen::listen(address, told) {
+        tracing::warn!(%error, %address, "metrics cannot be asked for");
     }
 }
 

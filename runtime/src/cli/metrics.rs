@@ -9,10 +9,13 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use super::ending::{Facts, Outcome};
+use super::error::Exit;
 use crate::clock::Timestamp;
 
+pub(super) mod listen;
 #[cfg(feature = "object-stores")]
 pub(super) mod push;
 mod text;
@@ -77,6 +80,30 @@ const fn counter(name: &'static str, help: &'static str) -> Family {
     }
 }
 
+/// When something is told of a command.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// Its exit code, once it has ended.
+    exit: Option<Exit>,
+    /// The time.
+    time: Timestamp,
+    /// How long it has run.
+    elapsed: Duration,
+    /// The most memory that the process has held so far.
+    peak_memory_bytes: Option<u64>,
+}
+
+impl From<&Outcome> for Moment {
+    fn from(outcome: &Outcome) -> Self {
+        Self {
+            exit: Some(outcome.exit),
+            time: outcome.time,
+            elapsed: outcome.elapsed,
+            peak_memory_bytes: outcome.peak_memory_bytes,
+        }
+    }
+}
+
 /// Families that tell when something last succeeded.
 const SUCCESSES: [&str; 3] = [
     "last_success_timestamp_seconds",
@@ -90,7 +117,7 @@ const SUCCESSES: [&str; 3] = [
 /// A folder that cannot be written.
 pub(super) fn write_textfile(path: &Path, facts: &Facts, outcome: &Outcome) -> io::Result<()> {
     let earlier = read_earlier(path).unwrap_or_default();
-    let text = exposition(facts, outcome, &earlier);
+    let text = exposition(facts, &outcome.into(), &earlier);
     let mut name = path
         .file_name()
         .ok_or(io::ErrorKind::InvalidInput)?
@@ -119,7 +146,7 @@ fn read_earlier(path: &Path) -> io::Result<String> {
 }
 
 /// Makes the text. `earlier`: what was written before, or nothing.
-pub(super) fn exposition(facts: &Facts, outcome: &Outcome, earlier: &str) -> String {
+fn exposition(facts: &Facts, moment: &Moment, earlier: &str) -> String {
     let mut text = Text::new(&FAMILIES, &facts.repository);
     let version = super::arguments::VERSION;
     text.add(
@@ -127,17 +154,10 @@ pub(super) fn exposition(facts: &Facts, outcome: &Outcome, earlier: &str) -> Str
         &[("version", version), ("command", &facts.command)],
         1.0,
     );
-    let now = seconds(outcome.time);
-    text.add("last_run_timestamp_seconds", &[], now);
-    let exit = outcome.exit as u8;
-    text.add("exit_code", &[], f64::from(exit));
-    text.add("run_seconds", &[], outcome.elapsed.as_secs_f64());
-    if exit == 0 {
-        text.add("last_success_timestamp_seconds", &[], now);
-        if let Some(cycle) = facts.cycle {
-            text.add(&format!("last_{cycle}_cycle_timestamp_seconds"), &[], now);
-        }
+    if let Some(exit) = moment.exit {
+        add_end(&mut text, facts, exit, seconds(moment.time));
     }
+    text.add("run_seconds", &[], moment.elapsed.as_secs_f64());
     for name in SUCCESSES {
         text.take_over(name, earlier);
     }
@@ -158,7 +178,7 @@ pub(super) fn exposition(facts: &Facts, outcome: &Outcome, earlier: &str) -> Str
     }
     let budgets = [
         ("budget_bytes", facts.memory_bytes),
-        ("peak_memory_bytes", outcome.peak_memory_bytes),
+        ("peak_memory_bytes", moment.peak_memory_bytes),
         ("scratch_peak_bytes", facts.scratch_peak_bytes),
     ];
     for (name, bytes) in budgets {
@@ -175,6 +195,17 @@ pub(super) fn exposition(facts: &Facts, outcome: &Outcome, earlier: &str) -> Str
         text.add(gauge.name, label.as_slice(), gauge.value);
     }
     text.finish()
+}
+
+fn add_end(text: &mut Text<'_>, facts: &Facts, exit: Exit, now: f64) {
+    text.add("last_run_timestamp_seconds", &[], now);
+    text.add("exit_code", &[], f64::from(exit as u8));
+    if exit == Exit::Done {
+        text.add("last_success_timestamp_seconds", &[], now);
+        if let Some(cycle) = facts.cycle {
+            text.add(&format!("last_{cycle}_cycle_timestamp_seconds"), &[], now);
+        }
+    }
 }
 
 fn add_traffic(text: &mut Text<'_>, facts: &Facts) {

@@ -2,6 +2,7 @@
 //!
 //! No memory cost.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -22,6 +23,9 @@ pub(in crate::cli) struct ReportingOptions {
     /// Written at the end, replaced whole. Times of earlier successes are taken over.
     #[arg(long, global = true, value_name = "FILE")]
     pub(in crate::cli) metrics_textfile: Option<PathBuf>,
+    /// Address at which the metrics of a long run can be asked for, while it is at work: 0.0.0.0:9090
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(in crate::cli) metrics_listen: Option<SocketAddr>,
     /// Pushgateway that gets the metrics at the end: http://pushgateway:9091
     ///
     /// Without a path the group is job `careen` and the repository. A push that fails is a warning.

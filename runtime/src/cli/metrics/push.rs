@@ -30,7 +30,7 @@ pub(in crate::cli) fn push_or_warn(global: &GlobalOptions, facts: &Facts, outcom
     };
     let ca = global.storage.ca_file.as_deref();
     let ca = ca.and_then(|path| read_bounded(path, CA_BYTES_MAX).ok());
-    let text = exposition(facts, outcome, "");
+    let text = exposition(facts, &outcome.into(), "");
     if let Err(reason) = push(url, &facts.repository, ca, text) {
         tracing::warn!(reason, "the metrics cannot be pushed");
     }

@@ -1,11 +1,8 @@
 //! What is written, in which order, and what outlives a failure. Parsing it back by Prometheus' own
 //! code is a suite's (`tests/suite/job_metrics.rs`).
 
-use std::time::Duration;
-
 use super::*;
 use crate::cli::ending::{Gauge, TaskFacts};
-use crate::cli::error::Exit;
 use crate::maintenance::cycle_task::Cycle;
 
 fn outcome(exit: Exit, second: i64) -> Outcome {
@@ -43,7 +40,7 @@ fn facts() -> Facts {
 
 #[test]
 fn a_whole_run_is_told() {
-    let text = exposition(&facts(), &outcome(Exit::Done, 1_800_000_000), "");
+    let text = exposition(&facts(), &(&outcome(Exit::Done, 1_800_000_000)).into(), "");
     let repository = r#"repository="s3://bucket/a\"b\\c""#;
     for line in [
         "# TYPE careen_last_success_timestamp_seconds gauge".to_owned(),
