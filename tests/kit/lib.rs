@@ -14,6 +14,7 @@ pub mod contents;
 pub mod cycle;
 pub mod data_dir;
 pub mod golden;
+pub mod image;
 pub mod index_work;
 pub mod kopia;
 pub mod kubernetes;

@@ -12,6 +12,7 @@ mod damaged;
 mod golden_state;
 mod histories;
 mod hostile;
+mod image;
 mod index_v0;
 mod judges;
 mod kill;

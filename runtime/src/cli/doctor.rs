@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::Console;
 use super::arguments::DoctorArguments;
+use super::ending::Failure;
 use super::error::{CliError, Exit};
 use super::output::Kind;
 use super::place::Place;
@@ -69,6 +70,15 @@ impl Walk<'_> {
     /// Tells a finding.
     fn tell(&mut self, finding: &Finding) {
         self.found[finding.state as usize] += 1;
+        if finding.state == State::Error {
+            self.console.ending.note(|facts| {
+                facts.problem.get_or_insert_with(|| Failure {
+                    code: finding.code.unwrap_or("doctor"),
+                    message: format!("{}: {}", finding.check, finding.what),
+                    hint: finding.next.clone().unwrap_or_default().into(),
+                });
+            });
+        }
         if finding.state == State::Error && self.exit.is_none() {
             self.exit = Some(match finding.code {
                 Some("not-owner" | "empty-owner") => Exit::OtherMaintainer,
