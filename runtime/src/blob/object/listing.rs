@@ -57,12 +57,11 @@ pub(super) fn parse_page(xml: &str) -> Result<Page, &'static str> {
         match (name, &mut object) {
             ("Metadata", _) => in_metadata = !tag.ends_with('/'),
             ("", _) if tag == "/Metadata" => in_metadata = false,
-            // Whatever else somebody has called so.
-            (name, Some(object)) if in_metadata => {
-                if name.eq_ignore_ascii_case(KEPT_TIME) {
-                    object.kept = kept_time(text);
-                }
+            (name, Some(object)) if in_metadata && name.eq_ignore_ascii_case(KEPT_TIME) => {
+                object.kept = kept_time(text);
             }
+            // Whatever else somebody has called so.
+            (_, Some(_)) if in_metadata => {}
             ("ListBucketResult" | "EnumerationResults", _) if tag.ends_with('/') => is_whole = true,
             ("Contents" | "Blob", _) => object = Some(Unfinished::default()),
             ("Key" | "Name", Some(object)) => object.key = Some(unescape(text)?),
