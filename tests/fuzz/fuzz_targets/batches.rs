@@ -1,8 +1,8 @@
 //! Recordings of `careen plugin record`, as `plugin test` and `plugin replay` read them: any bytes,
 //! a file at a time; what can be read is asked of a built-in plugin, as a replay does.
 //!
-//! Nothing may panic. What is read is what the host might have asked: it has no more rows, comes back
-//! when it is written again, and its names can be hidden. What is told can be shown.
+//! Nothing may panic. What is read is what the host might have asked: it has no more rows, comes
+//! back when it is written again, and its names can be hidden. What is told can be shown.
 
 #![no_main]
 
