@@ -94,6 +94,9 @@ impl<'a> PackTasks<'a> {
         match task {
             CycleTask::SnapshotGc => self.collect(budget),
             CycleTask::FullRewriteContents => self.rewrite(None, splitting, budget),
+            CycleTask::QuickRewriteContents if splitting.gives_tenants() => {
+                Ok(left_for_full_maintenance())
+            }
             CycleTask::QuickRewriteContents => self.rewrite(Some(b'q'), splitting, budget),
             CycleTask::FullDeleteBlobs => self.delete(Scope::Full, budget),
             CycleTask::QuickDeleteBlobs => self.delete(Scope::Quick, budget),
@@ -168,11 +171,8 @@ impl<'a> PackTasks<'a> {
         splitting: &mut dyn Splitting,
         budget: &Budget,
     ) -> Result<Done, MaintenanceError> {
-        let by_tenant = splitting.gives_tenants();
-        if by_tenant && kind.is_some() {
-            return Ok(left_for_full_maintenance());
-        }
         let table = self.take_table()?;
+        let by_tenant = splitting.gives_tenants();
         let (repository, workspace) = (self.repository, self.workspace);
         let mut rest = *budget;
         if by_tenant {

@@ -130,9 +130,14 @@ fn check_and_test_take_limits_and_configuration_from_the_strategies_file() {
         ("configuration.begins = 24", &other, 0, ""),
         ("fule = 5", &[], 50, "strategies-file"),
         ("memory = \"1GiB\"", &[], 50, "strategies-file"),
-        ("memory = \"64KiB\"", &[], 60, "plugin-memory"),
-        ("memory = \"64KiB\"", &["--plugin-memory", "1MiB"], 0, ""),
+        ("fuel = 5", &[], 50, "strategies-file"),
         ("deadline = \"7s\"\nmemory = \"1MiB\"", &[], 0, ""),
+        (
+            "deadline = \"7s\"\nmemory = \"64KiB\"",
+            &["--plugin-memory", "1MiB"],
+            0,
+            "",
+        ),
     ] {
         let pin = "00".repeat(32);
         let plugin = format!("plugin = \"nowhere.wasm\"\nblake3 = \"{pin}\"");
