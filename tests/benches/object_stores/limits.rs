@@ -56,6 +56,13 @@ pub(crate) fn print(ours: &Row, theirs: Option<&Row>) {
     let more: Vec<String> = more
         .map(|(name, ours, theirs)| format!("{name} ({ours} against {theirs})"))
         .collect();
+    println!(
+        "  heads of HTTP besides: careen {} bytes down and {} up, Kopia {} and {}",
+        ours.downloaded_head_bytes,
+        ours.uploaded_head_bytes,
+        theirs.downloaded_head_bytes,
+        theirs.uploaded_head_bytes
+    );
     match more.is_empty() {
         true => println!("  careen asks for no more than Kopia in any column"),
         false => println!("  MORE THAN KOPIA: {}", more.join(", ")),

@@ -26,6 +26,10 @@ pub struct Asked {
     pub downloaded_bytes: u64,
     /// Bytes of the bodies of requests.
     pub uploaded_bytes: u64,
+    /// Bytes of the heads of answers: what a request costs however little it asks for.
+    pub downloaded_head_bytes: u64,
+    /// Bytes of the heads of requests.
+    pub uploaded_head_bytes: u64,
     /// Answers that were no success, by status.
     pub refused: BTreeMap<u16, u64>,
     /// Most requests in flight at one time.
@@ -216,6 +220,8 @@ struct Passed {
     status: u16,
     up: u64,
     down: u64,
+    head_up: u64,
+    head_down: u64,
 }
 
 impl Sides {
@@ -232,16 +238,24 @@ impl Sides {
             }
         };
         let is_head = request.method() == "HEAD";
+        let head_up = request.head().len() as u64;
         let up = send(request, &mut self.requests, &mut self.client, to)?;
         let answer = answer_head(answers)?;
         let status = answer.status();
-        self.client.write_all(answer.head().as_bytes())?;
+        let head = answer.head();
+        self.client.write_all(head.as_bytes())?;
         let down = match status {
             204 | 304 => 0,
             _ if is_head => 0,
             _ => pass_body(&answer, answers, &mut self.client, true)?,
         };
-        Ok(Passed { status, up, down })
+        Ok(Passed {
+            status,
+            up,
+            down,
+            head_up,
+            head_down: head.len() as u64,
+        })
     }
 }
 
@@ -272,6 +286,8 @@ fn begin(state: &Mutex<State>, kind: Kind, request: &Message) -> Duration {
 fn end(asked: &mut Asked, kind: Kind, name: String, passed: &Passed) {
     asked.uploaded_bytes += passed.up;
     asked.downloaded_bytes += passed.down;
+    asked.uploaded_head_bytes += passed.head_up;
+    asked.downloaded_head_bytes += passed.head_down;
     if passed.status >= 300 {
         *asked.refused.entry(passed.status).or_default() += 1;
     }
