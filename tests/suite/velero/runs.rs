@@ -68,7 +68,7 @@ fn failures_are_isolated() {
     }
     // And a second run finds nothing due.
     let again = velero.careen(&["run", "shop"]);
-    assert!(matches!(again.exit, 0), "{}", again.text);
+    assert_eq!(again.exit, 0, "{}", again.text);
 }
 
 /// Goal: one run at a time; method: a lease of somebody else, alive and then dead.
