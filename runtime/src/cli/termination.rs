@@ -37,8 +37,8 @@ const KILLED: Failure = Failure {
     code: "killed",
     message: String::new(),
     hint: Cow::Borrowed(
-        "Look at the container's reason: OOMKilled wants the container's limit at --memory or \
-         above it. Nothing is lost; run again.",
+        "Look at the container's reason and exit code: OOMKilled wants the container's limit at \
+         --memory or above it, 143 is a SIGTERM. Nothing is lost; run again.",
     ),
 };
 

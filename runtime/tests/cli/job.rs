@@ -67,8 +67,8 @@ fn the_last_word_is_told() {
         (careen(&quick), 50, "no-password"),
         (small, 20, "memory-too-small"),
         (with_password(&["run", &root, "--fast"]), 50, "usage"),
-        (with_password(&["run", "/nowhere"]), 50, "no-repository"),
-        (with_password(&["doctor", "/nowhere"]), 50, "no-repository"),
+        (with_password(&["run", "/nowhere"]), 50, "no-folder"),
+        (with_password(&["doctor", "/nowhere"]), 50, "no-folder"),
     ] {
         let (first, json) = told(command, exit);
         assert!(first.starts_with("Repo maintenance error: "), "{first}");

@@ -19,11 +19,11 @@ fn refused(ended: &Ended, exit: i32, code: &str) {
     assert_eq!(result["code"], code, "{message}");
     assert_eq!(result["exit"], exit, "{message}");
     let said = [ended.run.stdout_text(), ended.run.stderr_text()].concat();
+    // The hint of a wrong password tells Velero's default, which this one is.
+    let hinted = code == "wrong-password";
     for secret in [PASSWORD, "another-secret"] {
-        assert!(
-            !message.contains(secret) && !said.contains(secret),
-            "{message}{said}"
-        );
+        let found = message.contains(secret) || said.contains(secret);
+        assert!(!found || (hinted && secret == PASSWORD), "{message}{said}");
     }
 }
 
@@ -45,7 +45,7 @@ fn refusals_say_why() {
     let mut none = pod();
     none.env.remove("KOPIA_PASSWORD");
     refused(&none.run(&full), 50, "no-password");
-    refused(&pod().run(&["run", "/place/nowhere"]), 50, "no-repository");
+    refused(&pod().run(&["run", "/place/nowhere"]), 50, "no-folder");
     refused(&pod().run(&["run", REPOSITORY, "--fast"]), 50, "usage");
     refused(
         &pod().run(&[&full[..], &["--owner=a@b"]].concat()),
