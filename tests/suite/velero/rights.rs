@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::installation::{Installation, installation};
 
-/// The Role, as the manifests have it.
-const ROLE: &str = include_str!("../../fixtures/velero/role.yaml");
+/// The Role of the manifests; behind it is its binding in the namespace `velero`.
+const RIGHTS: &str = include_str!("../../../runtime/deploy/components/velero/rbac.yaml");
 
 fn account(velero: &mut Installation<'_>) {
     let namespace = velero.namespace.clone();
@@ -20,9 +20,10 @@ fn account(velero: &mut Installation<'_>) {
         .server
         .post(&format!("{core}/serviceaccounts"), &account)
         .unwrap();
+    let role = RIGHTS.split("\n---\n").next().unwrap();
     velero
         .server
-        .apply(&format!("{rbac}/roles"), "careen", ROLE)
+        .apply(&format!("{rbac}/roles"), "careen", role)
         .unwrap();
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
