@@ -1,10 +1,10 @@
 //! Kopia's limits of a storage: operations and bytes a second, reads and writes at once.
 //!
 //! What Kopia's config file says of them (`kopia repository throttle set`) binds every client of
-//! the machine that reads the file, for folders too. As in Kopia a bucket of tokens holds a minute's
-//! worth, a tenth of it at first, and who takes more than is there waits until it would have come.
-//! With a limit of reads nothing is asked for ahead, and blobs go out whole. Memory: none. Mirrors
-//! Kopia's `repo/blob/throttling`.
+//! the machine that reads the file, for folders too. As in Kopia a bucket of tokens holds what
+//! comes in a minute, a tenth of it at first, and who takes more than is there waits until it would
+//! have come. With a limit of reads nothing is asked for ahead, and blobs go out whole. No memory
+//! cost. Mirrors Kopia's `repo/blob/throttling`.
 
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};

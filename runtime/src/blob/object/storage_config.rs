@@ -2,8 +2,8 @@
 //! names. S3 only.
 //!
 //! Whoever puts metadata (`q`, `x`) where it is read often and data (`p`) where it is cheap has
-//! written this blob by hand; Kopia reads it when it connects, so do we, once, before the first put.
-//! The first prefix that fits decides. An option or a missing blob leaves it to the bucket. Memory:
+//! written this blob by hand; Kopia reads it when it connects, we once, before the first put. The
+//! first prefix that fits decides. An option or a missing blob leaves it to the bucket. Memory:
 //! the blob, at most [`CONFIG_BYTES_MAX`]. Mirrors Kopia's `repo/blob/s3/s3_storage_config.go`.
 
 use reqwest::Method;

@@ -86,9 +86,9 @@ fn told(walk: &mut Walk<'_>, error: BlobError, mode: Option<&str>) {
         (BlobError::Unsupported { .. }, Some(mode)) => {
             let what =
                 format!("the repository wants {mode} locks, which the storage does not have");
-            let next = "make a bucket with object locks (S3: ObjectLockEnabled; Azure: version-level \
-                        immutability) and copy the repository there with `kopia repository \
-                        sync-to`, or switch them off: `kopia repository set-parameters \
+            let next = "make a bucket with object locks (S3: ObjectLockEnabled; Azure: \
+                        version-level immutability) and copy the repository there with `kopia \
+                        repository sync-to`, or switch them off: `kopia repository set-parameters \
                         --retention-mode none`";
             walk.tell(&Finding::error("lock", "no-object-locks", what, next));
         }

@@ -219,8 +219,8 @@ const TABLE: &[Row] = &[
     row(
         "storage-permission",
         Exit::Storage,
-        "Run as the user who owns the repository's files, or give this user rights to read, \
-         write and delete them.",
+        "Run as the user who owns the repository's files, or let this user, or these credentials, \
+         list, read, write and delete: `careen doctor --write-probe` says what is missing.",
     ),
     row(
         "storage-io",
