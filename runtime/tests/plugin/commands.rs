@@ -131,10 +131,11 @@ fn check_and_test_take_limits_and_configuration_from_the_strategies_file() {
         ("fule = 5", &[], 50, "strategies-file"),
         ("memory = \"1GiB\"", &[], 50, "strategies-file"),
         ("fuel = 5", &[], 50, "strategies-file"),
-        ("deadline = \"7s\"\nmemory = \"1MiB\"", &[], 0, ""),
+        ("memory = \"64KiB\"", &[], 60, "plugin-memory"),
+        ("deadline = \"7s\"\nmemory = \"4MiB\"", &[], 0, ""),
         (
             "deadline = \"7s\"\nmemory = \"64KiB\"",
-            &["--plugin-memory", "1MiB"],
+            &["--plugin-memory", "4MiB"],
             0,
             "",
         ),
@@ -150,7 +151,7 @@ fn check_and_test_take_limits_and_configuration_from_the_strategies_file() {
         }
         if table.starts_with("deadline") {
             let limits = &of_kind(&lines, "report")[0]["report"]["limits"];
-            assert_eq!(limits["memory_bytes"], 1 << 20);
+            assert_eq!(limits["memory_bytes"], 4 << 20);
             assert_eq!(limits["deadline_milliseconds"], 7_000);
         }
     }
