@@ -1,4 +1,6 @@
 //! What was asked for more than once, and in which columns careen asks for more than Kopia.
+//!
+//! From what the proxy has counted at no latency; nothing is asserted. No memory cost.
 
 use servers::counting_proxy::Asked;
 use servers::fault_proxy::Kind;

@@ -1,4 +1,6 @@
 //! The repositories of the benchmark, and what is done with them.
+//!
+//! `careen demo` makes them, small enough for a run of some minutes; those of `--full` are larger.
 
 /// A repository to make, and the work.
 pub(crate) struct Shape {
