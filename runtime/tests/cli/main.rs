@@ -359,7 +359,6 @@ fn a_repository_opens_by_path_and_by_kopias_config() {
     assert!(gets("/requests/gets") > gets("/requests_by_blob/index/gets"));
     assert!(finished["traffic"].is_null(), "a folder has no wire");
     assert_eq!(lines(&told)[0]["repository"], root);
-
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("repository.config");
     let json = serde_json::json!({
