@@ -47,6 +47,10 @@ for language in "${languages[@]}"; do
     esac
     step "$name: build" "$careen" plugin build "$name" --output text
     expects "^pin   $strategy=$name/$name.wasm@blake3:[0-9a-f]*$"
+    for command in check test; do
+      step "$name: plugin $command" "$careen" plugin "$command" "$name/$name.wasm" \
+        --strategies "$name/strategies.toml" --output text
+    done
     case $strategy in
       scheduling)
         step "$name: plan" "$careen" plan "$repository" --mode full --strategies "$name/strategies.toml" --output text

@@ -26,7 +26,8 @@ impl SnapshotRow {
 /// [`register_splitting!`](crate::register_splitting).
 ///
 /// The host then reads the directories of all snapshots before each rewrite of full maintenance, as
-/// snapshot GC does, to find out whose the contents of packs are.
+/// snapshot GC does, to find out whose the contents of packs are. Quick cycles rewrite nothing
+/// then; [`Splitting::repack`] is asked by hosts that do not know tenants.
 ///
 /// ```
 /// use careen_guest_sdk::register_splitting;

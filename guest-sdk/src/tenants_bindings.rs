@@ -23,8 +23,9 @@ pub mod exports {
       /// of different owners are then never written into the same new pack, whatever the answer.
       ///
       /// It costs what the mark of snapshot GC costs, which reads all directories in use; after a GC in the
-      /// same run most of them wait in scratch. So the host asks only in full maintenance. In quick
-      /// maintenance, which rewrites packs of metadata alone, it asks `repack`.
+      /// same run most of them wait in scratch. So the host asks only in full maintenance. Quick maintenance,
+      /// which would rewrite packs of metadata alone, then rewrites nothing. The function `repack` of the
+      /// other interface is asked by hosts that do not know this one.
       #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
       pub mod tenants {
         #[used]

@@ -14,12 +14,15 @@ mod local;
 mod memory;
 #[cfg(feature = "object-stores")]
 pub mod object;
+mod parts;
 mod retry;
 mod simulated;
 mod source;
 mod storage;
 mod store;
+mod throttled;
 mod traffic;
+mod version;
 
 #[cfg(test)]
 mod contract;
@@ -29,6 +32,7 @@ pub use error::BlobError;
 pub use guard::Guard;
 pub use local::{LocalOptions, LocalStore};
 pub use memory::{MemorySnapshot, MemoryStore};
+pub use parts::BlobPart;
 pub use retry::{RetryPolicy, RetryingStore};
 pub use simulated::{Delays, SimulatedStore, SimulationOptions};
 pub use source::{BlobSource, BytesSource, PIECE_BYTES, copy_source, md5_of};
@@ -37,4 +41,6 @@ pub use store::{
     BlobMetadata, BlobStore, LIST_PAGE_MAX, OpenBlob, PutOptions, Retention, ScannedBlob,
     scan_by_pages,
 };
+pub use throttled::{StorageLimits, ThrottledStore};
 pub use traffic::Traffic;
+pub use version::{BlobVersion, Replaced};

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 6  cli          arguments, terminal, exit codes, reports        the only floor that prints
-//! 5  plugin       wasmtime host, implements the strategy traits
+//! 5  plugin       wasmtime host, implements the strategy traits   velero   in Kubernetes
 //! 4  maintenance  one file per Kopia task, safety, order; owns the strategy traits
 //! 3  repository   an opened repository: epochs, index, manifests; readers and writers
 //! 2  blob         storage as Kopia sees it; the only floor that awaits
@@ -27,3 +27,5 @@ pub mod plugin;
 pub mod progress;
 pub mod repository;
 pub mod spill;
+#[cfg(feature = "velero")]
+pub mod velero;

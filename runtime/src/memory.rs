@@ -6,13 +6,14 @@
 //! plan is the largest phase, not the sum. Nothing asks for memory later, so nothing can fail half
 //! way for lack of it.
 
+mod cgroup;
 mod heap;
 
 use std::fmt;
-use std::path::Path;
 
 use thiserror::Error;
 
+pub use cgroup::cgroup_limit_bytes;
 pub use heap::restart_with_returning_heap;
 
 /// Bytes in a mebibyte.
@@ -340,36 +341,6 @@ fn key_table_bytes(handed_bytes: usize) -> usize {
     let tables = [64, 32, 16, 8, 4].map(|mib| mib * MIB);
     let fits = tables.into_iter().find(|bytes| *bytes <= handed_bytes);
     fits.unwrap_or(4 * MIB)
-}
-
-/// Returns the memory limit of the cgroup that the process lives in, `None` without one. Reads
-/// cgroup v2's `memory.max` and v1's `memory.limit_in_bytes`, for the process's own group and for
-/// all above it.
-pub fn cgroup_limit_bytes() -> Option<usize> {
-    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let mut smallest = None;
-    for line in own.lines().take(64) {
-        let mut fields = line.splitn(3, ':');
-        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let (root, file) = if controllers.is_empty() {
-            ("/sys/fs/cgroup", "memory.max")
-        } else if controllers.split(',').any(|name| name == "memory") {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
-        } else {
-            continue;
-        };
-        for ancestor in Path::new(path).ancestors() {
-            let relative = ancestor.strip_prefix("/").unwrap_or(ancestor);
-            let limit = std::fs::read_to_string(Path::new(root).join(relative).join(file));
-            if let Some(bytes) = limit.ok().and_then(|text| text.trim().parse::<u64>().ok()) {
-                smallest = Some(smallest.map_or(bytes, |least: u64| least.min(bytes)));
-            }
-        }
-    }
-    // v1 says "no limit" with a number near 2^63.
-    smallest
-        .filter(|bytes| *bytes < 1 << 60)
-        .and_then(|bytes| usize::try_from(bytes).ok())
 }
 
 #[cfg(test)]

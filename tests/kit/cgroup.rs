@@ -136,6 +136,14 @@ impl MemoryGroup {
         &self.folder
     }
 
+    /// Returns where a container has its groups' mount below `/sys/fs/cgroup`.
+    pub fn mount_name(&self) -> &'static str {
+        match self.version {
+            Version::V1 => "memory",
+            Version::V2 => ".",
+        }
+    }
+
     /// Prepares `program` to run inside the group; add arguments, then give it to
     /// [`MemoryGroup::run`].
     ///

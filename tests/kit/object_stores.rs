@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -19,7 +20,9 @@ use object_store::aws::AwsCredential;
 use object_store::azure::{AzureAccessKey, AzureCredential};
 use object_store::gcp::GcpCredential;
 use servers::google::{self, Google};
+use servers::tls::TlsProxy;
 use servers::{azurite, seaweedfs};
+use tempfile::NamedTempFile;
 
 use crate::data_dir::DataDir;
 use crate::kopia::Remote;
@@ -34,7 +37,7 @@ const CARRIERS: usize = 8;
 const BUCKET: &str = "suites";
 
 /// A fresh place in a running server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Place {
     /// Where.
     pub location: Location,
@@ -43,6 +46,9 @@ pub struct Place {
     /// The port of its server.
     pub port: u16,
     _google: Option<Arc<Google>>,
+    /// Google's credentials, as programs find them.
+    credentials_file: Option<Arc<NamedTempFile>>,
+    tls: Option<Arc<TlsProxy>>,
 }
 
 fn fresh_prefix() -> String {
@@ -60,8 +66,17 @@ fn plain() -> Transport {
 
 /// Returns a place in SeaweedFS; `None` where it is not installed.
 pub fn s3() -> Option<Place> {
+    s3_in(BUCKET, false)
+}
+
+/// Returns a place in a bucket of SeaweedFS with object locks.
+pub fn s3_with_locks() -> Option<Place> {
+    s3_in("locked-suites", true)
+}
+
+fn s3_in(bucket: &str, locks: bool) -> Option<Place> {
     let server = seaweedfs::shared()?;
-    server.bucket(BUCKET, false);
+    server.bucket(bucket, locks);
     let credential = AwsCredential {
         key_id: seaweedfs::ACCESS_KEY.to_owned(),
         secret_key: seaweedfs::SECRET_KEY.to_owned(),
@@ -69,7 +84,7 @@ pub fn s3() -> Option<Place> {
     };
     Some(Place {
         location: Location::S3(S3Location {
-            bucket: BUCKET.to_owned(),
+            bucket: bucket.to_owned(),
             prefix: fresh_prefix(),
             endpoint: Some(format!("127.0.0.1:{}", server.port)),
             transport: plain(),
@@ -78,6 +93,8 @@ pub fn s3() -> Option<Place> {
         credentials: Credentials::Aws(Arc::new(StaticCredentialProvider::new(credential))),
         port: server.port,
         _google: None,
+        credentials_file: None,
+        tls: None,
     })
 }
 
@@ -99,12 +116,16 @@ pub fn azure() -> Option<Place> {
         credentials: Credentials::Azure(Arc::new(credential)),
         port: server.port,
         _google: None,
+        credentials_file: None,
+        tls: None,
     })
 }
 
 /// Returns a place in an emulation of Google's store.
 pub fn google() -> Place {
     let server = Arc::new(Google::start());
+    let credentials_file = NamedTempFile::new().expect("a file can be made");
+    std::fs::write(&credentials_file, server.credentials_file()).expect("it can be written");
     let credential = GcpCredential {
         bearer: google::TOKEN.to_owned(),
     };
@@ -118,7 +139,9 @@ pub fn google() -> Place {
         }),
         credentials: Credentials::Google(Arc::new(StaticCredentialProvider::new(credential))),
         port: server.port(),
+        credentials_file: Some(Arc::new(credentials_file)),
         _google: Some(server),
+        tls: None,
     }
 }
 
@@ -155,23 +178,112 @@ impl Place {
         self
     }
 
-    /// Returns the place as real Kopia is told it, where it can reach it: S3 only.
-    pub fn for_kopia(&self) -> Option<Remote> {
-        let Location::S3(place) = &self.location else {
-            return None;
+    /// The same place behind TLS with a certificate of a CA that no system knows; through another
+    /// port, if one is given.
+    #[must_use]
+    pub fn secure(self, port: Option<u16>) -> Self {
+        let tls = Arc::new(TlsProxy::before(port.unwrap_or(self.port)));
+        let mut place = self.through(tls.port());
+        let transport = Transport {
+            ca_pem: Some(servers::tls::CA.to_vec()),
+            ..Transport::default()
         };
-        let endpoint = place.endpoint.as_deref().unwrap_or_default();
-        Some(Remote {
-            kind: "s3",
-            flags: vec![
-                format!("--bucket={}", place.bucket),
-                format!("--prefix={}", place.prefix),
-                format!("--endpoint={endpoint}"),
-                "--disable-tls".to_owned(),
-                format!("--access-key={}", seaweedfs::ACCESS_KEY),
-                format!("--secret-access-key={}", seaweedfs::SECRET_KEY),
-            ],
-        })
+        match &mut place.location {
+            Location::S3(place) => place.transport = transport,
+            Location::Gcs(place) => place.transport = transport,
+            Location::Azure(place) => place.transport = transport,
+        }
+        place.tls = Some(tls);
+        place
+    }
+
+    /// Makes `command` a call of the program on this place, as a user makes it: the URL, options,
+    /// and keys in the environment, which has nothing else of this process.
+    pub fn tell(&self, command: &mut Command) {
+        command.arg(self.location.to_string()).env_clear();
+        let (endpoint, keys) = match &self.location {
+            Location::S3(place) => {
+                let keys = vec![
+                    ("AWS_ACCESS_KEY_ID", seaweedfs::ACCESS_KEY.to_owned()),
+                    ("AWS_SECRET_ACCESS_KEY", seaweedfs::SECRET_KEY.to_owned()),
+                ];
+                (&place.endpoint, keys)
+            }
+            Location::Azure(place) => {
+                let keys = vec![
+                    ("AZURE_STORAGE_ACCOUNT", azurite::ACCOUNT.to_owned()),
+                    ("AZURE_STORAGE_KEY", azurite::KEY.to_owned()),
+                ];
+                (&place.endpoint, keys)
+            }
+            Location::Gcs(place) => {
+                let file = self.credentials_file.as_ref().map(|file| file.path());
+                let file = file.unwrap_or(Path::new("")).display().to_string();
+                (
+                    &place.endpoint,
+                    vec![("GOOGLE_APPLICATION_CREDENTIALS", file)],
+                )
+            }
+        };
+        command.envs(keys).env("HOME", "/nonexistent");
+        command.args(["--endpoint", endpoint.as_deref().unwrap_or_default()]);
+        if self.location.transport().plain_http {
+            command.arg("--insecure-plain-http");
+        } else {
+            command.arg("--ca-file").arg(servers::tls::ca_file());
+        }
+    }
+
+    /// Returns words that no program may say: its keys.
+    pub fn secrets(&self) -> Vec<&'static str> {
+        match &self.location {
+            // The emulations' keys are public; S3's is a part of many words.
+            Location::S3(_) => vec![seaweedfs::SECRET_KEY],
+            Location::Azure(_) => vec![azurite::KEY],
+            Location::Gcs(_) => vec![google::TOKEN, "hunter"],
+        }
+    }
+
+    /// Returns the place as real Kopia is told it, where it can reach it: not Google's emulation,
+    /// whose interface is another one. Azure's only behind TLS, as Kopia makes its name itself.
+    pub fn for_kopia(&self) -> Option<Remote> {
+        match &self.location {
+            Location::S3(place) => {
+                let endpoint = place.endpoint.as_deref().unwrap_or_default();
+                let mut flags = vec![
+                    format!("--bucket={}", place.bucket),
+                    format!("--prefix={}", place.prefix),
+                    format!("--endpoint={endpoint}"),
+                    format!("--access-key={}", seaweedfs::ACCESS_KEY),
+                    format!("--secret-access-key={}", seaweedfs::SECRET_KEY),
+                ];
+                flags.push(match place.transport.plain_http {
+                    true => "--disable-tls".to_owned(),
+                    false => format!("--root-ca-pem-path={}", servers::tls::ca_file().display()),
+                });
+                Some(Remote {
+                    kind: "s3",
+                    flags,
+                    environment: Vec::new(),
+                })
+            }
+            Location::Azure(place) => {
+                let proxy = format!("http://127.0.0.1:{}", self.tls.as_ref()?.port());
+                let ca = servers::tls::ca_file().display().to_string();
+                Some(Remote {
+                    kind: "azure",
+                    flags: vec![
+                        format!("--container={}", place.container),
+                        format!("--prefix={}", place.prefix),
+                        format!("--storage-account={}", azurite::ACCOUNT),
+                        format!("--storage-key={}", azurite::KEY),
+                        format!("--storage-domain={}", servers::tls::AZURE_DOMAIN),
+                    ],
+                    environment: vec![("HTTPS_PROXY", proxy), ("SSL_CERT_FILE", ca)],
+                })
+            }
+            Location::Gcs(_) => None,
+        }
     }
 }
 

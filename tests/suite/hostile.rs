@@ -15,7 +15,8 @@
 
 use guests::answers::{self, AT, DECISION, TASKS, YES};
 use guests::splitting::{Guest, SPLIT};
-use guests::worlds;
+use guests::tenants::{gives, tenants_with};
+use guests::{TENANTS_VERSION, worlds};
 
 use self::attacks::{Attack, HANDLES, HANDLES_WITH, common};
 use self::ship::{Ship, Strategy};
@@ -40,6 +41,15 @@ fn repack_guest(attack: &Attack) -> Vec<u8> {
     let mut guest = Guest::new(&core);
     (guest.component, guest.with) = (HANDLES, HANDLES_WITH);
     guest.repack = &attack.body;
+    guest.wasm()
+}
+
+/// A splitting guest that says whose the snapshots are, and is attacked there.
+fn tenants_guest(fields: &str, assign: &str, repack: &str) -> Vec<u8> {
+    let core = format!("{SPLIT} unreachable)");
+    let component = tenants_with(TENANTS_VERSION, fields, assign, repack);
+    let mut guest = Guest::new(&core);
+    guest.component = &component;
     guest.wasm()
 }
 
@@ -69,6 +79,27 @@ fn repacking_is_ended_and_no_pack_is_written() {
     };
     for attack in common().into_iter().chain(lies::about_packs()) {
         ship.attacked(Strategy::Repack, &attack, &repack_guest(&attack));
+    }
+    ship.sails_on();
+}
+
+/// Goal: whatever is answered about snapshots and their tenants, or about packs with their owners,
+/// no pack is written and none is deleted. Its module has no log and no handles: those attacks are
+/// made above.
+#[test]
+fn telling_tenants_apart_is_ended_and_no_pack_is_written() {
+    let Some(ship) = Ship::launch() else {
+        return;
+    };
+    let alone = || common().into_iter().filter(|attack| !attack.has_imports());
+    for attack in alone().chain(lies::about_tenants()) {
+        let wasm = tenants_guest(&attack.fields, &attack.body, "unreachable");
+        ship.attacked(Strategy::Repack, &attack, &wasm);
+    }
+    let honest = gives("(i32.const 2048)", "(local.get 1)");
+    for attack in alone().chain(lies::about_packs()) {
+        let wasm = tenants_guest(&attack.fields, &honest, &attack.body);
+        ship.attacked(Strategy::Repack, &attack, &wasm);
     }
     ship.sails_on();
 }
@@ -109,6 +140,29 @@ fn scheduling_is_ended_and_nothing_is_written() {
         let fields = format!("{TASKS} {}", attack.fields);
         let wasm = made(worlds::Guest::scheduling(&fields, &attack.body));
         ship.attacked(Strategy::Scheduling, &attack, &wasm);
+    }
+    ship.sails_on();
+}
+
+/// Goal: who has fuel for minutes is ended by the clock all the same, whoever asks.
+#[test]
+fn who_has_fuel_is_ended_by_the_deadline() {
+    let Some(ship) = Ship::launch() else {
+        return;
+    };
+    let endless = &attacks::endless();
+    let begins = worlds::Guest::retaining(DECISION, &endless.body, "unreachable");
+    for (strategy, wasm) in [
+        (Strategy::Split, split_guest(endless)),
+        (Strategy::Retention, made(begins)),
+        (
+            Strategy::Scheduling,
+            made(worlds::Guest::scheduling(TASKS, &endless.body)),
+        ),
+        // Last: a run has written its schedule by then.
+        (Strategy::Repack, repack_guest(endless)),
+    ] {
+        ship.runs_into_the_deadline(strategy, &wasm);
     }
     ship.sails_on();
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use careen::blob::{LocalOptions, LocalStore, Storage};
 use careen::clock::{SeededRandomness, SharedRandomness, Timestamp};
+use careen::kopia::blob_id::BlobId;
 use careen::kopia::sealed_blob::BlobCrypto;
 use careen::memory::{MIB, MemoryPlan};
 use careen::progress::Silent;
@@ -36,14 +37,14 @@ const FOLDER: &str = "CAREEN_SUITE_FOLDER";
 const NOW: Timestamp = Timestamp::from_seconds(1_788_220_800);
 
 /// A repository whose epoch 0 is settled and has 2,000 index blobs.
-struct Large {
+pub(crate) struct Large {
     folder: TempDir,
     crypto: BlobCrypto,
     before: View,
 }
 
 impl Large {
-    fn make() -> Self {
+    pub(crate) fn make() -> Self {
         let folder = tempfile::tempdir_in(disk()).unwrap();
         let local = LocalOptions {
             durable: false,
@@ -93,12 +94,23 @@ impl Large {
         assert!(run.usage_max_bytes <= (LIMIT_MIB * MIB) as u64, "{run}");
         let store = LocalStore::open(self.folder.path(), LocalOptions::default()).unwrap();
         let storage = Storage::new(Arc::new(store));
-        let sets = storage.list("xs0_", None, 10).unwrap();
-        assert_eq!(sets.len(), 1, "{run}\n{said:?}");
-        let after = model::view(&storage, &self.crypto, Choice::First).unwrap();
-        assert_eq!(model::difference(&self.before, &after), None);
+        let set = self.check_index(&storage, &format!("{run}\n{said:?}"));
         kit::say_once(&format!("300,000 entries in {LIMIT_MIB} MiB: {run}"));
-        storage.delete(&sets[0].id).unwrap();
+        storage.delete(&set).unwrap();
+    }
+
+    /// A reader sees what it saw, now in one set; returns its blob.
+    pub(crate) fn check_index(&self, storage: &Storage, what: &str) -> BlobId {
+        let mut sets = storage.list("xs0_", None, 10).unwrap();
+        assert_eq!(sets.len(), 1, "{what}");
+        let after = model::view(storage, &self.crypto, Choice::First).unwrap();
+        assert_eq!(model::difference(&self.before, &after), None);
+        sets.remove(0).id
+    }
+
+    /// Returns the repository's folder.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
     }
 }
 

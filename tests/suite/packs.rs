@@ -194,7 +194,11 @@ impl<'g> Run<'g> {
         let before = Timestamp::parse(time).unwrap();
         if self.repository.format.epochs.enabled {
             let state = EpochState::load(&self.repository.storage).unwrap();
-            let _ = advance_deletion_watermark(&self.repository, &state, before.seconds());
+            let _ = advance_deletion_watermark(
+                &self.repository,
+                state.watermark_seconds,
+                before.seconds(),
+            );
         } else {
             let settle = std::time::Duration::from_secs(3600);
             let compaction = CompactionV0::drop_deleted(before, settle);

@@ -43,7 +43,7 @@ const READ_BYTES: u64 = 512 * 1024;
 const SMALL_BYTES: u64 = 512 * 1024;
 
 /// Listings by prefix; Kopia makes 117.
-const LISTS_MAX: u64 = 60;
+const LISTS_MAX: u64 = 40;
 
 /// A session of a client.
 struct Client<'w> {
@@ -149,7 +149,6 @@ fn a_full_run_asks_for_bytes_and_blobs_not_for_contents() {
     assert_eq!(tasks, 10);
     let mut told = 0;
     for task in &report.tasks {
-        assert!(task.requests.puts > 0, "{task}: its record at least");
         assert!(task.to_string().contains(" GET ("), "{task}");
         told += task.requests.gets;
     }
@@ -257,8 +256,7 @@ fn a_full_run_asks_for_a_blob_once() {
         let repository = world.repository();
         let asked = strategies(KopiasOrder, None);
         plan(&repository, &bench.workspace(), asked, &options).unwrap();
-        // Those of the index, and the times of an open epoch's.
-        let most = 2 * index_blobs + SMALL_SESSIONS / 2;
+        let most = index_blobs + SMALL_SESSIONS / 2;
         assert!(repository.storage.counters().gets <= most, "a plan");
         let repository = world.repository();
         let workspace = bench.workspace();
@@ -275,9 +273,8 @@ fn a_full_run_asks_for_a_blob_once() {
             .filter(|name| name.starts_with('p'))
             .count();
         assert!(rewritten <= 2, "short packs are gone");
-        // GC reads the packs of directories, the rewrite all of them; the times of an open epoch's
-        // blobs are asked for one by one.
-        let once = 2 * index_blobs + packs + SMALL_SESSIONS;
+        // GC reads the packs of directories, the rewrite all of them.
+        let once = index_blobs + packs + SMALL_SESSIONS;
         let few = once + SMALL_SESSIONS;
         if keeps {
             assert!(gets <= few, "{few}: {report}");

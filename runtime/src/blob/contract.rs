@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    BlobError, BlobSource, BlobStore, BytesSource, LIST_PAGE_MAX, LocalOptions, LocalStore,
-    MemoryStore, PutOptions, RetryingStore, SimulatedStore, SimulationOptions, Storage,
+    BlobError, BlobSource, BlobStore, BlobVersion, BytesSource, LIST_PAGE_MAX, LocalOptions,
+    LocalStore, MemoryStore, PutOptions, Replaced, RetryingStore, SimulatedStore,
+    SimulationOptions, Storage,
 };
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::kopia::blob_id::BlobId;
@@ -67,6 +68,7 @@ fn check(new_store: impl Fn(Arc<ManualClock>) -> Arc<dyn BlobStore>, is_real: bo
         a_missing_blob_is_not_found,
         a_put_replaces_the_whole_blob,
         create_only_never_replaces,
+        a_version_is_replaced_once,
         a_broken_source_leaves_what_was_there,
         names_that_no_store_takes_are_refused,
         pages_are_in_order,
@@ -202,6 +204,50 @@ impl BlobSource for Broken {
     }
 }
 
+fn a_version_is_replaced_once(world: &World) {
+    let id = BlobId::new("kopia.maintenance");
+    let replace = |bytes: &[u8], expected: &BlobVersion| {
+        let replaced = world.storage.replace(&id, bytes, expected);
+        replaced.unwrap()
+    };
+    let Replaced::As(first) = replace(b"first", &BlobVersion::ABSENT) else {
+        // A store that knows no conditions puts it, and says so.
+        assert_eq!(world.get(id.as_str()).unwrap(), b"first");
+        assert_eq!(
+            world.storage.get_version(&id, 9).unwrap(),
+            (b"first".to_vec(), None)
+        );
+        assert!(!world.is_real, "all servers of the suites know conditions");
+        return;
+    };
+    assert_eq!(replace(b"again", &BlobVersion::ABSENT), Replaced::Changed);
+    let (bytes, version) = world.storage.get_version(&id, 9).unwrap();
+    assert_eq!(
+        (&bytes[..], version.as_ref()),
+        (&b"first"[..], Some(&first))
+    );
+    let Replaced::As(second) = replace(b"second", &first) else {
+        panic!("the version that is there is not replaced");
+    };
+    assert_ne!(first, second);
+    assert_eq!(replace(b"third", &first), Replaced::Changed);
+    assert_eq!(world.get(id.as_str()).unwrap(), b"second");
+    world.put(id.as_str(), b"somebody's");
+    assert_eq!(replace(b"third", &second), Replaced::Changed);
+    world.storage.delete(&id).unwrap();
+    assert_eq!(replace(b"third", &second), Replaced::Changed);
+    assert!(world.get(id.as_str()).unwrap_err().is_not_found());
+    // Longer than the first read.
+    let long: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
+    let Replaced::As(whole) = replace(&long, &BlobVersion::ABSENT) else {
+        panic!("nothing is there, and nothing is put");
+    };
+    let read = world.storage.get_version(&id, 100_000).unwrap();
+    assert_eq!(read, (long, Some(whole)));
+    let too_long = world.storage.get_version(&id, 99_999);
+    assert!(matches!(too_long, Err(BlobError::TooLarge { .. })));
+}
+
 fn a_broken_source_leaves_what_was_there(world: &World) {
     world.put("xn1_a", b"old");
     for fails in [false, true] {
@@ -327,8 +373,8 @@ fn a_scan_shows_everything_once(world: &World) {
     let scan = world.storage.scan("", |blob| {
         seen += 1;
         assert!(
-            blob.length
-                .is_none_or(|length| length == blob.id.len() as u64)
+            blob.stored
+                .is_none_or(|(length, _)| length == blob.id.len() as u64)
         );
         // A visitor may use the store.
         assert_eq!(world.get(blob.id).unwrap(), blob.id.as_bytes());
@@ -388,6 +434,7 @@ fn the_local_store_keeps_the_contract_in_every_layout() {
                 // Not where a thousand blobs are put, for the time it takes.
                 durable: number.get() <= 5,
                 direct: number.get() % 2 == 0,
+                ..LocalOptions::default()
             };
             Arc::new(LocalStore::open(&root, options).unwrap())
         });

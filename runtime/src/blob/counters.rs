@@ -27,6 +27,18 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Returns the sum with `more`.
+    pub fn plus(&self, more: &Self) -> Self {
+        Self {
+            gets: self.gets + more.gets,
+            lists: self.lists + more.lists,
+            puts: self.puts + more.puts,
+            deletes: self.deletes + more.deletes,
+            bytes_read: self.bytes_read + more.bytes_read,
+            bytes_written: self.bytes_written + more.bytes_written,
+        }
+    }
+
     /// Returns what was asked since `before`.
     pub fn since(&self, before: &Self) -> Self {
         Self {

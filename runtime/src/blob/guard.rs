@@ -14,4 +14,9 @@ pub trait Guard: Send + Sync + Debug {
     /// Lets the next operation happen, or refuses it with [`BlobError::Halted`] or with what kept
     /// the guard from deciding.
     fn allow(&self) -> Result<(), BlobError>;
+
+    /// The same for a deletion.
+    fn allow_delete(&self) -> Result<(), BlobError> {
+        self.allow()
+    }
 }

@@ -35,6 +35,7 @@ use direct::{DIRECT_READ_MIN, DirectReads};
 use layout::{Layout, SHARDS_FILE};
 use list::LastPage;
 use open_blob::LocalOpenBlob;
+use write::{FILE_MODE, FOLDER_MODE};
 
 /// Deepest nesting of folders that is followed; Kopia's layouts have two levels.
 const FOLDER_DEPTH_MAX: usize = 64;
@@ -48,6 +49,12 @@ pub struct LocalOptions {
     pub durable: bool,
     /// Whether long reads go past the page cache: right where it is small, as in a container.
     pub direct: bool,
+    /// Permissions of new files, less the process's mask.
+    pub file_mode: u32,
+    /// Permissions of new folders, less the process's mask.
+    pub folder_mode: u32,
+    /// User and group that root gives new files to; `None` for those of the root folder.
+    pub owner: Option<(u32, u32)>,
 }
 
 impl Default for LocalOptions {
@@ -56,6 +63,9 @@ impl Default for LocalOptions {
             clock_stamp: None,
             durable: true,
             direct: false,
+            file_mode: FILE_MODE,
+            folder_mode: FOLDER_MODE,
+            owner: None,
         }
     }
 }

@@ -12,7 +12,10 @@ use async_trait::async_trait;
 
 use super::source::copy_source;
 use super::store::{check_limit, check_name};
-use super::{BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, Retention};
+use super::{
+    BlobError, BlobMetadata, BlobSource, BlobStore, BlobVersion, BytesSource, PutOptions, Replaced,
+    Retention,
+};
 use crate::clock::{SharedClock, Timestamp};
 use crate::kopia::blob_id::BlobId;
 
@@ -21,6 +24,8 @@ struct Stored {
     bytes: Arc<[u8]>,
     timestamp: Timestamp,
     retention: Option<Retention>,
+    /// No other blob ever has the same.
+    version: u64,
 }
 
 /// A state of a [`MemoryStore`].
@@ -38,11 +43,27 @@ struct Change {
 #[derive(Debug, Default)]
 struct State {
     blobs: BTreeMap<BlobId, Stored>,
+    /// Blobs that were ever put.
+    versions: u64,
     /// Kept only for stale listings; grows with every change.
     history: Option<Vec<Change>>,
 }
 
 impl State {
+    /// Puts a blob as a version of its own.
+    fn insert(&mut self, id: BlobId, mut stored: Stored) {
+        self.versions += 1;
+        stored.version = self.versions;
+        self.blobs.insert(id, stored);
+    }
+
+    fn version(&self, id: &BlobId) -> BlobVersion {
+        match self.blobs.get(id) {
+            Some(stored) => BlobVersion::new(stored.version.to_string()),
+            None => BlobVersion::ABSENT,
+        }
+    }
+
     fn remember(&mut self, id: &BlobId, at: Timestamp) {
         let before = self.blobs.get(id).map(|stored| describe(id, stored));
         if let Some(history) = &mut self.history {
@@ -93,8 +114,9 @@ impl MemoryStore {
             bytes: bytes.into(),
             timestamp,
             retention: None,
+            version: 0,
         };
-        self.lock().blobs.insert(id, stored);
+        self.lock().insert(id, stored);
     }
 
     /// Returns the bytes of a blob.
@@ -211,14 +233,39 @@ impl BlobStore for MemoryStore {
             bytes: bytes.into(),
             timestamp,
             retention: options.retention.clone(),
+            version: 0,
         };
         let mut state = self.lock();
         if options.create_only && state.blobs.contains_key(id) {
             return Err(BlobError::AlreadyExists { id: id.clone() });
         }
         state.remember(id, timestamp);
-        state.blobs.insert(id.clone(), stored);
+        state.insert(id.clone(), stored);
         Ok(timestamp)
+    }
+
+    async fn get_version(
+        &self,
+        id: &BlobId,
+        into: &mut [u8],
+    ) -> Result<(usize, Option<BlobVersion>), BlobError> {
+        let count = self.get(id, 0, into).await?;
+        let version = self.lock().version(id);
+        Ok((count, Some(version)))
+    }
+
+    async fn replace(
+        &self,
+        id: &BlobId,
+        bytes: &[u8],
+        expected: &BlobVersion,
+    ) -> Result<Replaced, BlobError> {
+        if self.lock().version(id) != *expected {
+            return Ok(Replaced::Changed);
+        }
+        let mut source = BytesSource::new(bytes);
+        self.put(id, &mut source, &PutOptions::default()).await?;
+        Ok(Replaced::As(self.lock().version(id)))
     }
 
     async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {

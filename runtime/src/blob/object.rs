@@ -21,6 +21,8 @@ mod pace;
 pub mod probe;
 mod read;
 pub mod region;
+mod replace;
+mod storage_config;
 pub mod tls;
 mod upload;
 mod wire;
@@ -30,18 +32,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use reqwest::Method;
+use tokio::sync::OnceCell;
 
 use self::ahead::Ahead;
-use self::answer::Call;
-use self::bucket::{Ask, Payload};
-use self::listing::{Page, parse_page};
+use self::answer::{Call, Refusal};
+use self::bucket::{Ask, Condition, Payload};
+use self::listing::{Page, kept_time, parse_page};
 use self::read::{Part, read_part};
+use self::replace::Conditions;
+use self::storage_config::{STORAGE_CONFIG, StorageConfig};
 use self::upload::Digests;
 use self::wire::{Answer, Kind};
 use super::store::{check_limit, check_name};
 use super::{
-    BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, Retention, RetryPolicy,
-    RetryingStore, Traffic,
+    BlobError, BlobMetadata, BlobSource, BlobStore, BlobVersion, PutOptions, Replaced, Retention,
+    RetryPolicy, RetryingStore, Traffic,
 };
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
@@ -57,6 +62,9 @@ pub const PAGE_BYTES: usize = 2 << 20;
 
 /// Offsets behind this are behind the end of every blob that a store takes.
 const FARTHEST: u64 = 1 << 50;
+
+/// The time that Kopia kept of a blob, in Azure.
+const KEPT_HEADER: &str = "x-ms-meta-kopiamtime";
 
 /// How often one get goes on after its body broke off; each time some bytes must have come.
 const RESUMES_MAX: u32 = 20;
@@ -85,6 +93,8 @@ pub struct ObjectStore {
     asker: Arc<Asker>,
     ahead: Ahead,
     marks: Mutex<VecDeque<Mark>>,
+    conditions: Conditions,
+    storage_config: OnceCell<StorageConfig>,
 }
 
 /// Opens a place as maintenance uses it: within `limits`, and patient. Nothing is asked yet.
@@ -110,7 +120,7 @@ impl Asker {
         kind: Kind,
         call: Call<'a>,
         ask: Ask,
-    ) -> Result<Result<Answer<'a>, answer::Refusal>, BlobError> {
+    ) -> Result<Result<Answer<'a>, Refusal>, BlobError> {
         let turn = self.wire.turn(kind, call, 0).await?;
         let request = self.bucket.sign(call, ask, Payload::InRequest).await?;
         turn.ask(request).await
@@ -130,6 +140,8 @@ impl ObjectStore {
             asker: Arc::new(Asker { bucket, wire }),
             ahead: Ahead::default(),
             marks: Mutex::default(),
+            conditions: Conditions::default(),
+            storage_config: OnceCell::new(),
         })
     }
 
@@ -181,20 +193,19 @@ impl ObjectStore {
         });
     }
 
-    /// Sends the put itself and returns the store's time.
-    async fn send(
-        &self,
-        call: Call<'_>,
+    /// Sends the put itself and returns the answer to it.
+    async fn send<'a>(
+        &'a self,
+        call: Call<'a>,
         source: &mut dyn BlobSource,
         options: &PutOptions,
-    ) -> Result<Option<Timestamp>, BlobError> {
-        let length = source.len();
-        let mut ask = self
-            .asker
-            .bucket
-            .ask_put(call.id, length, options.create_only);
+        condition: Condition<'_>,
+    ) -> Result<Result<Answer<'a>, Refusal>, BlobError> {
+        let (length, class) = (source.len(), self.class_of(call).await?);
+        let bucket = &self.asker.bucket;
+        let mut ask = bucket.ask_put(call.id, length, condition, class);
         let mut payload = Payload::Streamed;
-        if !self.asker.bucket.is_protected() || options.retention.is_some() {
+        if !bucket.is_protected() || options.retention.is_some() {
             let digests =
                 Digests::of(source).map_err(|error| BlobError::io("put", call.id, error))?;
             payload = Payload::Digested(digests.sha256);
@@ -204,14 +215,8 @@ impl ObjectStore {
             ask = self.lock_with_put(call, ask, retention)?;
         }
         let turn = self.asker.wire.turn(Kind::Put, call, length).await?;
-        let request = self.asker.bucket.sign(call, ask, payload).await?;
-        match turn.ask_with(request, source).await? {
-            Ok(answer) => {
-                let time = answer.header("last-modified");
-                Ok(time.or_else(|| answer.header("date")).and_then(moment))
-            }
-            Err(refusal) => Err(self.lock_refusal(call, refusal, options.retention.is_some())),
-        }
+        let request = bucket.sign(call, ask, payload).await?;
+        turn.ask_with(request, source).await
     }
 }
 
@@ -269,7 +274,8 @@ impl BlobStore for ObjectStore {
             Err(refusal) => return Err(refusal.into_error(call)),
         };
         let length = answer.header("content-length").map(str::parse);
-        let timestamp = answer.header("last-modified").and_then(moment);
+        let kept = answer.header(KEPT_HEADER).and_then(kept_time);
+        let timestamp = kept.or_else(|| answer.header("last-modified").and_then(moment));
         match (length, timestamp) {
             (Some(Ok(length)), Some(timestamp)) => Ok(BlobMetadata {
                 id: id.clone(),
@@ -305,8 +311,11 @@ impl BlobStore for ObjectStore {
                     return Err(unsorted(call));
                 }
                 let name = object.key.strip_prefix(&self.asker.bucket.prefix);
-                // A foreign object: none of a repository has a slash in its name.
-                if let Some(name) = name.filter(|name| !name.is_empty() && !name.contains('/'))
+                // Foreign objects: none of a repository has a slash in its name.
+                let is_own = |name: &&str| {
+                    !name.is_empty() && !name.contains('/') && *name != STORAGE_CONFIG
+                };
+                if let Some(name) = name.filter(is_own)
                     && after.is_none_or(|after| name > after.as_str())
                 {
                     page.push(BlobMetadata {
@@ -337,7 +346,19 @@ impl BlobStore for ObjectStore {
         check_name(id)?;
         self.ahead.forget(id);
         let call = blob_call("put", id);
-        let timestamp = self.send(call, source, options).await?;
+        let condition = match options.create_only {
+            true => Condition::Absent,
+            false => Condition::None,
+        };
+        let timestamp = match self.send(call, source, options, condition).await? {
+            Ok(answer) => {
+                let time = answer.header("last-modified");
+                time.or_else(|| answer.header("date")).and_then(moment)
+            }
+            Err(refusal) => {
+                return Err(self.lock_refusal(call, refusal, options.retention.is_some()));
+            }
+        };
         if let Some(retention) = &options.retention {
             self.lock_after_put(call, retention).await?;
         }
@@ -347,6 +368,26 @@ impl BlobStore for ObjectStore {
         }
     }
 
+    async fn get_version(
+        &self,
+        id: &BlobId,
+        into: &mut [u8],
+    ) -> Result<(usize, Option<BlobVersion>), BlobError> {
+        check_name(id)?;
+        self.read_version(id, into).await
+    }
+
+    async fn replace(
+        &self,
+        id: &BlobId,
+        bytes: &[u8],
+        expected: &BlobVersion,
+    ) -> Result<Replaced, BlobError> {
+        check_name(id)?;
+        self.ahead.forget(id);
+        self.replace_version(id, bytes, expected).await
+    }
+
     async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
         check_name(id)?;
         self.ahead.forget(id);
@@ -354,6 +395,7 @@ impl BlobStore for ObjectStore {
         let ask = Ask::new(Method::DELETE, Some(self.asker.bucket.key(id.as_str())));
         match self.asker.ask(Kind::Delete, call, ask).await? {
             Ok(_) => Ok(()),
+            Err(refusal) if refusal.is_immutable() => self.delete_immutable(call).await,
             Err(refusal) => match refusal.into_error(call) {
                 BlobError::NotFound { .. } => Ok(()),
                 error => Err(error),

@@ -15,7 +15,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, Retention, Traffic};
+use super::{
+    BlobError, BlobMetadata, BlobSource, BlobStore, BlobVersion, PutOptions, Replaced, Retention,
+    Traffic,
+};
 use crate::clock::{Randomness, SeededRandomness, SystemRandomness, Timestamp};
 use crate::kopia::blob_id::BlobId;
 
@@ -204,6 +207,23 @@ impl<S: BlobStore> BlobStore for RetryingStore<S> {
         options: &PutOptions,
     ) -> Result<Timestamp, BlobError> {
         retry!(self, self.store.put(id, source, options))
+    }
+
+    async fn get_version(
+        &self,
+        id: &BlobId,
+        into: &mut [u8],
+    ) -> Result<(usize, Option<BlobVersion>), BlobError> {
+        retry!(self, self.store.get_version(id, into))
+    }
+
+    async fn replace(
+        &self,
+        id: &BlobId,
+        bytes: &[u8],
+        expected: &BlobVersion,
+    ) -> Result<Replaced, BlobError> {
+        retry!(self, self.store.replace(id, bytes, expected))
     }
 
     async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {

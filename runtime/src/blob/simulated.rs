@@ -15,7 +15,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::store::check_limit;
-use super::{BlobError, BlobMetadata, BlobSource, BlobStore, MemoryStore, PutOptions, Retention};
+use super::{
+    BlobError, BlobMetadata, BlobSource, BlobStore, BlobVersion, MemoryStore, PutOptions, Replaced,
+    Retention,
+};
 use crate::clock::{ManualClock, SeededRandomness, Timestamp};
 use crate::kopia::blob_id::BlobId;
 
@@ -195,6 +198,32 @@ impl BlobStore for SimulatedStore {
                 if happens {
                     // Whatever it says, the caller hears of the fault only.
                     self.inner.put(id, source, options).await.ok();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn get_version(
+        &self,
+        id: &BlobId,
+        into: &mut [u8],
+    ) -> Result<(usize, Option<BlobVersion>), BlobError> {
+        self.begin_read("get", id.as_str())?;
+        self.inner.get_version(id, into).await
+    }
+
+    async fn replace(
+        &self,
+        id: &BlobId,
+        bytes: &[u8],
+        expected: &BlobVersion,
+    ) -> Result<Replaced, BlobError> {
+        match self.begin("put", id.as_str()) {
+            Fate::Succeeds => self.inner.replace(id, bytes, expected).await,
+            Fate::Fails { error, happens } => {
+                if happens {
+                    self.inner.replace(id, bytes, expected).await.ok();
                 }
                 Err(error)
             }

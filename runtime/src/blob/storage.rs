@@ -24,7 +24,7 @@ use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
 
 /// First request for a whole blob of unknown length; most small blobs need no second one.
-const FIRST_GET_BYTES: usize = 32 << 10;
+pub(super) const FIRST_GET_BYTES: usize = 32 << 10;
 
 /// Threads that look up names, which blocks; a run looks up one or two.
 const RESOLVERS: usize = 2;
@@ -110,6 +110,7 @@ impl Storage {
         let counts = self.shared.counts.of(id);
         counts.asks_for_bytes();
         let count = self.wait(self.shared.store.get(id, offset, into))?;
+        tracing::trace!(%id, offset, bytes = count, "get");
         counts.has_read(count);
         Ok(count)
     }
@@ -146,6 +147,7 @@ impl Storage {
     pub fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
         self.ask()?;
         self.shared.counts.of(id).asks_for_bytes();
+        tracing::trace!(%id, "metadata");
         self.wait(self.shared.store.metadata(id))
     }
 
@@ -158,6 +160,7 @@ impl Storage {
     ) -> Result<Vec<BlobMetadata>, BlobError> {
         self.ask()?;
         self.shared.counts.below(prefix).lists();
+        tracing::trace!(prefix, "list");
         self.wait(self.shared.store.list(prefix, after, limit))
     }
 
@@ -195,12 +198,13 @@ impl Storage {
         if !self.shared.waits {
             self.ask()?;
             self.shared.counts.below(prefix).lists();
+            tracing::trace!(prefix, "scan");
             return self.wait(self.shared.store.scan(prefix, &mut visit));
         }
         let all = self.for_each(prefix, |blob| {
             let shown = ScannedBlob {
                 id: blob.id.as_str(),
-                length: Some(blob.length),
+                stored: Some((blob.length, blob.timestamp)),
                 locality: 0,
             };
             match visit(shown) {
@@ -225,6 +229,7 @@ impl Storage {
         let counts = self.shared.counts.of(id);
         counts.puts();
         let length = source.len();
+        tracing::trace!(%id, bytes = length, "put");
         let timestamp = self.wait(self.shared.store.put(id, source, options))?;
         counts.has_written(length);
         Ok(timestamp)
@@ -255,8 +260,11 @@ impl Storage {
 
     /// Deletes a blob; one that is not there is fine.
     pub fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
-        self.ask()?;
+        if let Some(guard) = &self.guard {
+            guard.allow_delete()?;
+        }
         self.shared.counts.of(id).deletes();
+        tracing::trace!(%id, "delete");
         self.wait(self.shared.store.delete(id))
     }
 
@@ -292,8 +300,16 @@ impl Storage {
         self.shared.store.traffic()
     }
 
+    pub(super) fn store(&self) -> &dyn BlobStore {
+        &*self.shared.store
+    }
+
+    pub(super) fn counts(&self) -> &CountsByBlob {
+        &self.shared.counts
+    }
+
     /// Asks the guard, if there is one.
-    fn ask(&self) -> Result<(), BlobError> {
+    pub(super) fn ask(&self) -> Result<(), BlobError> {
         match &self.guard {
             Some(guard) => guard.allow(),
             None => Ok(()),
@@ -301,7 +317,7 @@ impl Storage {
     }
 
     /// Blocks until `future` is done.
-    fn wait<T>(&self, mut future: BlobFuture<'_, T>) -> Result<T, BlobError> {
+    pub(super) fn wait<T>(&self, mut future: BlobFuture<'_, T>) -> Result<T, BlobError> {
         if !self.shared.waits {
             // No runtime around it: only for stores that say that they never wait.
             let mut context = Context::from_waker(Waker::noop());
@@ -327,7 +343,7 @@ impl Storage {
     }
 }
 
-type BlobFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BlobError>> + Send + 'a>>;
+pub(super) type BlobFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BlobError>> + Send + 'a>>;
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BlobError, BlobSource, Traffic};
+use super::{BlobError, BlobSource, BlobVersion, BytesSource, Replaced, Traffic};
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
 
@@ -34,8 +34,8 @@ pub struct BlobMetadata {
 pub struct ScannedBlob<'a> {
     /// Its name.
     pub id: &'a str,
-    /// Its length in bytes, where that costs nothing.
-    pub length: Option<u64>,
+    /// Its length in bytes and its time, where they cost nothing.
+    pub stored: Option<(u64, Timestamp)>,
     /// Reading blobs in ascending order of it is fastest: the inode number on a local disk, 0
     /// elsewhere.
     pub locality: u64,
@@ -129,6 +129,29 @@ pub trait BlobStore: Send + Sync + Debug {
         options: &PutOptions,
     ) -> Result<Timestamp, BlobError>;
 
+    /// Fills `into` with the first bytes of a blob, and tells its version: `None` where the store
+    /// cannot [`replace`](Self::replace) by version.
+    async fn get_version(
+        &self,
+        id: &BlobId,
+        into: &mut [u8],
+    ) -> Result<(usize, Option<BlobVersion>), BlobError> {
+        Ok((self.get(id, 0, into).await?, None))
+    }
+
+    /// Puts a small blob in the place of `expected`, and of nothing else where the store knows
+    /// conditions; it has no retention.
+    async fn replace(
+        &self,
+        id: &BlobId,
+        bytes: &[u8],
+        _expected: &BlobVersion,
+    ) -> Result<Replaced, BlobError> {
+        let mut source = BytesSource::new(bytes);
+        self.put(id, &mut source, &PutOptions::default()).await?;
+        Ok(Replaced::Blindly)
+    }
+
     /// Begins a new blob whose bytes come one after the other, for a store that can keep them
     /// where they will be: they need not go through scratch then. `None` means that this store
     /// wants a whole source ([`BlobStore::put`]).
@@ -187,6 +210,23 @@ impl<S: BlobStore + ?Sized> BlobStore for Arc<S> {
         limit: usize,
     ) -> Result<Vec<BlobMetadata>, BlobError> {
         (**self).list(prefix, after, limit).await
+    }
+
+    async fn get_version(
+        &self,
+        id: &BlobId,
+        into: &mut [u8],
+    ) -> Result<(usize, Option<BlobVersion>), BlobError> {
+        (**self).get_version(id, into).await
+    }
+
+    async fn replace(
+        &self,
+        id: &BlobId,
+        bytes: &[u8],
+        expected: &BlobVersion,
+    ) -> Result<Replaced, BlobError> {
+        (**self).replace(id, bytes, expected).await
     }
 
     async fn scan(
@@ -248,7 +288,7 @@ pub async fn scan_by_pages<S: BlobStore + ?Sized>(
         for blob in &page {
             let shown = ScannedBlob {
                 id: blob.id.as_str(),
-                length: Some(blob.length),
+                stored: Some((blob.length, blob.timestamp)),
                 locality: 0,
             };
             if visit(shown).is_break() {

@@ -8,9 +8,12 @@ mod doctor;
 mod index;
 #[cfg(feature = "plugins")]
 mod plugin;
+mod reporting;
 mod snapshot;
 mod storage;
 mod strategies;
+#[cfg(feature = "velero")]
+mod velero;
 mod verify;
 
 use std::path::PathBuf;
@@ -28,9 +31,15 @@ pub(super) use plugin::{
     NewArguments, PluginCommand, ProjectStrategy, RecordArguments, ReplayArguments, StrategyName,
     TestArguments, parse_name,
 };
+pub(super) use reporting::ReportingOptions;
 pub(super) use snapshot::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 pub(super) use storage::StorageOptions;
 pub(super) use strategies::StrategiesArgument;
+#[cfg(feature = "velero")]
+pub(super) use velero::{
+    ChangeHandsArguments, ClusterArguments, ExplainArguments, VeleroCommand, VeleroListArguments,
+    VeleroRunArguments,
+};
 pub(super) use verify::VerifyArguments;
 
 /// Shown by `--version`; says so where the time can be set, or plugins compile without limits.
@@ -106,8 +115,8 @@ pub(super) struct Arguments {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Options of all commands")]
 pub(super) struct GlobalOptions {
-    /// Memory to live in, as the limit of a container: 64MiB, 1GiB [default: the cgroup's limit,
-    /// else 128MiB]
+    /// Memory to live in, as the limit of a container: 64MiB, 1GiB [env: CAREEN_MEMORY; default:
+    /// the cgroup's limit, else 128MiB]
     ///
     /// At most 85 % of it is used; the rest is for the kernel and the page cache. The smallest
     /// limit is 32MiB.
@@ -153,6 +162,9 @@ pub(super) struct GlobalOptions {
     /// How object stores are reached.
     #[command(flatten)]
     pub(super) storage: StorageOptions,
+    /// What is left behind for others to read.
+    #[command(flatten)]
+    pub(super) reporting: ReportingOptions,
 }
 
 /// How results are written.
@@ -187,6 +199,10 @@ pub(super) enum Command {
     #[cfg(feature = "plugins")]
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Velero's repositories: list, maintain, take over, give back, explain
+    #[cfg(feature = "velero")]
+    #[command(subcommand)]
+    Velero(VeleroCommand),
     /// Show the repository: format, owner, epochs, what is due; changes nothing
     Status(StatusArguments),
     /// Look for what keeps maintenance from working, from the server's name to the schedule

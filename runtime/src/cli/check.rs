@@ -82,6 +82,14 @@ pub(super) fn status(console: &Console, arguments: &StatusArguments) -> Result<E
         maintenance_problem: maintenance.as_ref().err().map(ToString::to_string),
         maintenance: maintenance.ok(),
     };
+    console.ending.note(|facts| {
+        if let Some(maintenance) = &whole.maintenance {
+            facts.add_next(maintenance.next_full, maintenance.next_quick);
+        }
+        if let Some(outlook) = &whole.outlook {
+            facts.add_outlook(outlook);
+        }
+    });
     console.output.both(Kind::Report, "report", &whole);
     Ok(Exit::Done)
 }

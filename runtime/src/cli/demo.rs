@@ -9,7 +9,7 @@
 
 mod backups;
 mod backups_report;
-mod child;
+pub(super) mod child;
 mod comparison;
 mod home;
 mod index;

@@ -5,6 +5,7 @@
 //! `--write-probe`. Memory: that of `careen status`.
 
 mod local;
+mod locks;
 #[cfg(feature = "object-stores")]
 mod object;
 mod permissions;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use super::Console;
 use super::arguments::DoctorArguments;
+use super::ending::Failure;
 use super::error::{CliError, Exit};
 use super::output::Kind;
 use super::place::Place;
@@ -57,17 +59,26 @@ struct Ended;
 impl Walk<'_> {
     fn all(&mut self, write_probe: bool) -> Result<(), Ended> {
         match self.target.place() {
-            Place::Folder(path) => local::look(self, path)?,
+            Place::Folder(place) => local::look(self, &place.path)?,
             #[cfg(feature = "object-stores")]
             Place::Object(place) => object::look(self, place)?,
         }
         let storage = permissions::look(self, write_probe)?;
-        repository::look(self, storage)
+        repository::look(self, storage, write_probe)
     }
 
     /// Tells a finding.
     fn tell(&mut self, finding: &Finding) {
         self.found[finding.state as usize] += 1;
+        if finding.state == State::Error {
+            self.console.ending.note(|facts| {
+                facts.problem.get_or_insert_with(|| Failure {
+                    code: finding.code.unwrap_or("doctor"),
+                    message: format!("{}: {}", finding.check, finding.what),
+                    hint: finding.next.clone().unwrap_or_default().into(),
+                });
+            });
+        }
         if finding.state == State::Error && self.exit.is_none() {
             self.exit = Some(match finding.code {
                 Some("not-owner" | "empty-owner") => Exit::OtherMaintainer,

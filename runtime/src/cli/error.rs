@@ -16,6 +16,8 @@ use crate::memory::MemoryError;
 use crate::plugin::{PluginError, batches::BatchesError};
 use crate::repository::RepositoryError;
 use crate::spill::SpillError;
+#[cfg(feature = "velero")]
+use crate::velero::VeleroError;
 
 use table::row_of;
 
@@ -198,6 +200,19 @@ pub(super) enum CliError {
         /// Answers that are not the same twice.
         differ: u64,
     },
+    /// A child process cannot be started.
+    #[cfg(feature = "velero")]
+    #[error("a process for {repository}: {reason}")]
+    Child {
+        /// The repository.
+        repository: String,
+        /// Why.
+        reason: String,
+    },
+    /// The Kubernetes API.
+    #[cfg(feature = "velero")]
+    #[error(transparent)]
+    Velero(#[from] VeleroError),
     /// The limit is below the floor.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -254,6 +269,10 @@ impl CliError {
             Self::Batches(_) => "plugin-batches",
             #[cfg(feature = "plugins")]
             Self::PluginTest { .. } => "plugin-test",
+            #[cfg(feature = "velero")]
+            Self::Child { .. } => "child-process",
+            #[cfg(feature = "velero")]
+            Self::Velero(error) => error.code(),
             Self::Memory(error) => error.code(),
             Self::Spill(error) => error.code(),
             Self::Blob(error) => error.code(),

@@ -6,6 +6,7 @@ use super::Console;
 use super::arguments::{ChangeArguments, IndexCommand, InspectArguments, ListArguments};
 use super::error::{CliError, Exit};
 use super::output::Kind;
+use super::signals::{reason, stop_flag, stoppable};
 use super::strategy::{self, Named};
 use super::target::Target;
 use super::used::Used;
@@ -65,8 +66,10 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
     if !arguments.dry_run {
         target.refuse_read_only()?;
     }
+    let stop = stop_flag()?;
     let workspace = workspace(console, &target)?;
     let (repository, listing) = target.open_listed(&workspace, &console.surroundings)?;
+    let repository = stoppable(&stop, &repository, &workspace);
     let epochs = repository.format.epochs.enabled;
     if let Some(task) = options
         .tasks
@@ -82,13 +85,15 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
         return Err(CliError::Usage(text));
     }
     if !epochs {
-        return compact_v0(console, arguments, options, &repository, &workspace);
+        return compact_v0(console, arguments, options, &repository, &workspace)
+            .map_err(|error| reason(&stop, error));
     }
     let used = Used::default();
     let named = Named::new(console, &arguments.plugins, &arguments.strategies, &used);
     let mut splitting = strategy::splitting(&named, &workspace.memory)?;
     if arguments.dry_run {
-        let plan = index_maintenance::plan(&repository, &workspace, &mut *splitting, &options)?;
+        let plan = index_maintenance::plan(&repository, &workspace, &mut *splitting, &options)
+            .map_err(|error| reason(&stop, error))?;
         console.output.both(Kind::Plan, "plan", &used.with(&plan));
         return Ok(Exit::Done);
     }
@@ -102,7 +107,8 @@ fn compact(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliEr
             // People asked for the work, not for the plan; programs get both.
             console.output.json_field(Kind::Plan, "plan", plan);
         },
-    )?;
+    )
+    .map_err(|error| reason(&stop, error))?;
     Ok(told(console, &report, &used))
 }
 
@@ -140,14 +146,18 @@ fn repair(console: &Console, arguments: &ChangeArguments) -> Result<Exit, CliErr
     if !arguments.dry_run {
         target.refuse_read_only()?;
     }
+    let stop = stop_flag()?;
     let workspace = workspace(console, &target)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
+    let repository = stoppable(&stop, &repository, &workspace);
     if arguments.dry_run {
-        let plan = index_repair::plan(&repository, &workspace)?;
+        let plan =
+            index_repair::plan(&repository, &workspace).map_err(|error| reason(&stop, error))?;
         console.output.both(Kind::Plan, "plan", &plan);
         return Ok(Exit::Done);
     }
-    let report = index_repair::execute(&repository, &workspace, &options)?;
+    let report = index_repair::execute(&repository, &workspace, &options)
+        .map_err(|error| reason(&stop, error))?;
     Ok(told(console, &report, &Used::default()))
 }
 

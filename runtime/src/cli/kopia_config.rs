@@ -39,6 +39,9 @@ struct LocalConfig {
     username: String,
     #[serde(default)]
     readonly: bool,
+    /// What `kopia repository throttle set` wrote; it goes before the limits of the storage.
+    #[serde(rename = "throttlingLimits")]
+    throttling: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -86,6 +89,10 @@ impl KopiaConfig {
             Ok(place) => place,
             Err(BlockError::Wrong(reason)) => return Err(wrong(reason)),
             Err(BlockError::Unsupported) => return Err(unsupported(&storage.kind)),
+        };
+        let place = match &config.throttling {
+            Some(limits) => place.within(limits).map_err(wrong)?,
+            None => place,
         };
         let named = |text: String| Some(text).filter(|text| !text.is_empty());
         Ok(Self {
@@ -158,6 +165,26 @@ mod tests {
         ] {
             assert_eq!(parse(json).unwrap_err().code(), code, "{json}");
         }
+    }
+
+    #[test]
+    fn limits_of_the_client_go_before_those_of_the_storage() {
+        let limits = |json: &str| match parse(json).unwrap().place {
+            Place::Folder(place) => place.limits.reads_per_second,
+            #[cfg(feature = "object-stores")]
+            Place::Object(place) => place.limits.reads_per_second,
+        };
+        let storage =
+            r#""storage":{"type":"filesystem","config":{"path":"/r","readsPerSecond":7}}"#;
+        assert_eq!(limits(&format!("{{{storage}}}")), 7.0);
+        let own = r#""throttlingLimits":{"readsPerSecond":9,"maxUploadSpeedBytesPerSecond":1e6}"#;
+        assert_eq!(limits(&format!("{{{storage},{own}}}")), 9.0);
+        assert_eq!(
+            limits(&format!("{{{storage},\"throttlingLimits\":{{}}}}")),
+            0.0
+        );
+        let wrong = format!("{{{storage},\"throttlingLimits\":{{\"readsPerSecond\":-1}}}}");
+        assert_eq!(parse(&wrong).unwrap_err().code(), "config-file");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! environment for the rest, or Kopia's config file does. Prefixes are raw strings, as in Kopia:
 //! nothing is added to them and nothing is decoded. No memory cost.
 
+mod folder;
 #[cfg(feature = "object-stores")]
 mod kopia_blocks;
 #[cfg(feature = "object-stores")]
@@ -19,8 +20,9 @@ use std::sync::Arc;
 use super::arguments::StorageOptions;
 use super::error::CliError;
 use super::surroundings::Surroundings;
-use crate::blob::{BlobStore, LocalStore};
+use crate::blob::BlobStore;
 
+use folder::FolderPlace;
 #[cfg(feature = "object-stores")]
 pub(super) use object::ObjectPlace;
 
@@ -54,7 +56,7 @@ const UNSUPPORTED: [(&str, &str); 6] = [
 #[derive(Clone, Debug)]
 pub(super) enum Place {
     /// In a folder.
-    Folder(PathBuf),
+    Folder(FolderPlace),
     /// In an object store.
     #[cfg(feature = "object-stores")]
     Object(Box<ObjectPlace>),
@@ -69,13 +71,13 @@ impl Place {
     ) -> Result<Self, CliError> {
         let Some((scheme, rest)) = scheme_of(text) else {
             refuse_foreign(options, "file", text)?;
-            return Ok(Self::Folder(PathBuf::from(text)));
+            return Ok(Self::Folder(FolderPlace::new(PathBuf::from(text))));
         };
         let scheme = scheme.to_ascii_lowercase();
         match scheme.as_str() {
             "file" => {
                 refuse_foreign(options, "file", text)?;
-                folder_of_url(text, rest).map(Self::Folder)
+                folder_of_url(text, rest).map(|path| Self::Folder(FolderPlace::new(path)))
             }
             "s3" | "gs" | "az" => {
                 refuse_foreign(options, &scheme, text)?;
@@ -111,10 +113,8 @@ impl Place {
     pub(super) fn of_block(kind: &str, block: &serde_json::Value) -> Result<Self, BlockError> {
         match kind {
             "filesystem" => {
-                let path = block.get("path").and_then(|value| value.as_str());
-                let path = path.filter(|path| !path.is_empty());
-                let path = path.ok_or(BlockError::Wrong("its storage has no path".into()))?;
-                Ok(Self::Folder(path.into()))
+                let place = FolderPlace::of_block(block).map_err(BlockError::Wrong)?;
+                Ok(Self::Folder(place))
             }
             #[cfg(feature = "object-stores")]
             "s3" | "azureBlob" | "gcs" => {
@@ -125,6 +125,17 @@ impl Place {
         }
     }
 
+    /// Returns the place within the limits of a client of Kopia's, instead of its own.
+    pub(super) fn within(mut self, block: &serde_json::Value) -> Result<Self, String> {
+        let limits = folder::limits(block)?;
+        match &mut self {
+            Self::Folder(place) => place.limits = limits,
+            #[cfg(feature = "object-stores")]
+            Self::Object(place) => place.limits = limits,
+        }
+        Ok(self)
+    }
+
     /// Applies options to a place that Kopia's config file names.
     pub(super) fn with_options(
         self,
@@ -133,9 +144,9 @@ impl Place {
     ) -> Result<Self, CliError> {
         let _ = surroundings;
         match self {
-            Self::Folder(path) => {
-                refuse_foreign(options, "file", &path.display().to_string())?;
-                Ok(Self::Folder(path))
+            Self::Folder(place) => {
+                refuse_foreign(options, "file", &place.path.display().to_string())?;
+                Ok(Self::Folder(place))
             }
             #[cfg(feature = "object-stores")]
             Self::Object(place) => {
@@ -163,10 +174,7 @@ impl Place {
     ) -> Result<Arc<dyn BlobStore>, CliError> {
         let _ = (options, surroundings);
         match self {
-            Self::Folder(path) => {
-                let store = LocalStore::open(path, surroundings.local_options())?;
-                Ok(Arc::new(store))
-            }
+            Self::Folder(place) => place.open(surroundings.local_options()),
             #[cfg(feature = "object-stores")]
             Self::Object(place) => place.open(options, surroundings),
         }
@@ -200,10 +208,24 @@ impl Place {
         }
     }
 
+    /// Returns the folders below this place, as places.
+    pub(super) fn folders_below(
+        &self,
+        options: &StorageOptions,
+        surroundings: &Surroundings,
+    ) -> Vec<String> {
+        let _ = (options, surroundings);
+        match self {
+            Self::Folder(_) => Vec::new(),
+            #[cfg(feature = "object-stores")]
+            Self::Object(place) => place.folders_below(options, surroundings),
+        }
+    }
+
     /// Returns the place, for messages.
     pub(super) fn shown(&self) -> String {
         match self {
-            Self::Folder(path) => path.display().to_string(),
+            Self::Folder(place) => place.path.display().to_string(),
             #[cfg(feature = "object-stores")]
             Self::Object(place) => place.location.to_string(),
         }

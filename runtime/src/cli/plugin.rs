@@ -19,6 +19,7 @@ use super::Console;
 use super::arguments::{CompileLimit, LoadArguments, PluginCommand};
 use super::error::{CliError, Exit};
 use super::kopia_config::read_bounded;
+use super::strategy::file::StrategiesFile;
 use super::strategy::{compile_within, within};
 use super::workspace::memory_limit_bytes;
 use crate::memory::{MemoryPlan, cgroup_limit_bytes};
@@ -62,17 +63,34 @@ fn options(
     Ok(options)
 }
 
-/// The same with the configuration and the limits that are given.
+/// The same with what a strategy is given: limits and configuration of the strategies file, then
+/// those of the command line.
 fn configured(
     console: &Console,
     source: PluginSource,
     load: &LoadArguments,
+    strategy: Strategy,
 ) -> Result<PluginOptions, CliError> {
     let mut options = options(console, source, &load.compile)?;
+    configure(console, load, strategy, &mut options)?;
+    Ok(options)
+}
+
+/// Gives options what a strategy is given.
+fn configure(
+    console: &Console,
+    load: &LoadArguments,
+    strategy: Strategy,
+    options: &mut PluginOptions,
+) -> Result<(), CliError> {
+    let memory = MemoryPlan::new(memory_limit_bytes(&console.global))?;
+    if let Some(path) = &load.strategies {
+        let file = StrategiesFile::read(path)?;
+        file.apply_limits(strategy.name(), options, &memory)?;
+    }
     let limits = &mut options.limits;
     limits.memory_bytes = load.plugin_memory.unwrap_or(limits.memory_bytes);
     limits.fuel = load.plugin_fuel.unwrap_or(limits.fuel);
-    let memory = MemoryPlan::new(memory_limit_bytes(&console.global))?;
     limits
         .check(memory.plugin_bytes_max())
         .map_err(CliError::Usage)?;
@@ -86,7 +104,7 @@ fn configured(
         let text = String::from_utf8(bytes).map_err(|error| refuse(error.to_string()))?;
         options.configuration = Some(Configuration::parse(&text).map_err(refuse)?);
     }
-    Ok(options)
+    Ok(())
 }
 
 /// Returns a component of a file; the pin is what `plugin check` is asked for.

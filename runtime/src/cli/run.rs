@@ -9,7 +9,7 @@ use super::Console;
 use super::arguments::{CycleArguments, CycleMode, RunArguments, SafetyMargins};
 use super::error::{CliError, Exit};
 use super::output::Kind;
-use super::signals::stop_flag;
+use super::signals::{end_at_once, stop_flag};
 use super::strategy::Named;
 use super::target::Target;
 use super::used::Used;
@@ -24,6 +24,7 @@ use crate::maintenance::expire_snapshots::ExpireOptions;
 use crate::maintenance::run::{self, Event, RunOptions};
 use crate::maintenance::run_plan;
 use crate::maintenance::safety::Safety;
+use crate::maintenance::watch::StopFlag;
 
 /// Runs what is due.
 pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, CliError> {
@@ -34,6 +35,7 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
     let target = console.target("run", &cycle.repository)?;
     let options = RunOptions {
         accept_unexplained: arguments.accept_unexplained,
+        stop: stop_flag()?,
         ..options(console, &target, cycle)?
     };
     target.refuse_read_only()?;
@@ -49,6 +51,7 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
         &options,
         &mut |event| tell(console, event),
     )?;
+    console.ending.note(|facts| facts.add_report(&report));
     let report = used.with(&report).over(&repository.storage);
     console.output.both(Kind::Report, "report", &report);
     Ok(Exit::Done)
@@ -56,6 +59,7 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
 
 /// Shows what a run would do.
 pub(super) fn plan(console: &Console, arguments: &CycleArguments) -> Result<Exit, CliError> {
+    end_at_once()?;
     let target = console.target("plan", &arguments.repository)?;
     let options = options(console, &target, arguments)?;
     let workspace = workspace(console, &target)?;
@@ -108,7 +112,7 @@ fn options(
             percent_max: arguments.max_expire_percent,
         }),
         zone,
-        stop: stop_flag()?,
+        stop: StopFlag::default(),
     })
 }
 
@@ -144,6 +148,10 @@ fn tell(console: &Console, event: &Event<'_>) {
     match event {
         Event::Planned(plan) => {
             output.json_field(Kind::Plan, "plan", plan);
+            console.ending.note(|facts| {
+                facts.cycle = plan.cycle.cycle;
+                facts.add_next(plan.cycle.next_full, plan.cycle.next_quick);
+            });
             if let Some(cycle) = plan.cycle.cycle {
                 output.text(format_args!("{cycle} maintenance: {}", plan.cycle.because));
                 if let Some(scheduled) = &plan.cycle.scheduling {
@@ -166,6 +174,7 @@ fn tell(console: &Console, event: &Event<'_>) {
         }
         Event::Ended(run) => {
             console.progress.clear();
+            console.ending.note(|facts| facts.add_task(run));
             let details = EndedDetails {
                 success: run.success,
                 what: &run.what,

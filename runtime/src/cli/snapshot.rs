@@ -10,6 +10,7 @@ use super::Console;
 use super::arguments::{ExpireArguments, SnapshotCommand, SnapshotListArguments};
 use super::error::{CliError, Exit};
 use super::output::{Form, Kind};
+use super::signals::{reason, stop_flag, stoppable};
 use super::strategy::{self, Named};
 use super::time_zone;
 use super::used::Used;
@@ -36,12 +37,15 @@ fn expire(console: &Console, arguments: &ExpireArguments) -> Result<Exit, CliErr
         zone: time_zone::local(console.surroundings.time_zone.as_deref()),
         percent_max: arguments.max_expire_percent,
     };
+    let stop = stop_flag()?;
     let workspace = workspace(console, &target)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
+    let repository = stoppable(&stop, &repository, &workspace);
     let used = Used::default();
     let named = Named::new(console, &arguments.plugins, &arguments.strategies, &used);
     let mut retention = strategy::retention(&named, &workspace.memory)?;
-    let mut plan = ExpirePlan::make(&repository, &workspace, &mut *retention, &options)?;
+    let mut plan = ExpirePlan::make(&repository, &workspace, &mut *retention, &options)
+        .map_err(|error| reason(&stop, error))?;
     drop(retention);
     console.progress.clear();
     plan.each(|row| {
@@ -49,7 +53,9 @@ fn expire(console: &Console, arguments: &ExpireArguments) -> Result<Exit, CliErr
         Ok::<(), CliError>(())
     })?;
     let report = match arguments.delete {
-        true => plan.execute(&repository, &workspace, &target.writer())?,
+        true => plan
+            .execute(&repository, &workspace, &target.writer())
+            .map_err(|error| reason(&stop, error))?,
         false => {
             if let Some(refused) = plan.refused() {
                 return Err(refused.into());

@@ -22,7 +22,7 @@ use crate::plugin::{
 };
 
 #[cfg(feature = "plugins")]
-mod file;
+pub(super) mod file;
 #[cfg(feature = "plugins")]
 mod on_demand;
 

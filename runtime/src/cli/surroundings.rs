@@ -1,14 +1,15 @@
 //! What the process finds around it: time, randomness, environment.
 //!
 //! The only file of this floor that reads environment variables, so that there is one list of them:
-//! `KOPIA_PASSWORD`, `CAREEN_STRATEGIES`, `CAREEN_LOG`, `TZ`, `CAREEN_KOPIA` and `PATH` (demo),
-//! with the feature `test-clock` `CAREEN_NOW`, and for object stores the list in
+//! `KOPIA_PASSWORD`, `CAREEN_MEMORY`, `CAREEN_STRATEGIES`, `CAREEN_TERMINATION_LOG`, `CAREEN_LOG`,
+//! `TZ`, `CAREEN_KOPIA` and `PATH` (demo), with the feature `test-clock` `CAREEN_NOW`, and for object stores the list in
 //! `blob/object/credentials/variables.rs`. No memory cost.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::arguments::parse_size;
 use super::error::CliError;
 use crate::blob::LocalOptions;
 #[cfg(feature = "object-stores")]
@@ -22,6 +23,12 @@ pub(super) const PASSWORD_VARIABLE: &str = "KOPIA_PASSWORD";
 
 /// Which strategies file is taken where none is named.
 const STRATEGIES_VARIABLE: &str = "CAREEN_STRATEGIES";
+
+/// The memory limit where none is named: what the downward API gives of `limits.memory`.
+const MEMORY_VARIABLE: &str = "CAREEN_MEMORY";
+
+/// Where the termination message goes where no file is named.
+const TERMINATION_VARIABLE: &str = "CAREEN_TERMINATION_LOG";
 
 /// Which log lines are told.
 const LOG_VARIABLE: &str = "CAREEN_LOG";
@@ -43,6 +50,8 @@ pub(super) struct Surroundings {
     pub(super) stamps: bool,
     /// `KOPIA_PASSWORD`.
     pub(super) password: Option<OsString>,
+    /// `CAREEN_MEMORY`, unless it is empty.
+    pub(super) memory: Option<usize>,
     /// `CAREEN_STRATEGIES`, unless it is empty.
     pub(super) strategies: Option<PathBuf>,
     /// `CAREEN_LOG`.
@@ -75,6 +84,7 @@ impl Surroundings {
             randomness: Arc::new(SystemRandomness),
             stamps: given.is_some(),
             password: std::env::var_os(PASSWORD_VARIABLE),
+            memory: memory(std::env::var_os(MEMORY_VARIABLE))?,
             strategies: std::env::var_os(STRATEGIES_VARIABLE)
                 .filter(|file| !file.is_empty())
                 .map(PathBuf::from),
@@ -98,6 +108,20 @@ impl Surroundings {
     }
 }
 
+/// Returns where the termination message goes; known even where the rest cannot be read.
+pub(super) fn termination_log() -> Option<PathBuf> {
+    std::env::var_os(TERMINATION_VARIABLE).map(PathBuf::from)
+}
+
+fn memory(text: Option<OsString>) -> Result<Option<usize>, CliError> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let text = text.to_string_lossy();
+    let refuse = |why| CliError::Usage(format!("{MEMORY_VARIABLE}={text}: {why}"));
+    parse_size(&text).map(Some).map_err(refuse)
+}
+
 fn time(text: &str) -> Result<Timestamp, CliError> {
     Timestamp::parse(text).ok_or_else(|| CliError::ClockSetting(text.to_owned()))
 }
@@ -105,6 +129,16 @@ fn time(text: &str) -> Result<Timestamp, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_written_as_kubernetes_writes_it() {
+        let read = |text: &str| memory(Some(text.into()));
+        assert_eq!(read("67108864").unwrap(), Some(64 << 20));
+        assert_eq!(read("64Mi").unwrap(), Some(64 << 20));
+        assert_eq!(read("").unwrap(), None);
+        assert_eq!(memory(None).unwrap(), None);
+        assert_eq!(read("plenty").unwrap_err().code(), "usage");
+    }
 
     #[test]
     fn a_time_that_is_none_is_refused() {

@@ -125,10 +125,15 @@ impl Target {
         self.place.namespaces_below(&self.storage, surroundings)
     }
 
+    /// Returns the folders below this place, where it is in an object store.
+    pub(super) fn folders_below(&self, surroundings: &Surroundings) -> Vec<String> {
+        self.place.folders_below(&self.storage, surroundings)
+    }
+
     /// Returns the repository's folder, `None` in an object store.
     pub(super) fn folder(&self) -> Option<&Path> {
         match &self.place {
-            Place::Folder(path) => Some(path),
+            Place::Folder(place) => Some(&place.path),
             #[cfg(feature = "object-stores")]
             Place::Object(_) => None,
         }

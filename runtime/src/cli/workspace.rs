@@ -30,6 +30,10 @@ pub(super) fn workspace(console: &Console, target: &Target) -> Result<Workspace,
         Some(_) => MemoryPlan::new(limit_bytes)?,
         None => MemoryPlan::behind_network(limit_bytes)?,
     };
+    let planned = memory.limit_bytes as u64;
+    console
+        .ending
+        .note(|facts| facts.memory_bytes = Some(planned));
     let named = console.global.scratch.clone();
     let parent = named.unwrap_or_else(|| {
         // One for each user: the directory must be ours alone.

@@ -6,7 +6,6 @@
 
 use crate::kopia::blob_id::watermark_name;
 use crate::repository::Repository;
-use crate::repository::epochs::EpochState;
 use crate::repository::sealing::put_options;
 
 use super::MaintenanceError;
@@ -14,14 +13,14 @@ use super::MaintenanceError;
 /// Body of a watermark; readers look at the name only.
 const WATERMARK_BODY: &[u8] = b"deletion-watermark";
 
-/// Moves the watermark to `seconds` since 1970. Returns whether it moved; the same second is not a
-/// move.
+/// Moves the watermark from `current` to `seconds` since 1970. Returns whether it moved; the same
+/// second is not a move.
 pub fn advance_deletion_watermark(
     repository: &Repository,
-    state: &EpochState,
+    current: Option<i64>,
     seconds: i64,
 ) -> Result<bool, MaintenanceError> {
-    match state.watermark_seconds {
+    match current {
         Some(current) if seconds == current => return Ok(false),
         Some(current) if seconds < current => {
             return Err(MaintenanceError::WatermarkBackwards {

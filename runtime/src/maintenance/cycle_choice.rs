@@ -63,10 +63,7 @@ pub(super) fn choose<'c>(
     let strategy = scheduling.describe();
     let choice = answer
         .check(&question)
-        .map_err(|reason| StrategyError::Refused {
-            strategy: strategy.clone(),
-            reason,
-        })?;
+        .map_err(|why| StrategyError::refused(strategy.clone(), &scheduling.used(), why))?;
     let reason = answer.reason().to_owned();
     let mut scheduled = Scheduled {
         strategy,

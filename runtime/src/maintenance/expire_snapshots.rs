@@ -375,10 +375,7 @@ impl Deciding<'_> {
         };
         let decisions = self.retention.decide(&batch)?;
         let strategy = &*self.retention;
-        let refuse = |reason| StrategyError::Refused {
-            strategy: strategy.describe(),
-            reason,
-        };
+        let refuse = |reason| StrategyError::refused(strategy.describe(), &strategy.used(), reason);
         RetentionGuard::check_batch(&batch, &decisions).map_err(refuse)?;
         let name = source.source.to_string();
         for (row, decision) in batch.into_iter().zip(decisions) {

@@ -90,14 +90,14 @@ fn ask(
     question: &SplittingQuestion,
 ) -> Result<SplittingAnswer, StrategyError> {
     let answer = strategy.split(question)?;
-    let strategy = || strategy.describe();
-    answer
-        .check(question)
-        .map_err(|reason| StrategyError::Refused {
-            strategy: strategy(),
+    match answer.check(question) {
+        Ok(()) => Ok(answer),
+        Err(reason) => Err(StrategyError::refused(
+            strategy.describe(),
+            &strategy.used(),
             reason,
-        })?;
-    Ok(answer)
+        )),
+    }
 }
 
 /// Returns the plan for the wanted part of what is due; what the strategy decides is still open.
@@ -158,7 +158,12 @@ fn open_blobs(
     state: &EpochState,
     uncompacted: &UncompactedNames,
 ) -> Result<BTreeMap<u64, EpochBlobs>, RepositoryError> {
-    let blobs = |epoch| Ok((epoch, EpochBlobs::look_up(repository, uncompacted, epoch)?));
+    let blobs = |epoch| {
+        Ok((
+            epoch,
+            EpochBlobs::look_up(&repository.storage, uncompacted, epoch)?,
+        ))
+    };
     open_epochs(state).map(blobs).collect()
 }
 

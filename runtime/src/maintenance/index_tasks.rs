@@ -269,7 +269,7 @@ impl Survey {
         };
         let mut bytes = 0;
         for work in &self.plan.superseded {
-            bytes += EpochBlobs::look_up(repository, &self.uncompacted, work.epoch)?.bytes;
+            bytes += EpochBlobs::look_up(&repository.storage, &self.uncompacted, work.epoch)?.bytes;
         }
         let blobs = match self.plan.superseded.is_empty() {
             true => 0,

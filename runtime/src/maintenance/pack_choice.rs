@@ -31,6 +31,11 @@ pub trait ChoosePacks {
     /// Names it for errors.
     fn describe(&self) -> String;
 
+    /// Says what its calls have used at most, for errors; empty where nobody counts.
+    fn used(&self) -> String {
+        String::new()
+    }
+
     /// Returns what copying the chosen packs may cost.
     fn budget(&self) -> Budget {
         Budget::default()
@@ -56,6 +61,10 @@ impl ChoosePacks for ByStrategy<'_> {
 
     fn describe(&self) -> String {
         self.splitting.describe()
+    }
+
+    fn used(&self) -> String {
+        self.splitting.used()
     }
 
     fn budget(&self) -> Budget {
@@ -248,10 +257,8 @@ impl<'a> PackChoice<'a> {
     }
 
     fn refused(&self, reason: String) -> StrategyError {
-        StrategyError::Refused {
-            strategy: self.chooser.describe(),
-            reason,
-        }
+        let chooser = &self.chooser;
+        StrategyError::refused(chooser.describe(), &chooser.used(), reason)
     }
 }
 

@@ -22,7 +22,7 @@ use super::extend_blob_retention::extend_blob_retention;
 use super::index_tasks::Done;
 use super::orphan_packs::Scope;
 use super::pack_choice::ByStrategy;
-use super::rewrite_contents::{RewriteOptions, RewritePlan};
+use super::rewrite_contents::{RewriteContentsStats, RewriteOptions, RewritePlan};
 use super::safety::Safety;
 use super::snapshot_gc::{GcOptions, GcPlan, live_metadata_bytes};
 use super::strategy::Splitting;
@@ -94,6 +94,9 @@ impl<'a> PackTasks<'a> {
         match task {
             CycleTask::SnapshotGc => self.collect(budget),
             CycleTask::FullRewriteContents => self.rewrite(None, splitting, budget),
+            CycleTask::QuickRewriteContents if splitting.gives_tenants() => {
+                Ok(left_for_full_maintenance())
+            }
             CycleTask::QuickRewriteContents => self.rewrite(Some(b'q'), splitting, budget),
             CycleTask::FullDeleteBlobs => self.delete(Scope::Full, budget),
             CycleTask::QuickDeleteBlobs => self.delete(Scope::Quick, budget),
@@ -117,13 +120,9 @@ impl<'a> PackTasks<'a> {
     fn collect(&mut self, budget: &Budget) -> Result<Done, MaintenanceError> {
         self.forget();
         let table = self.take_table()?;
-        if !budget.is_none() {
-            let window_bytes = self.workspace.memory.read_window_bytes as u64;
-            let cost = mark_cost(&table.contents, window_bytes)?;
-            if let Some(why) = budget.refuses(cost) {
-                self.table = Some(table);
-                return Ok(Done::left(why));
-            }
+        if let Err(why) = self.after_mark(&table, budget)? {
+            self.table = Some(table);
+            return Ok(Done::left(why));
         }
         let options = GcOptions {
             start: self.start,
@@ -149,6 +148,23 @@ impl<'a> PackTasks<'a> {
         Ok(Done::new(task_stats::snapshot_gc(&stats), what))
     }
 
+    /// Returns what a budget leaves after all directories are read, or why it does not allow that.
+    fn after_mark(
+        &self,
+        table: &Table,
+        budget: &Budget,
+    ) -> Result<Result<Budget, String>, MaintenanceError> {
+        if budget.is_none() {
+            return Ok(Ok(*budget));
+        }
+        let window_bytes = self.workspace.memory.read_window_bytes as u64;
+        let cost = mark_cost(&table.contents, window_bytes)?;
+        Ok(match budget.refuses(cost) {
+            Some(why) => Err(why),
+            None => Ok(budget.without(cost)),
+        })
+    }
+
     fn rewrite(
         &mut self,
         kind: Option<u8>,
@@ -156,21 +172,20 @@ impl<'a> PackTasks<'a> {
         budget: &Budget,
     ) -> Result<Done, MaintenanceError> {
         let table = self.take_table()?;
-        let by_tenant = kind.is_none() && splitting.gives_tenants();
-        let mut rest = *budget;
+        let by_tenant = splitting.gives_tenants();
         let (repository, workspace) = (self.repository, self.workspace);
-        if by_tenant && !budget.is_none() {
-            let window_bytes = workspace.memory.read_window_bytes as u64;
-            let cost = mark_cost(&table.contents, window_bytes)?;
-            if let Some(why) = budget.refuses(cost) {
-                self.table = Some(table);
-                return Ok(Done::left(why));
+        let mut rest = *budget;
+        if by_tenant {
+            match self.after_mark(&table, budget)? {
+                Ok(left) => rest = left,
+                Err(why) => {
+                    self.table = Some(table);
+                    return Ok(Done::left(why));
+                }
             }
-            rest = budget.without(cost);
         }
         let tenants = match by_tenant {
             true => find_tenants(repository, workspace, &table.contents, splitting)?,
-            // Nobody reads all directories for what a quick cycle rewrites: packs of metadata.
             false => None,
         };
         let mut choice = ByStrategy {
@@ -197,24 +212,25 @@ impl<'a> PackTasks<'a> {
             let why = format!("none of {left} packs fits into its budget, {budget}");
             return Ok(Done::left(why));
         }
-        let left = match plan.packs_left {
-            0 => String::new(),
-            left => format!(", {left} packs are left: its budget is {budget}"),
+        let reason = match plan.packs_left {
+            0 => plan.reason.clone(),
+            left => format!(
+                "{}, {left} packs are left: its budget is {budget}",
+                plan.reason
+            ),
         };
         if plan.is_empty() {
-            let nothing = plan.stats;
             self.table = Some(table);
-            let what = format!("nothing to rewrite: {}{left}", plan.reason);
-            return Ok(Done::new(task_stats::rewrite_contents(&nothing), what));
+            let what = format!("nothing to rewrite: {reason}");
+            return Ok(Done::new(task_stats::rewrite_contents(&plan.stats), what));
         }
-        let reason = plan.reason.clone();
         let report = plan.execute(repository, workspace, &table.contents, &options)?;
         if report.ended_early {
             return Err(MaintenanceError::Stopped);
         }
         let (stats, written) = (report.stats, report.written);
         let what = format!(
-            "{} contents copied into {} packs: {reason}{left}",
+            "{} contents copied into {} packs: {reason}",
             stats.rewritten_content_count, written.packs
         );
         Ok(Done::new(task_stats::rewrite_contents(&stats), what).cut_if(cut))
@@ -292,6 +308,14 @@ impl<'a> PackTasks<'a> {
             read,
         })
     }
+}
+
+/// What a quick cycle does of the rewrite where tenants are told apart: nothing. Nobody reads all
+/// directories for it, so nobody knows whose its packs are, and what it wrote would mix them.
+fn left_for_full_maintenance() -> Done {
+    let nothing = RewriteContentsStats::default();
+    let what = "left for full maintenance, which finds out whose the packs are";
+    Done::new(task_stats::rewrite_contents(&nothing), what)
 }
 
 /// Returns about what reading all directories costs: contents with a prefix lie in packs of their

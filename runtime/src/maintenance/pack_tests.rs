@@ -462,7 +462,12 @@ fn dropped_contents_free_their_packs_after_a_day() {
         none.stats.unreferenced_pack_count, 0,
         "tombstones keep packs"
     );
-    advance_deletion_watermark(&world.repository, &state, NOW.seconds() + 10).unwrap();
+    advance_deletion_watermark(
+        &world.repository,
+        state.watermark_seconds,
+        NOW.seconds() + 10,
+    )
+    .unwrap();
     let young = delete(&world, &Safety::full()).unwrap();
     assert_eq!(
         (

@@ -70,6 +70,11 @@ pub trait Retention: Send {
 
     /// Names the strategy for plans and errors: file, digest, limits.
     fn describe(&self) -> String;
+
+    /// Says what its calls have used at most, for errors; empty where nobody counts.
+    fn used(&self) -> String {
+        String::new()
+    }
 }
 
 /// Checks the decisions about one source, in the order of its snapshots.

@@ -240,7 +240,9 @@ impl Work<'_> {
                 continue;
             }
             let end = self.repository.clock.now();
-            let recorded = self.record(task, start, end, &outcome);
+            let requests = self.repository.storage.counters().since(&before);
+            let has_written = requests.puts + requests.deletes > 0;
+            let recorded = self.record(task, (start, end), &outcome, has_written);
             let requests = self.repository.storage.counters().since(&before);
             let run = TaskRun::new(task, start, end, &outcome, requests);
             on_event(&Event::Ended(&run));
@@ -295,21 +297,21 @@ impl Work<'_> {
     fn record(
         &mut self,
         task: CycleTask,
-        start: Timestamp,
-        end: Timestamp,
+        (start, end): (Timestamp, Timestamp),
         outcome: &Result<Done, MaintenanceError>,
+        has_written: bool,
     ) -> Result<(), MaintenanceError> {
         match outcome {
             Ok(done) => {
                 let extra = done.extra.iter().cloned().collect();
                 self.watch
-                    .report(task, RunInfo::succeeded(start, end, extra))?;
+                    .report(task, RunInfo::succeeded(start, end, extra), has_written)?;
                 self.history.add(task, start, end);
             }
             Err(error) => {
                 let text = shortened(self.watch.text(error));
                 let failed = RunInfo::failed(start, end, text);
-                if let Err(error) = self.watch.report(task, failed) {
+                if let Err(error) = self.watch.report(task, failed, has_written) {
                     tracing::warn!(%task, %error, "the failure is not recorded");
                 }
             }
@@ -333,13 +335,12 @@ impl Work<'_> {
             let compaction = CompactionV0::drop_deleted(before, self.settle());
             return self.compact_v0(&compaction, "there is nothing to drop");
         }
-        let state = EpochState::load(&self.repository.storage)?;
-        let watermark = state.watermark_seconds.map(Timestamp::from_seconds);
-        if watermark.is_some_and(|watermark| before < watermark) {
+        let current = EpochState::load_watermark_seconds(&self.repository.storage)?;
+        if current.is_some_and(|current| before < Timestamp::from_seconds(current)) {
             let what = "the deletion watermark is later already";
             return Ok(Done::new(task_stats::compact_indexes(None), what));
         }
-        advance_deletion_watermark(self.repository, &state, before.seconds())?;
+        advance_deletion_watermark(self.repository, current, before.seconds())?;
         let what = format!("what was deleted up to {before} is forgotten");
         Ok(Done::new(task_stats::compact_indexes(Some(before)), what))
     }

@@ -15,6 +15,7 @@ use super::cycle_plan::{CyclePlan, PlannedTask, Verdict};
 use super::cycle_task::{Cycle, CycleTask};
 use super::expire_snapshots::ExpireReport;
 use super::index_tasks::Done;
+use super::task_stats;
 
 /// One task that ran.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -60,6 +61,11 @@ impl TaskRun {
             requests,
             cut: outcome.as_ref().is_ok_and(|done| done.cut),
         }
+    }
+
+    /// Returns the bytes of blobs that it deleted, as its statistics say.
+    pub fn reclaimed_bytes(&self) -> u64 {
+        self.stats.as_ref().map_or(0, task_stats::deleted_bytes)
     }
 }
 

@@ -343,7 +343,12 @@ fn epochs_status(
     state: &EpochState,
     names: &UncompactedNames,
 ) -> Result<EpochsStatus, RepositoryError> {
-    let row = |epoch: &u64| Ok((*epoch, EpochBlobs::look_up(repository, names, *epoch)?));
+    let row = |epoch: &u64| {
+        Ok((
+            *epoch,
+            EpochBlobs::look_up(&repository.storage, names, *epoch)?,
+        ))
+    };
     let rows = names.epochs.keys().map(row);
     let rows: BTreeMap<u64, EpochBlobs> = rows.collect::<Result<_, RepositoryError>>()?;
     let parameters = repository.format.epochs.clone();

@@ -263,6 +263,11 @@ pub trait Splitting: Send {
 
     /// Names the strategy for plans and errors: file, digest, limits.
     fn describe(&self) -> String;
+
+    /// Says what its calls have used at most, for errors; empty where nobody counts.
+    fn used(&self) -> String {
+        String::new()
+    }
 }
 
 /// Why a strategy's answer cannot be used.
@@ -284,12 +289,21 @@ pub enum StrategyError {
     Refused {
         /// Name, digest, limits.
         strategy: String,
-        /// The rule that it breaks.
+        /// The rule that it breaks, and how much the strategy had used.
         reason: String,
     },
 }
 
 impl StrategyError {
+    /// Refuses an answer of a strategy, by its description and what it has used.
+    pub(super) fn refused(strategy: String, used: &str, reason: String) -> Self {
+        let reason = match used {
+            "" => reason,
+            used => format!("{reason} (used: {used})"),
+        };
+        Self::Refused { strategy, reason }
+    }
+
     /// Returns the stable code of this error.
     pub fn code(&self) -> &'static str {
         match self {

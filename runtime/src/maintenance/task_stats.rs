@@ -101,6 +101,15 @@ pub(super) fn extend_blob_retention(stats: Option<&ExtendBlobRetentionStats>) ->
     extra("extendBlobRetentionStats", stats.map(value))
 }
 
+/// Returns the bytes of blobs that were deleted, where statistics have them.
+pub(super) fn deleted_bytes(stats: &Extra) -> u64 {
+    // Of superseded index blobs and unused packs; of logs.
+    let fields = ["deletedTotalSize", "deletedBlobSize"];
+    let data = stats.data.as_ref();
+    let found = fields.iter().find_map(|field| data?.get(field)?.as_u64());
+    found.unwrap_or(0)
+}
+
 fn value<T: serde::Serialize>(stats: T) -> Value {
     serde_json::to_value(stats).expect("numbers and texts are JSON")
 }

@@ -98,9 +98,9 @@ impl Asking<'_> {
             return Ok(());
         }
         let tenants = self.splitting.tenants(&self.batch)?;
-        check_tenants(&self.batch, &tenants).map_err(|reason| StrategyError::Refused {
-            strategy: self.splitting.describe(),
-            reason,
+        check_tenants(&self.batch, &tenants).map_err(|reason| {
+            let splitting = &self.splitting;
+            StrategyError::refused(splitting.describe(), &splitting.used(), reason)
         })?;
         self.tenants.push(&tenants)?;
         self.batch.clear();

@@ -5,9 +5,13 @@
 //! lost by ending. Most of the time that is two loads and a look at the clock; [`RENEW_AFTER`] the
 //! last time it reads the format blob again and renews the lease, however often tasks have renewed
 //! it meanwhile, and a schedule that is not as we left it ends the run; one that we left so by a
-//! write that was told to have failed is ours. The schedule is read, changed and written each time:
-//! nothing of it is held in between. Memory: the schedule blob,
-//! parsed, for a moment. Mirrors `updateSchedule` and `ReportRun` of Kopia's `repo/maintenance`.
+//! write that was told to have failed is ours. The schedule is read, changed and written each time;
+//! a store that replaces by version saves the reading, and then nobody can write in between. What a
+//! task reports that has written nothing waits for the next write. Memory: the schedule blob,
+//! parsed, for a moment, and half a MiB between two writes. Mirrors `updateSchedule` and
+//! `ReportRun` of Kopia's `repo/maintenance`.
+
+mod writing;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -20,7 +24,7 @@ use crate::kopia::maintenance_params::MaintenanceParams;
 use crate::kopia::schedule::{RunInfo, Schedule};
 use crate::repository::format_watch::FormatWatch;
 use crate::repository::schedule_store::{
-    ScheduleMark, read_mark, read_schedule, schedule_time, seal_schedule,
+    ScheduleMark, StoredSchedule, read_mark, read_stored_schedule, schedule_time,
 };
 use crate::repository::{Repository, RepositoryError};
 
@@ -28,6 +32,7 @@ use super::MaintenanceError;
 use super::cycle_task::{Cycle, CycleTask};
 use super::interlocks::History;
 use super::lease::{LEASE, Lease, RENEW_AFTER};
+use writing::Held;
 
 /// How long a task may take to write the index of what it has copied: the signal's sender
 /// usually waits half a minute.
@@ -62,6 +67,13 @@ struct State {
     mark: ScheduleMark,
     /// The schedule as a write of ours would have left it that has failed: it may have happened.
     tried: Option<ScheduleMark>,
+    /// The same as the store tells it, with what it says; only where the store knows conditions.
+    held: Option<Held>,
+    /// Whether it has to be looked at before the next deletion: once in each task that deletes.
+    deletes_unseen: bool,
+    /// Runs of tasks that have written nothing, to be recorded with the next write: of each task
+    /// one at most.
+    waiting: Vec<(CycleTask, RunInfo)>,
     /// Times of full and quick cycles before the run.
     before: (Timestamp, Timestamp),
     run: String,
@@ -114,8 +126,11 @@ impl Watch {
         stop: StopFlag,
     ) -> Result<(Arc<Self>, Anchor), MaintenanceError> {
         let format = FormatWatch::start(repository)?;
-        format.look(repository)?;
-        let (mut schedule, mark) = read_schedule(repository)?;
+        let StoredSchedule {
+            mut schedule,
+            mark,
+            version,
+        } = read_stored_schedule(repository)?;
         let now = repository.clock.now();
         bury_crashed_run(&mut schedule, now)?;
         let history = History::of(&schedule);
@@ -135,6 +150,9 @@ impl Watch {
             state: Mutex::new(State {
                 mark,
                 tried: None,
+                held: None,
+                deletes_unseen: false,
+                waiting: Vec::new(),
                 before,
                 run,
                 task: None,
@@ -144,12 +162,12 @@ impl Watch {
                 verdict: None,
             }),
         });
-        let written = write(repository, &mut watch.state(), &schedule);
-        match written.and_then(|()| schedule_time(repository)) {
+        let written = watch.first_write(&schedule, version.as_ref());
+        match written.and_then(|()| Ok(schedule_time(repository)?)) {
             Ok(start) => Ok((watch, Anchor { start, history })),
             Err(error) => {
                 watch.release();
-                Err(error.into())
+                Err(error)
             }
         }
     }
@@ -199,10 +217,12 @@ impl Watch {
                 lease.put(schedule, before);
             });
         }
-        match task.deletes() {
-            true => self.still_ours(),
-            false => Ok(()),
+        // A watermark deletes by a put; everything else is seen when it is about to be deleted.
+        if task == CycleTask::FullDropDeletedContent {
+            return self.still_ours();
         }
+        self.state().deletes_unseen = task.deletes();
+        Ok(())
     }
 
     /// Says that a task was left for later: it has written nothing.
@@ -225,15 +245,25 @@ impl Watch {
         }
     }
 
-    /// Records a run of a task, and renews the lease with it.
-    pub fn report(&self, task: CycleTask, info: RunInfo) -> Result<(), MaintenanceError> {
+    /// Records a run of a task, and renews the lease with it. Where it `has_written` nothing, and
+    /// well, that can wait for the next task's: a crash in between loses only that it has looked.
+    pub fn report(
+        &self,
+        task: CycleTask,
+        info: RunInfo,
+        has_written: bool,
+    ) -> Result<(), MaintenanceError> {
         let mut state = self.state();
+        let waits = info.success && !has_written && state.task.is_none();
         state.task = None;
+        state.waiting.push((task, info));
         self.look_if_due(&mut state)?;
-        self.rewrite(&mut state, |schedule, lease, before| {
-            schedule.report_run(task.name(), info);
-            lease.put(schedule, before);
-        })
+        match waits {
+            true => Ok(()),
+            false => self.rewrite(&mut state, |schedule, lease, before| {
+                lease.put(schedule, before);
+            }),
+        }
     }
 
     /// Writes the real next times after a success: an interval after `start`. Without a cycle (only
@@ -278,7 +308,7 @@ impl Watch {
         }
         let before = state.before;
         let given_back = self.look_if_due(&mut state).and_then(|()| {
-            let (schedule, mark) = read_schedule(&self.repository)?;
+            let StoredSchedule { schedule, mark, .. } = read_stored_schedule(&self.repository)?;
             self.check_mark(&mut state, mark)?;
             if Lease::of(&schedule).is_none() {
                 return Ok(()); // it was never written, or the last write gave it back
@@ -287,41 +317,6 @@ impl Watch {
         });
         if let Err(error) = given_back {
             tracing::warn!(%error, "the lease is not given back: it ends by itself");
-        }
-    }
-
-    /// Reads the schedule, checks that it is ours, changes and writes it.
-    fn rewrite(
-        &self,
-        state: &mut State,
-        change: impl FnOnce(&mut Schedule, &Lease, (Timestamp, Timestamp)),
-    ) -> Result<(), MaintenanceError> {
-        let (mut schedule, mark) = match read_schedule(&self.repository) {
-            Err(RepositoryError::Format(_)) => return Err(self.halt(state, Verdict::TakenOver)),
-            read => read?,
-        };
-        self.check_mark(state, mark)?;
-        let now = self.repository.clock.now();
-        let lease = Lease {
-            until: now.plus(LEASE),
-            run: state.run.clone(),
-            task: state.task.map(|task| task.name().to_owned()),
-        };
-        change(&mut schedule, &lease, state.before);
-        write(&self.repository, state, &schedule)?;
-        let next = state.looked.plus(RENEW_AFTER);
-        self.next_look.store(next.nanos(), Ordering::SeqCst);
-        Ok(())
-    }
-
-    fn check_mark(&self, state: &mut State, mark: ScheduleMark) -> Result<(), MaintenanceError> {
-        if state.tried == Some(mark) {
-            state.mark = mark; // the write has happened
-            state.tried = None;
-        }
-        match mark == state.mark {
-            true => Ok(()),
-            false => Err(self.halt(state, Verdict::TakenOver)),
         }
     }
 
@@ -400,11 +395,25 @@ impl Guard for Watch {
                 None => Ok(()),
             };
         }
-        match self.look_again(&mut state) {
-            Err(MaintenanceError::Repository(RepositoryError::Blob(error))) => Err(error),
-            Err(_) => Err(BlobError::Halted),
-            Ok(()) => Ok(()),
+        self.look_again(&mut state).map_err(halted)
+    }
+
+    fn allow_delete(&self) -> Result<(), BlobError> {
+        self.allow()?;
+        let mut state = self.state();
+        if !state.deletes_unseen {
+            return Ok(());
         }
+        let mark = read_mark(&self.repository).map_err(|error| halted(error.into()))?;
+        self.check_mark(&mut state, mark).map_err(halted)
+    }
+}
+
+/// Returns what stops a storage operation; why it is, the run knows.
+fn halted(error: MaintenanceError) -> BlobError {
+    match error {
+        MaintenanceError::Repository(RepositoryError::Blob(error)) => error,
+        _ => BlobError::Halted,
     }
 }
 
@@ -412,20 +421,6 @@ impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch").finish_non_exhaustive()
     }
-}
-
-/// Writes the schedule, and remembers what it would look like where that fails.
-fn write(
-    repository: &Repository,
-    state: &mut State,
-    schedule: &Schedule,
-) -> Result<(), RepositoryError> {
-    let sealed = seal_schedule(repository, schedule)?;
-    state.tried = Some(sealed.mark());
-    sealed.write(repository)?;
-    state.mark = sealed.mark();
-    state.tried = None;
-    Ok(())
 }
 
 /// Refuses while another run of ours is at work; records a rewrite that crashed.

@@ -3,7 +3,8 @@
 //!
 //! The first line is a [`Head`]; each other one a [`Batch`]. A file is somebody's input: nothing in
 //! it is believed to be short, sorted or complete. Memory: one line of at most [`LINE_BYTES_MAX`],
-//! and what it says. Invariant: what is read has no more rows than the host asks about at once.
+//! and what it says, 100 MiB at the very most. Invariant: what is read has no more rows than the
+//! host asks about at once.
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
@@ -22,6 +23,9 @@ use crate::maintenance::strategy::{
 };
 use crate::repository::snapshot_history::HistoryRow;
 
+use super::error::harmless;
+
+mod form;
 pub mod made;
 pub mod names;
 
@@ -344,6 +348,7 @@ impl<R: BufRead> BatchReader<R> {
                 break;
             }
         }
+        form::check(&self.bytes).map_err(|why| self.wrong(&format!("has {why}")))?;
         let batch: Batch = serde_json::from_slice(&self.bytes)
             .map_err(|error| self.wrong(&format!("is no batch: {error}")))?;
         batch
@@ -374,7 +379,8 @@ impl<R: BufRead> BatchReader<R> {
     fn wrong(&self, what: &str) -> BatchesError {
         BatchesError {
             path: self.path.clone(),
-            what: format!("line {} {what}", self.line),
+            // The parser's words may have those of the line.
+            what: format!("line {} {}", self.line, harmless(what)),
         }
     }
 }
@@ -428,6 +434,10 @@ mod tests {
         let packs = r#"{"metadata":false,"used_bytes":1},"#.repeat(1_001);
         let packs = packs.trim_end_matches(',');
         let many = format!(r#"{{"repack":{{"pack_bytes_max":1,"packs":[{packs}]}}}}"#);
+        let flood = format!(
+            r#"{{"tenants":{{"snapshots":[{}{{}}]"#,
+            "{},".repeat(2 << 20)
+        );
         for (lines, words) in [
             ("x", "line 2 is no batch"),
             (
@@ -453,6 +463,8 @@ mod tests {
                     {"metadata":false,"used_bytes":1,"owner":"shared"}]}}"#,
                 "line 2 has packs of which only some have owners",
             ),
+            (&flood, "line 2 has 2097155 objects"),
+            (r#"{"\u001b[2J":1}"#, "unknown variant ` [2J`"),
             (&" ".repeat(LINE_BYTES_MAX as usize + 1), "line 2 is longer"),
         ] {
             let error = file(&lines.replace('\n', "")).unwrap_err().to_string();

@@ -11,8 +11,9 @@
 //!
 //! Names: `KEY` is a digest of the component, of everything in the engine that decides over
 //! compatibility, and of this program's version. Files are written under another name and renamed;
-//! none is ever changed. Without a usable directory each start compiles into a nameless temporary
-//! file. Memory: 64 KiB while hashing. Disk: [`ENTRIES_MAX`] entries, each at most the compiler's
+//! none is ever changed. Beside the directory of the user there may be one that was filled ahead of
+//! time, as in a container's image: root may own it, and it is only read. Without a usable directory
+//! each start compiles into a nameless temporary file. Memory: 64 KiB while hashing. Disk: [`ENTRIES_MAX`] entries, each at most the compiler's
 //! code limit.
 
 use std::fs::{DirBuilder, File};
@@ -38,6 +39,9 @@ const UNFINISHED_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Names looked at when tidying; a directory with more is not ours alone, and the rest waits.
 const TIDY_NAMES_MAX: usize = 1_000;
+
+/// Names a directory with code that was compiled ahead of time, for everybody.
+const AHEAD_VARIABLE: &str = "CAREEN_COMPILED_PLUGINS";
 
 /// The cache directory.
 pub(super) struct Cache {
@@ -98,6 +102,22 @@ impl Cache {
         let directory = Dir::open_ambient_dir(path, ambient_authority())?;
         only_ours(&directory.dir_metadata()?)?;
         Ok(Self { directory })
+    }
+
+    /// Opens the directory that was filled ahead of time, if there is one that can be trusted.
+    pub(super) fn ahead_of_time() -> Option<Self> {
+        let path = std::env::var_os(AHEAD_VARIABLE).filter(|path| !path.is_empty())?;
+        let open = || {
+            let directory = Dir::open_ambient_dir(Path::new(&path), ambient_authority())?;
+            only_ours(&directory.dir_metadata()?)?;
+            io::Result::Ok(Self { directory })
+        };
+        open()
+            .inspect_err(|error| {
+                let path = Path::new(&path).display();
+                tracing::warn!(%error, %path, "the compiled plugins there are not used");
+            })
+            .ok()
     }
 
     /// Returns the code of `key`, if it is there and undamaged.
@@ -253,10 +273,12 @@ fn is_old(modified: SystemTime) -> bool {
     SystemClock.now().since(modified.into()) > UNFINISHED_AGE
 }
 
-/// Refuses what somebody else owns or may write.
+/// Refuses what somebody else owns or may write. Root may own it: root could do anything to this
+/// process anyway, and owns the files of an image that runs as any user.
 fn only_ours(metadata: &Metadata) -> io::Result<()> {
     let refuse = |reason: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
+    let ours = [rustix::process::geteuid().as_raw(), 0];
+    if !ours.contains(&metadata.uid()) {
         return refuse("somebody else owns it");
     }
     if metadata.permissions().mode() & 0o022 != 0 {

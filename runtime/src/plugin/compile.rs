@@ -120,7 +120,8 @@ fn compile_here(source: &PluginSource, digest: &[u8; 32], mut code: &File) -> Re
 fn spawn(code: &File, limits: &CompileLimits) -> Result<Child, Failure> {
     let program = match &limits.program {
         Some(program) => program.clone(),
-        None => std::env::current_exe().map_err(Failure::io("find this program"))?,
+        // Not by its name: another version may have taken its place since this one was started.
+        None => PathBuf::from("/proc/self/exe"),
     };
     let code = code.try_clone().map_err(Failure::io("share a file"))?;
     Command::new(program)

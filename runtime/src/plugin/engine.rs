@@ -25,6 +25,24 @@ use super::limits::WASM_STACK_BYTES;
 /// does not move, and little enough to work under `ulimit -v`.
 const MEMORY_RESERVATION_BYTES: u64 = 32 << 20;
 
+/// For whom code is compiled: this system, and any processor that it may meet. Named, so that
+/// wasmtime does not take what the processor at hand can do: code of an image must run on every
+/// node, and its name in the cache must be the same there.
+const TARGET: Option<&str> = match (
+    cfg!(target_arch = "x86_64"),
+    cfg!(target_arch = "aarch64"),
+    cfg!(target_env = "gnu"),
+) {
+    (true, _, true) => Some("x86_64-unknown-linux-gnu"),
+    (true, _, false) => Some("x86_64-unknown-linux-musl"),
+    (_, true, true) => Some("aarch64-unknown-linux-gnu"),
+    (_, true, false) => Some("aarch64-unknown-linux-musl"),
+    _ => None,
+};
+
+/// What every x86-64 processor since 2009 can do, as current distributions demand.
+const X86_LEVEL: &str = "x86-64-v2";
+
 /// Unmapped bytes after a linear memory.
 const MEMORY_GUARD_BYTES: u64 = 64 << 10;
 
@@ -54,6 +72,14 @@ pub(super) fn new_engine() -> wasmtime::Result<Engine> {
         .wasm_memory64(false)
         .wasm_relaxed_simd(false)
         .wasm_tail_call(false);
+    if let Some(target) = TARGET {
+        config.target(target)?;
+        if cfg!(target_arch = "x86_64") {
+            // SAFETY: says which instructions the code may have; wasmtime compares them with what
+            // the processor can do before it loads any code, and refuses to where one is missing.
+            unsafe { config.cranelift_flag_enable(X86_LEVEL) };
+        }
+    }
     Engine::new(&config)
 }
 

@@ -110,8 +110,13 @@ pub enum Failure {
         usage: String,
     },
     /// It answered with an error of its own.
-    #[error("says: {0}")]
-    Answered(String),
+    #[error("says: {reason} (used: {usage})")]
+    Answered {
+        /// Its words.
+        reason: String,
+        /// Memory, fuel and time used, of the largest call.
+        usage: String,
+    },
 }
 
 impl Failure {
@@ -134,7 +139,7 @@ impl Failure {
             Self::Deadline { .. } => "plugin-deadline",
             Self::Memory { .. } => "plugin-memory",
             Self::Data { .. } => "plugin-data",
-            Self::Answered(_) => "plugin-error",
+            Self::Answered { .. } => "plugin-error",
         }
     }
 

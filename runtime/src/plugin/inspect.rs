@@ -15,6 +15,7 @@ use super::about::About;
 use super::batches::Strategy;
 use super::contract::bindings::DescribableIndices;
 use super::error::{Failure, PluginError, harmless};
+use super::limits::PluginLimits;
 use super::load::{self, PluginOptions};
 use super::session::Session;
 use super::usage::{Tally, UsageLimits};
@@ -99,11 +100,15 @@ pub struct Import {
     pub refused: bool,
 }
 
-/// Looks at the plugin of `options`.
+/// Looks at the plugin of `options`; `given` adds what one of the strategies is given that it turns
+/// out to be. What differs from strategy to strategy is told of the first.
 ///
 /// # Errors
-/// A file that cannot be read. All else is told by [`Inspection::refusal`].
-pub fn inspect(options: &PluginOptions) -> Result<Inspection, PluginError> {
+/// A file that cannot be read; what `given` says. All else is told by [`Inspection::refusal`].
+pub fn inspect<E: From<PluginError>>(
+    options: &PluginOptions,
+    mut given: impl FnMut(Strategy, &mut PluginOptions) -> Result<(), E>,
+) -> Result<Inspection, E> {
     let source = &options.source;
     let name = source.name();
     let named = |failure| PluginError {
@@ -113,37 +118,60 @@ pub fn inspect(options: &PluginOptions) -> Result<Inspection, PluginError> {
     let digest = source.digest().map_err(named)?;
     let mut bytes = Count(0);
     source.copy_to(&mut bytes).map_err(named)?;
-    let limits = options.limits;
     let mut found = Inspection {
         name: harmless(&name),
         bytes: bytes.0,
         blake3: hex::encode(digest),
-        limits: (&limits).into(),
         ..Inspection::default()
     };
-    if let Err(failure) = look(options, &digest, &mut found) {
+    let opened = open(options, &digest, &mut found);
+    let mut all = Vec::with_capacity(Strategy::ALL.len());
+    for strategy in found.strategies.clone() {
+        found.pins.extend(pin(source, strategy, &found.blake3));
+        let mut options = options.clone();
+        given(strategy, &mut options)?;
+        all.push((strategy, options));
+    }
+    let limits = all
+        .first()
+        .map_or(options.limits, |(_, first)| first.limits);
+    found.limits = (&limits).into();
+    let looked =
+        opened.and_then(|(engine, component)| look(&engine, &component, limits, &mut found));
+    if let Err(failure) = looked {
         let plugin = load::describe(&name, &digest, &limits);
         found.refusal = Some(PluginError { plugin, failure });
+        return Ok(found);
     }
-    for strategy in found.strategies.clone() {
-        let pin = pin(source, strategy, &found.blake3);
-        found.pins.extend(pin);
-        if found.refusal.is_none() {
-            found.refusal = fits(strategy, options.clone()).err();
-        }
-    }
+    let mut all = all.into_iter();
+    found.refusal = all.find_map(|(strategy, options)| fits(strategy, options).err());
     Ok(found)
 }
 
-fn look(options: &PluginOptions, digest: &[u8; 32], found: &mut Inspection) -> Result<(), Failure> {
+/// Takes the component's code, and tells its interface.
+fn open(
+    options: &PluginOptions,
+    digest: &[u8; 32],
+    found: &mut Inspection,
+) -> Result<(Engine, Component), Failure> {
     let engine = engine::new_engine().map_err(|error| Failure::Compile(error.to_string()))?;
     let (component, was_compiled) = load::load_component(&engine, options, digest)?;
     found.was_compiled = was_compiled;
     tell_interface(&engine, &component, found);
-    let (linked, ()) = load::link(&engine, &component, |_| Ok(()))?;
+    Ok((engine, component))
+}
+
+/// Makes an instance, and lets it introduce itself.
+fn look(
+    engine: &Engine,
+    component: &Component,
+    limits: PluginLimits,
+    found: &mut Inspection,
+) -> Result<(), Failure> {
+    let (linked, ()) = load::link(engine, component, |_| Ok(()))?;
     let tally = Tally::default();
-    let mut session = Session::new(&engine, &found.name, options.limits, &tally);
-    let instance = session.call(&engine, |store| linked.instantiate(store))?;
+    let mut session = Session::new(engine, &found.name, limits, &tally);
+    let instance = session.call(engine, |store| linked.instantiate(store))?;
     let usage = tally.usage();
     found.first_memory_bytes = Some(usage.memory_peak_bytes);
     found.instantiation_fuel = Some(usage.fuel);
@@ -151,8 +179,8 @@ fn look(options: &PluginOptions, digest: &[u8; 32], found: &mut Inspection) -> R
     // Loading asks it too; but then it tells nothing where the configuration does not fit.
     if component.get_export_index(None, contract::ABOUT).is_some() {
         let indices = DescribableIndices::new(&linked)
-            .map_err(|error| contract::not_linked(&engine, &component, &error))?;
-        let description = session.call(&engine, |store| {
+            .map_err(|error| contract::not_linked(engine, component, &error))?;
+        let description = session.call(engine, |store| {
             let exports = indices.load(&mut *store, &instance)?;
             exports.careen_strategy_about().call_describe(store)
         })?;

@@ -150,6 +150,11 @@ impl Parts {
         )
     }
 
+    /// Returns what its calls have used at most, for messages.
+    pub(super) fn used(&self) -> String {
+        self.tally.usage().most_of(&self.limits)
+    }
+
     fn error(&self, failure: Failure) -> PluginError {
         let plugin = self.describe();
         PluginError { plugin, failure }
@@ -202,7 +207,10 @@ impl Phase {
     ) -> Result<R, Failure> {
         let Self { session, instance } = self;
         let answer = session.call(&parts.engine, |store| call(store, instance))?;
-        answer.map_err(|reason| Failure::Answered(harmless(&reason)))
+        answer.map_err(|reason| Failure::Answered {
+            reason: harmless(&reason),
+            usage: parts.used(),
+        })
     }
 
     fn configure(
@@ -238,7 +246,7 @@ pub(super) fn load_parts<X>(
     })?;
     let load = || {
         let engine = engine::new_engine().map_err(|error| Failure::Compile(error.to_string()))?;
-        let (component, _) = load_component(&engine, &options, &digest)?;
+        let component = find_component(&engine, &options, &digest)?;
         let (linked, exports) = link(&engine, &component, exports)?;
         Ok((engine, linked, exports))
     };
@@ -273,6 +281,25 @@ pub(super) fn describe(name: &str, digest: &[u8; 32], limits: &PluginLimits) -> 
     format!("{name} (blake3 {}, {limits})", hex::encode(digest))
 }
 
+/// Takes the code that was compiled ahead of time, else that of the cache, else compiles it.
+fn find_component(
+    engine: &Engine,
+    options: &PluginOptions,
+    digest: &[u8; 32],
+) -> Result<Component, Failure> {
+    let ahead = Cache::ahead_of_time();
+    match ahead.and_then(|ahead| ahead.find(Key::new(engine, digest))) {
+        Some(mut code) => {
+            tracing::debug!(
+                plugin = options.source.name(),
+                "code compiled ahead is used"
+            );
+            loaded(engine, &mut code)
+        }
+        None => load_component(engine, options, digest).map(|(component, _)| component),
+    }
+}
+
 /// Takes the compiled code from the cache, or compiles it; says whether it was there.
 pub(super) fn load_component(
     engine: &Engine,
@@ -301,9 +328,11 @@ pub(super) fn load_component(
             }
         }
     };
-    let component = engine::load(engine, &mut code);
-    let component = component.map_err(|error| Failure::Compile(format!("{error:#}")))?;
-    Ok((component, was_there))
+    Ok((loaded(engine, &mut code)?, was_there))
+}
+
+fn loaded(engine: &Engine, code: &mut File) -> Result<Component, Failure> {
+    engine::load(engine, code).map_err(|error| Failure::Compile(format!("{error:#}")))
 }
 
 /// Gives the component the log function and lets `exports` find what its strategy exports; refuses

@@ -15,6 +15,7 @@ use crate::maintenance::scheduling::{Scheduling, SchedulingQuestion};
 use crate::maintenance::strategy::StrategyError;
 
 use super::batches::{Batch, SnapshotLine, SourceLine, Strategy};
+use super::error::without_controls;
 use super::load::PluginOptions;
 use super::usage::{PluginUsage, Tally};
 use super::words;
@@ -305,7 +306,7 @@ impl<'f> Replay<'f> {
                 (self.find)(&Finding::OverShare {
                     line,
                     plugin: side.name.clone(),
-                    about: source.source.to_string(),
+                    about: without_controls(&source.source.to_string()),
                     expired: side.expired,
                     snapshots,
                 });
@@ -359,7 +360,8 @@ impl<'f> Replay<'f> {
             }
         }
         self.differences += 1;
-        let [about, answer, other] = texts();
+        // Names are those of a file; they end up on terminals.
+        let [about, answer, other] = texts().map(|text| without_controls(&text));
         (self.find)(&Finding::Differs {
             line,
             about,
@@ -373,7 +375,7 @@ impl<'f> Replay<'f> {
         (self.find)(&Finding::Refused {
             line,
             plugin: self.sides[side].name.clone(),
-            reason,
+            reason: without_controls(&reason),
         });
     }
 }

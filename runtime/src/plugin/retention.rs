@@ -104,7 +104,10 @@ impl RetentionPlugin {
         let rows: Vec<_> = asked.iter().map(row_of).collect();
         // After an error the instance is gone.
         let Some(mut phase) = self.source.take() else {
-            return Err(Failure::Answered("no source was begun".into()));
+            return Err(Failure::Answered {
+                reason: "no source was begun".into(),
+                usage: self.parts.used(),
+            });
         };
         let decisions = phase.ask(&self.parts, |store, instance| {
             let exports = self.exports.load(&mut *store, instance)?;
@@ -140,6 +143,10 @@ impl Retention for RetentionPlugin {
 
     fn describe(&self) -> String {
         self.parts.describe()
+    }
+
+    fn used(&self) -> String {
+        self.parts.used()
     }
 }
 

@@ -126,6 +126,10 @@ impl Scheduling for SchedulingPlugin {
     fn describe(&self) -> String {
         self.parts.describe()
     }
+
+    fn used(&self) -> String {
+        self.parts.used()
+    }
 }
 
 fn question_of(question: &SchedulingQuestion) -> wit::Question {

@@ -201,6 +201,10 @@ impl Splitting for SplittingPlugin {
     fn describe(&self) -> String {
         self.parts.describe()
     }
+
+    fn used(&self) -> String {
+        self.parts.used()
+    }
 }
 
 fn into_wit(question: &SplittingQuestion) -> wit::Question {

@@ -42,6 +42,21 @@ pub struct Usage {
     pub log_lines: u64,
 }
 
+impl Usage {
+    /// Returns the most that a call has used, beside what it may.
+    pub(super) fn most_of(&self, limits: &PluginLimits) -> String {
+        format!(
+            "memory {} of {} KiB, fuel {} of {}, {:.1} of {} ms",
+            self.memory_peak_bytes / 1024,
+            limits.memory_bytes / 1024,
+            self.fuel_of_a_call,
+            limits.fuel,
+            self.milliseconds_of_a_call,
+            limits.deadline.as_millis()
+        )
+    }
+}
+
 /// What one call may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct UsageLimits {

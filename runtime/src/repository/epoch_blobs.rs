@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::blob::BlobMetadata;
+use crate::blob::Storage;
 use crate::clock::Timestamp;
 use crate::kopia::format_blob::EpochParameters;
 
+use super::RepositoryError;
 use super::index_names::UncompactedNames;
-use super::{Repository, RepositoryError};
 
 /// Uncompacted blobs of an epoch, as far as ages and sizes go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -29,20 +29,24 @@ pub struct EpochBlobs {
 }
 
 impl EpochBlobs {
-    /// Asks for each of an epoch's uncompacted blobs in `names`; what is gone since is passed over.
+    /// Returns what the listing of `names` has told of an epoch's uncompacted blobs, else asks for
+    /// each of them; what is gone since is passed over.
     ///
     /// In the order in which they lie on the disk, which is several times faster than a sorted
     /// listing where the kernel knows nothing of them yet.
     pub fn look_up(
-        repository: &Repository,
+        storage: &Storage,
         names: &UncompactedNames,
         epoch: u64,
     ) -> Result<Self, RepositoryError> {
+        if let Some(stored) = names.epochs.get(&epoch).and_then(|row| row.stored) {
+            return Ok(stored);
+        }
         let mut blobs = Self::default();
         let mut names = names.of_epoch(epoch)?;
         while let Some(name) = names.next_name()? {
-            match repository.storage.metadata(&name) {
-                Ok(blob) => blobs.add(&blob),
+            match storage.metadata(&name) {
+                Ok(blob) => blobs.add(blob.length, blob.timestamp),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error.into()),
             }
@@ -50,16 +54,16 @@ impl EpochBlobs {
         Ok(blobs)
     }
 
-    /// Takes in one more blob.
-    pub fn add(&mut self, blob: &BlobMetadata) {
-        if self.count == 0 || blob.timestamp < self.oldest {
-            self.oldest = blob.timestamp;
+    /// Takes in one more blob of `length` bytes that the storage took at `timestamp`.
+    pub fn add(&mut self, length: u64, timestamp: Timestamp) {
+        if self.count == 0 || timestamp < self.oldest {
+            self.oldest = timestamp;
         }
-        if self.count == 0 || blob.timestamp > self.newest {
-            self.newest = blob.timestamp;
+        if self.count == 0 || timestamp > self.newest {
+            self.newest = timestamp;
         }
         self.count += 1;
-        self.bytes += blob.length;
+        self.bytes = self.bytes.saturating_add(length);
     }
 
     /// Returns whether writers should go on to the next epoch, with the reason.

@@ -83,41 +83,26 @@ pub struct EpochState {
 impl EpochState {
     /// Lists markers, watermarks and compacted sets.
     pub fn load(storage: &Storage) -> Result<Self, RepositoryError> {
-        let markers = list_bounded(storage, "xe", "epoch markers")?;
-        let watermarks = list_bounded(storage, "xw", "deletion watermarks")?;
-        let singles = list_bounded(storage, "xs", "single-epoch compaction blobs")?;
-        let ranges = list_bounded(storage, "xr", "range checkpoint blobs")?;
-        let write_epoch = markers
-            .iter()
-            .filter_map(|blob| epoch_marker(blob.id.as_str()))
-            .max()
-            .unwrap_or(0);
-        if write_epoch > WRITE_EPOCH_MAX {
-            return Err(RepositoryError::TooMany {
-                what: "epochs",
-                maximum: WRITE_EPOCH_MAX as usize,
-            });
+        let mut lists = EpochBlobLists::default();
+        for prefix in ["xe", "xw", "xs", "xr"] {
+            storage.for_each(prefix, |blob| lists.add(blob))?;
         }
-        let watermark_seconds = watermarks
-            .iter()
-            .filter_map(|blob| watermark_seconds(blob.id.as_str()))
-            .max();
-        let singles = group(singles, compacted_epoch);
-        let ranges = group(ranges, range_epochs);
-        let complete = ranges
-            .iter()
-            .filter(|(_, sets)| !sets.complete.is_empty())
-            .map(|(range, _)| *range);
-        let chain = longest_chain(complete);
-        Ok(Self {
-            write_epoch,
-            markers,
-            watermark_seconds,
-            watermarks,
-            singles,
-            ranges,
-            chain,
-        })
+        lists.state()
+    }
+
+    /// Lists the markers, and returns the epoch that writers write to.
+    pub fn load_write_epoch(storage: &Storage) -> Result<u64, RepositoryError> {
+        let mut lists = EpochBlobLists::default();
+        storage.for_each("xe", |blob| lists.add(blob))?;
+        Ok(lists.state()?.write_epoch)
+    }
+
+    /// Lists the deletion watermarks, and returns the second up to which tombstones are as if
+    /// absent.
+    pub fn load_watermark_seconds(storage: &Storage) -> Result<Option<i64>, RepositoryError> {
+        let mut lists = EpochBlobLists::default();
+        storage.for_each("xw", |blob| lists.add(blob))?;
+        Ok(lists.state()?.watermark_seconds)
     }
 
     /// Returns the newest settled epoch: no writer may still write to it.
@@ -178,24 +163,72 @@ impl EpochState {
     }
 }
 
-/// Lists a prefix whose number of blobs is bounded by the age of the repository.
-fn list_bounded(
-    storage: &Storage,
-    prefix: &'static str,
-    what: &'static str,
-) -> Result<Vec<BlobMetadata>, RepositoryError> {
-    let mut blobs = Vec::new();
-    storage.for_each(prefix, |blob| {
-        if blobs.len() == SETS_MAX {
+/// The blobs that say what is committed, by kind, as they are listed: at most [`SETS_MAX`] of each.
+#[derive(Default)]
+pub(super) struct EpochBlobLists {
+    markers: Vec<BlobMetadata>,
+    watermarks: Vec<BlobMetadata>,
+    singles: Vec<BlobMetadata>,
+    ranges: Vec<BlobMetadata>,
+}
+
+impl EpochBlobLists {
+    /// Takes in a blob, each kind in listing order; names of no kind are not ours.
+    ///
+    /// # Errors
+    /// More of a kind than their number, bounded by the age of the repository, can be.
+    pub(super) fn add(&mut self, blob: BlobMetadata) -> Result<(), RepositoryError> {
+        let (list, what) = match blob.id.as_str().get(..2) {
+            Some("xe") => (&mut self.markers, "epoch markers"),
+            Some("xw") => (&mut self.watermarks, "deletion watermarks"),
+            Some("xs") => (&mut self.singles, "single-epoch compaction blobs"),
+            Some("xr") => (&mut self.ranges, "range checkpoint blobs"),
+            _ => return Ok(()),
+        };
+        if list.len() == SETS_MAX {
             return Err(RepositoryError::TooMany {
                 what,
                 maximum: SETS_MAX,
             });
         }
-        blobs.push(blob);
-        Ok::<(), RepositoryError>(())
-    })?;
-    Ok(blobs)
+        list.push(blob);
+        Ok(())
+    }
+
+    /// Returns what they mean together.
+    pub(super) fn state(self) -> Result<EpochState, RepositoryError> {
+        let markers = self.markers.iter();
+        let write_epoch = markers
+            .filter_map(|blob| epoch_marker(blob.id.as_str()))
+            .max()
+            .unwrap_or(0);
+        if write_epoch > WRITE_EPOCH_MAX {
+            return Err(RepositoryError::TooMany {
+                what: "epochs",
+                maximum: WRITE_EPOCH_MAX as usize,
+            });
+        }
+        let watermarks = self.watermarks.iter();
+        let watermark_seconds = watermarks
+            .filter_map(|blob| watermark_seconds(blob.id.as_str()))
+            .max();
+        let singles = group(self.singles, compacted_epoch);
+        let ranges = group(self.ranges, range_epochs);
+        let complete = ranges
+            .iter()
+            .filter(|(_, sets)| !sets.complete.is_empty())
+            .map(|(range, _)| *range);
+        let chain = longest_chain(complete);
+        Ok(EpochState {
+            write_epoch,
+            markers: self.markers,
+            watermark_seconds,
+            watermarks: self.watermarks,
+            singles,
+            ranges,
+            chain,
+        })
+    }
 }
 
 /// Groups blobs by the epochs in their names and then into sets; names that do not parse are not

@@ -22,9 +22,14 @@ pub struct FormatWatch {
 
 impl FormatWatch {
     /// Reads the format blob.
+    ///
+    /// # Errors
+    /// Those of [`FormatWatch::look`].
     pub fn start(repository: &Repository) -> Result<Self, RepositoryError> {
         let bytes = read_format_bytes(&repository.storage)?;
-        Ok(Self { bytes })
+        let watch = Self { bytes };
+        watch.check(repository, &watch.bytes)?;
+        Ok(watch)
     }
 
     /// Reads it again.
@@ -33,7 +38,11 @@ impl FormatWatch {
     /// [`RepositoryError::UpgradeLock`] where somebody upgrades the repository,
     /// [`RepositoryError::FormatChanged`] where it is not what it was.
     pub fn look(&self, repository: &Repository) -> Result<(), RepositoryError> {
-        let same = read_format_bytes(&repository.storage)? == self.bytes;
+        self.check(repository, &read_format_bytes(&repository.storage)?)
+    }
+
+    fn check(&self, repository: &Repository, bytes: &[u8]) -> Result<(), RepositoryError> {
+        let same = bytes == self.bytes;
         let options = OpenOptions {
             password: Vec::new(),
             unlock_memory_bytes: 0,
@@ -43,7 +52,7 @@ impl FormatWatch {
         // An announced lock takes effect without a change: so it is opened again in any case.
         let storage = repository.storage.clone();
         let key = &repository.format.format_encryption_key;
-        match Repository::open_with_key(storage, key, &options) {
+        match Repository::open_bytes(storage, bytes, key, &options) {
             Err(error @ (RepositoryError::UpgradeLock { .. } | RepositoryError::Blob(_))) => {
                 Err(error)
             }

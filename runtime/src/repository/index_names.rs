@@ -14,12 +14,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::ControlFlow;
 
+use crate::clock::Timestamp;
 use crate::kopia::FormatError;
 use crate::kopia::blob_id::{BlobId, set_member, uncompacted_epoch};
 use crate::progress::Part;
 use crate::spill::Merge;
 use crate::spill::{Runs, SortBuffer, SortMemory, SortShape, Sorter};
 
+use super::epoch_blobs::EpochBlobs;
 use super::epochs::SETS_MAX;
 use super::working_time::WorkingTime;
 use super::{RepositoryError, Workspace};
@@ -40,6 +42,8 @@ const OPEN_SETS_MAX: usize = 10_000;
 pub struct UncompactedRow {
     /// Number of blobs.
     pub blobs: u64,
+    /// Their ages and sizes, where the listing of the store has them.
+    pub stored: Option<EpochBlobs>,
     /// Sets of which not all blobs are there, by name.
     pub incomplete_sets: Vec<IncompleteSet>,
 }
@@ -75,18 +79,16 @@ impl UncompactedNames {
         let time = WorkingTime::start(&*workspace.progress);
         let mut names = NamesBuilder::new(workspace);
         let mut outcome = Ok(());
-        storage.scan("xn", &mut |blob: ScannedBlob<'_>| {
-            let Some(epoch) = uncompacted_epoch(blob.id) else {
-                return ControlFlow::Continue(());
-            };
-            match names.add(epoch, blob.locality, blob.id) {
+        storage.scan(
+            "xn",
+            &mut |blob: ScannedBlob<'_>| match names.add_uncompacted(&blob) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
                     outcome = Err(error);
                     ControlFlow::Break(())
                 }
-            }
-        })?;
+            },
+        )?;
         outcome?;
         let names = names.finish()?;
         time.lap(Part::List);
@@ -140,6 +142,16 @@ impl NamesBuilder {
             buffer,
             rows,
         }
+    }
+
+    /// Adds a blob to the epoch in its name; one that has none is not ours.
+    pub fn add_uncompacted(&mut self, blob: &ScannedBlob<'_>) -> Result<(), RepositoryError> {
+        let Some(epoch) = uncompacted_epoch(blob.id) else {
+            return Ok(());
+        };
+        self.add(epoch, blob.locality, blob.id)?;
+        self.rows.note(epoch, blob.stored);
+        Ok(())
     }
 
     /// Adds a name to an epoch; blobs of smaller `locality` are read first.
@@ -231,6 +243,14 @@ impl Rows {
             });
         }
         Ok(())
+    }
+
+    /// Notes length and time of the blob that was just added.
+    fn note(&mut self, epoch: u64, stored: Option<(u64, Timestamp)>) {
+        if let (Some(row), Some((length, timestamp))) = (self.epochs.get_mut(&epoch), stored) {
+            let blobs = row.stored.get_or_insert_default();
+            blobs.add(length, timestamp);
+        }
     }
 
     fn finish(mut self) -> BTreeMap<u64, UncompactedRow> {

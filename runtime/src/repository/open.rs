@@ -82,7 +82,18 @@ impl Repository {
         format_encryption_key: &[u8; 32],
         options: &OpenOptions,
     ) -> Result<Self, RepositoryError> {
-        let format_blob = read_format_blob(&storage)?;
+        let bytes = read_format_bytes(&storage)?;
+        Self::open_bytes(storage, &bytes, format_encryption_key, options)
+    }
+
+    /// The same with a format blob that was just read.
+    pub(super) fn open_bytes(
+        storage: Storage,
+        format_blob: &[u8],
+        format_encryption_key: &[u8; 32],
+        options: &OpenOptions,
+    ) -> Result<Self, RepositoryError> {
+        let format_blob = FormatBlob::parse(format_blob).map_err(corrupt_format)?;
         let format = format_blob
             .unlock_with_key(format_encryption_key)
             .map_err(corrupt_format)?;

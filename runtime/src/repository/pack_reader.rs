@@ -15,6 +15,7 @@
 //! ([`PackBatch::large`]), for [`super::sealed_pieces`]. Kopia reads every content by a GET of its
 //! own.
 
+mod fetch;
 mod lane;
 mod stretch;
 #[cfg(test)]
@@ -26,7 +27,7 @@ use crate::kopia::content_id::ContentId;
 use crate::spill::Scratch;
 
 use super::RepositoryError;
-use super::pack_local_index::{keep_tail, tail_bytes};
+use super::pack_local_index::tail_bytes;
 use super::pack_names::PackTable;
 use super::pack_order::{PackOrder, Place};
 use super::read_ahead::ReadAhead;
@@ -226,56 +227,6 @@ impl PackBatch {
             last.tail_bytes = room.min(tail_bytes(last.end) as usize);
             self.used += last.tail_bytes;
         }
-    }
-
-    /// Reads the bytes: one GET a stretch, but for those that were read ahead. Ends of packs that
-    /// were asked for are kept in `tails`.
-    ///
-    /// # Errors
-    /// A pack that is gone or too short, with the first content that is missing for it.
-    fn fetch(
-        &mut self,
-        storage: &Storage,
-        ahead: Option<&ReadAhead>,
-        tails: Option<&Scratch>,
-    ) -> Result<(), RepositoryError> {
-        if self.large {
-            return Ok(());
-        }
-        for number in 0..self.stretches.len() {
-            let stretch = &self.stretches[number];
-            let length = (stretch.end - stretch.offset) as usize;
-            let end = stretch.start + length + stretch.tail_bytes;
-            let into = &mut self.bytes[stretch.start..end];
-            if let (Some(ahead), Some(kept)) = (ahead, &stretch.kept) {
-                let asked = (length as u64).saturating_sub(stretch.gap_bytes);
-                ahead.read(kept, stretch.offset, into, asked)?;
-                continue;
-            }
-            let cut = match storage.get(&stretch.pack, stretch.offset, into) {
-                Ok(got) if got >= length => {
-                    // Less than was asked for: this is the end of the pack.
-                    if let (Some(scratch), true) = (tails, got > length && got < into.len()) {
-                        keep_tail(scratch, &stretch.pack, &into[length..got]);
-                    }
-                    None
-                }
-                Ok(got) => Some(Cut::At(stretch.offset + got as u64)),
-                Err(error) if error.is_not_found() => Some(Cut::Gone),
-                Err(error) => return Err(error.into()),
-            };
-            if let Some(cut) = cut {
-                if !self.going_on {
-                    return Err(self.unreadable(number, cut));
-                }
-                self.stretches[number].cut = Some(cut);
-                continue;
-            }
-            if let Some(ahead) = ahead {
-                ahead.note(stretch.number, stretch.offset, into, stretch.gap_bytes)?;
-            }
-        }
-        Ok(())
     }
 
     /// Returns why content `number` could not be read, where its pack is gone or too short.

@@ -1,12 +1,13 @@
 //! The schedule blob `kopia.maintenance`: read, written, and recognised again.
 //!
-//! Nothing protects it from two writers: the last one wins, and the other's runs are forgotten. So
-//! whoever reads it gets a mark of what was there, and whoever writes it gets one of what is there
-//! now; as long as the mark is the same, nobody else has written. The mark is the blob's nonce and
-//! tag. Memory: the blob, at most [`SCHEDULE_BYTES_MAX`], and as much again decoded. Mirrors
-//! Kopia's `repo/maintenance/maintenance_schedule.go`.
+//! Kopia's clients replace it whatever is there: the last one wins, and the other's runs are
+//! forgotten. So whoever reads it gets a mark of what was there, and whoever writes it gets one of
+//! what is there now; as long as the mark is the same, nobody else has written. The mark is the
+//! blob's nonce and tag. Where the store knows conditions, it is replaced only as it was read.
+//! Memory: the blob, at most [`SCHEDULE_BYTES_MAX`], and as much again decoded. Mirrors Kopia's
+//! `repo/maintenance/maintenance_schedule.go`.
 
-use crate::blob::PutOptions;
+use crate::blob::{BlobVersion, PutOptions, Replaced};
 use crate::clock::Timestamp;
 use crate::kopia::FormatError;
 use crate::kopia::blob_id::{BlobId, MAINTENANCE};
@@ -42,13 +43,34 @@ impl ScheduleMark {
     }
 }
 
+/// A schedule as it was read.
+#[derive(Clone, Debug)]
+pub struct StoredSchedule {
+    /// What it says.
+    pub schedule: Schedule,
+    /// What the blob was.
+    pub mark: ScheduleMark,
+    /// The same in the store's word, where it has any.
+    pub version: Option<BlobVersion>,
+}
+
 /// Reads the schedule; without the blob nothing ever ran.
 ///
 /// # Errors
 /// A blob that our key does not open, or other JSON: who cannot read the history must not maintain.
 pub fn read_schedule(repository: &Repository) -> Result<(Schedule, ScheduleMark), RepositoryError> {
-    let Some(mut bytes) = read_blob(repository)? else {
-        return Ok((Schedule::default(), ScheduleMark::ABSENT));
+    let stored = read_stored_schedule(repository)?;
+    Ok((stored.schedule, stored.mark))
+}
+
+/// The same, to be replaced later.
+pub fn read_stored_schedule(repository: &Repository) -> Result<StoredSchedule, RepositoryError> {
+    let Some((mut bytes, version)) = read_blob(repository)? else {
+        return Ok(StoredSchedule {
+            schedule: Schedule::default(),
+            mark: ScheduleMark::ABSENT,
+            version: Some(BlobVersion::ABSENT),
+        });
     };
     let mark = ScheduleMark::of(&bytes);
     aes_gcm_open(&repository.format.schedule_key(), AAD, &mut bytes).map_err(|_| {
@@ -56,13 +78,17 @@ pub fn read_schedule(repository: &Repository) -> Result<(Schedule, ScheduleMark)
             what: MAINTENANCE.to_owned(),
         }
     })?;
-    Ok((Schedule::parse(&bytes)?, mark))
+    Ok(StoredSchedule {
+        schedule: Schedule::parse(&bytes)?,
+        mark,
+        version,
+    })
 }
 
 /// Reads the mark alone.
 pub fn read_mark(repository: &Repository) -> Result<ScheduleMark, RepositoryError> {
     let bytes = read_blob(repository)?;
-    Ok(bytes.map_or(ScheduleMark::ABSENT, |bytes| ScheduleMark::of(&bytes)))
+    Ok(bytes.map_or(ScheduleMark::ABSENT, |(bytes, _)| ScheduleMark::of(&bytes)))
 }
 
 /// A schedule as it is to be stored. Its mark is known before it is written: a write that failed
@@ -78,6 +104,21 @@ impl SealedSchedule {
     /// Writes it. Kopia locks this blob never, so it has no retention.
     pub fn write(&self, repository: &Repository) -> Result<(), RepositoryError> {
         write_blob(repository, &self.0)
+    }
+
+    /// Writes it in the place of `version`; without one, or where the store knows no conditions,
+    /// whatever is there.
+    pub fn replace(
+        &self,
+        repository: &Repository,
+        version: Option<&BlobVersion>,
+    ) -> Result<Replaced, RepositoryError> {
+        let Some(version) = version else {
+            self.write(repository)?;
+            return Ok(Replaced::Blindly);
+        };
+        let storage = &repository.storage;
+        Ok(storage.replace(&BlobId::new(MAINTENANCE), &self.0, version)?)
     }
 }
 
@@ -126,13 +167,16 @@ pub fn schedule_time(repository: &Repository) -> Result<Timestamp, RepositoryErr
     Ok(storage)
 }
 
+/// The blob as it is stored, with its version.
+type StoredBlob = (Vec<u8>, Option<BlobVersion>);
+
 /// Reads the blob as it is stored.
-pub(super) fn read_blob(repository: &Repository) -> Result<Option<Vec<u8>>, RepositoryError> {
+pub(super) fn read_blob(repository: &Repository) -> Result<Option<StoredBlob>, RepositoryError> {
     match repository
         .storage
-        .get_all(&BlobId::new(MAINTENANCE), BLOB_BYTES_MAX)
+        .get_version(&BlobId::new(MAINTENANCE), BLOB_BYTES_MAX)
     {
-        Ok(bytes) => Ok(Some(bytes)),
+        Ok(stored) => Ok(Some(stored)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.into()),
     }

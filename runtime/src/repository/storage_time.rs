@@ -19,7 +19,7 @@ pub const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
 /// Writes the schedule blob anew and returns the storage's time of it.
 pub fn storage_time(repository: &Repository) -> Result<Timestamp, RepositoryError> {
     match read_blob(repository)? {
-        Some(bytes) => write_blob(repository, &bytes)?,
+        Some((bytes, _)) => write_blob(repository, &bytes)?,
         None => {
             write_schedule(repository, &Schedule::default())?;
         }

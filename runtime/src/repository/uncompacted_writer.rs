@@ -53,7 +53,7 @@ pub fn write_uncompacted_in(
 }
 
 fn write_epoch(repository: &Repository) -> Result<u64, RepositoryError> {
-    Ok(EpochState::load(&repository.storage)?.write_epoch)
+    EpochState::load_write_epoch(&repository.storage)
 }
 
 /// Deletes what this write has put: nobody can depend on it, since the write never succeeded.

@@ -99,3 +99,46 @@ fn the_next_demo_removes_what_a_killed_one_left() {
     assert_eq!(small.unwrap().status.code(), Some(0));
     assert_eq!(homes(), [""; 0]);
 }
+
+/// Goal: the suites' time reaches lines and files alike; method: a demo far in the past.
+#[cfg(feature = "test-clock")]
+#[test]
+fn the_time_can_be_set_in_builds_for_tests() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("repository");
+    let shape = [
+        "demo",
+        "--no-run",
+        "--entries",
+        "10",
+        "--index-blobs",
+        "2",
+        "--keep",
+    ];
+    let mut command = careen(&[&shape[..], &[root.to_str().unwrap()]].concat());
+    let told = command
+        .env("CAREEN_NOW", "2020-02-03T04:05:06Z")
+        .output()
+        .unwrap();
+    assert!(told.status.success(), "{told:?}");
+    assert!(
+        lines(&told)
+            .iter()
+            .all(|line| line["time"] == "2020-02-03T04:05:06Z")
+    );
+    let written = root
+        .join("kopia.repository.f")
+        .metadata()
+        .unwrap()
+        .modified()
+        .unwrap();
+    let seconds = written
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    assert_eq!(seconds, 1_580_702_706);
+    let mut command = careen(&["status", "/r", "--no-json"]);
+    let told = command.env("CAREEN_NOW", "soon").output().unwrap();
+    assert_eq!(told.status.code(), Some(50));
+    assert!(text(&told.stderr).contains("clock-setting"), "{told:?}");
+}

@@ -148,6 +148,7 @@ fn a_right_set_up_has_no_error() {
         "put",
         "race",
         "delete",
+        "lock",
         "format",
         "index",
         "owner",
@@ -264,6 +265,43 @@ fn a_store_that_overwrites_is_named() {
     let (rows, exit) = Ask::new(port).with(&["--write-probe"]).findings();
     assert_eq!(exit, Some(0));
     assert!(codes(&rows).contains(&"no-conditional-put"), "{rows:#?}");
+}
+
+/// Returns what is said of locks.
+fn locks(rows: &[Value]) -> Vec<(&str, &str)> {
+    let rows = rows.iter().filter(|row| row["check"] == "lock");
+    rows.map(|row| {
+        (
+            row["state"].as_str().unwrap(),
+            row["what"].as_str().unwrap(),
+        )
+    })
+    .collect()
+}
+
+#[test]
+fn locks_are_tried_where_they_may_be() {
+    // Goal: nobody is told of an error about locks that the repository does not want.
+    let lockless = Wrong {
+        lockless: true,
+        ..Wrong::default()
+    };
+    let lockless = Ask::new(s3::start(repository(), lockless)).with(&["--write-probe"]);
+    for (ask, state, part) in [
+        (lockless, "skipped", "no object locks"),
+        (denied("LOCK"), "skipped", "permission denied"),
+        (
+            Ask::new(s3::start(repository(), Wrong::default())),
+            "skipped",
+            "--write-probe",
+        ),
+    ] {
+        let (rows, exit) = ask.findings();
+        assert_eq!(exit, Some(0), "{rows:#?}");
+        let told = locks(&rows);
+        assert_eq!((told.len(), told[0].0), (1, state), "{told:?}");
+        assert!(told[0].1.contains(part), "{told:?}");
+    }
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod demo;
 #[cfg(all(feature = "plugins", feature = "object-stores"))]
 mod doctor;
 #[cfg(feature = "plugins")]
+mod job;
+#[cfg(feature = "plugins")]
 mod plugin;
 #[cfg(feature = "plugins")]
 mod run;
@@ -25,7 +27,13 @@ mod verify;
 /// Runs the program without the environment of whoever runs the tests.
 fn careen(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_careen"));
-    for variable in ["KOPIA_PASSWORD", "CAREEN_LOG", "CAREEN_KOPIA", "CAREEN_NOW"] {
+    for variable in [
+        "KOPIA_PASSWORD",
+        "CAREEN_LOG",
+        "CAREEN_KOPIA",
+        "CAREEN_NOW",
+        "CAREEN_MEMORY",
+    ] {
         command.env_remove(variable);
     }
     command.args(arguments);
@@ -454,47 +462,4 @@ fn an_index_is_compacted_once_and_by_its_owner() {
     let said = text(&told.stdout);
     assert!(said.starts_with("nothing was due\nplugin "), "{told:?}");
     assert_eq!(files(Path::new(root)), after);
-}
-
-/// Goal: the suites' time reaches lines and files alike; method: a demo far in the past.
-#[cfg(feature = "test-clock")]
-#[test]
-fn the_time_can_be_set_in_builds_for_tests() {
-    let directory = tempfile::tempdir().unwrap();
-    let root = directory.path().join("repository");
-    let shape = [
-        "demo",
-        "--no-run",
-        "--entries",
-        "10",
-        "--index-blobs",
-        "2",
-        "--keep",
-    ];
-    let mut command = careen(&[&shape[..], &[root.to_str().unwrap()]].concat());
-    let told = command
-        .env("CAREEN_NOW", "2020-02-03T04:05:06Z")
-        .output()
-        .unwrap();
-    assert!(told.status.success(), "{told:?}");
-    assert!(
-        lines(&told)
-            .iter()
-            .all(|line| line["time"] == "2020-02-03T04:05:06Z")
-    );
-    let written = root
-        .join("kopia.repository.f")
-        .metadata()
-        .unwrap()
-        .modified()
-        .unwrap();
-    let seconds = written
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    assert_eq!(seconds, 1_580_702_706);
-    let mut command = careen(&["status", "/r", "--no-json"]);
-    let told = command.env("CAREEN_NOW", "soon").output().unwrap();
-    assert_eq!(told.status.code(), Some(50));
-    assert!(text(&told.stderr).contains("clock-setting"), "{told:?}");
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use guests::answers::{splits as answer, stores};
+use guests::answers::{DECISION, decides, splits as answer, stores};
 use guests::splitting::{Guest, SPLIT, splitting};
 use guests::worlds::retaining;
 
@@ -113,6 +113,72 @@ fn check_tries_a_configuration() {
     }
 }
 
+/// Goal: `check` and `test` see limits and configuration of a run, from the strategies file; what
+/// the command line says is taken instead. Its plugin and pin are not looked at.
+#[test]
+fn check_and_test_take_limits_and_configuration_from_the_strategies_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = guest(folder.path(), &configurable());
+    let strategies = folder.path().join("strategies.toml");
+    let path = strategies.to_str().unwrap();
+    let other = folder.path().join("other.json");
+    std::fs::write(&other, "{\"begins\": 21}").unwrap();
+    let other = ["--configuration", other.to_str().unwrap()];
+    for (table, more, exit, named) in [
+        ("configuration.begins = 22", &[][..], 0, ""),
+        ("configuration.begins = 24", &[], 50, "plugin-configuration"),
+        ("configuration.begins = 24", &other, 0, ""),
+        ("fule = 5", &[], 50, "strategies-file"),
+        ("memory = \"1GiB\"", &[], 50, "strategies-file"),
+        ("fuel = 5", &[], 50, "strategies-file"),
+        ("deadline = \"7s\"\nmemory = \"1MiB\"", &[], 0, ""),
+        (
+            "deadline = \"7s\"\nmemory = \"64KiB\"",
+            &["--plugin-memory", "1MiB"],
+            0,
+            "",
+        ),
+    ] {
+        let pin = "00".repeat(32);
+        let plugin = format!("plugin = \"nowhere.wasm\"\nblake3 = \"{pin}\"");
+        std::fs::write(&strategies, format!("[scheduling]\n{plugin}\n{table}\n")).unwrap();
+        let words = ["plugin", "check", &file, "--strategies", path];
+        let (ended, lines) = told(&[&words[..], more].concat());
+        assert_eq!(ended, exit, "{table}: {lines:?}");
+        if exit > 0 {
+            assert_eq!(code(&lines), named, "{table}");
+        }
+        if table.starts_with("deadline") {
+            let limits = &of_kind(&lines, "report")[0]["report"]["limits"];
+            assert_eq!(limits["memory_bytes"], 1 << 20);
+            assert_eq!(limits["deadline_milliseconds"], 7_000);
+        }
+    }
+
+    let built = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../plugins/built/retention-kopia.wasm"
+    );
+    std::fs::write(&strategies, "[retention]\nfuel = 200_000\n").unwrap();
+    let batches = folder.path().join("batches.jsonl");
+    std::fs::write(&batches, many_recorded()).unwrap();
+    let batches = batches.to_str().unwrap();
+    let file = ["--strategies", path];
+    for words in [
+        &["plugin", "test", built][..],
+        &["plugin", "replay", built, batches],
+        &["plugin", "replay", built, batches, "--against", built],
+    ] {
+        let (exit, lines) = told(&[words, &file].concat());
+        assert_eq!((exit, code(&lines)), (60, "plugin-fuel"), "{words:?}");
+        let message = of_kind(&lines, "error")[0]["message"].as_str().unwrap();
+        assert!(message.contains(" of 200000, "), "{message}");
+        let fuel = ["--plugin-fuel", "1000000000"];
+        let (exit, lines) = told(&[words, &file, &fuel].concat());
+        assert_eq!(exit, 0, "{words:?}: {lines:?}");
+    }
+}
+
 #[test]
 fn a_test_fails_for_answers_that_are_refused_and_for_traps() {
     let folder = tempfile::tempdir().unwrap();
@@ -179,6 +245,50 @@ fn recorded() -> String {
     };
     let rows: Vec<_> = (26..31).rev().map(row).collect();
     format!("{HEAD}\n{source}\n{{\"snapshots\":[{}]}}\n", rows.join(","))
+}
+
+/// A thousand snapshots of a source, an hour apart.
+fn many_recorded() -> String {
+    let source = recorded();
+    let source: Vec<&str> = source.lines().take(2).collect();
+    let row = |number: i64| {
+        let time = careen::clock::Timestamp::from_seconds(1_756_600_000 - number * 3_600);
+        format!(r#"{{"id":"id{number}","start":"{time}","end":"{time}"}}"#)
+    };
+    let rows: Vec<_> = (0..1_000).map(row).collect();
+    format!(
+        "{}\n{{\"snapshots\":[{}]}}\n",
+        source.join("\n"),
+        rows.join(",")
+    )
+}
+
+/// Goal: names of a recording, which anybody can have made, do not steer a terminal.
+#[test]
+fn what_a_recording_says_does_not_steer_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let yes = "(i32.store (i32.const 512) (i32.const 0)) (i32.const 512)";
+    let file = guest(folder.path(), &retaining(DECISION, yes, &decides(2_048, 1)));
+    let batches = folder.path().join("batches.jsonl");
+    let row = "{\"id\":\"\\u001b[2J\",\"start\":\"2026-08-26T00:00:00Z\",\
+               \"end\":\"2026-08-26T00:00:00Z\",\"pins\":[\"\\u001b[3J\"]}";
+    let source = recorded().lines().take(2).collect::<Vec<_>>().join("\n");
+    let source = source.replace("\"/a\"", "\"/\\u001b[1J\"");
+    for (line, words) in [
+        (format!("{{\"snapshots\":[{row}]}}"), " [2J of u@h:/ [1J"),
+        ("{\"\\u001b[4J\":1}".to_owned(), "unknown variant ` [4J`"),
+    ] {
+        std::fs::write(&batches, format!("{source}\n{line}\n")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_careen"));
+        command.args(["plugin", "replay", &file, batches.to_str().unwrap()]);
+        let cache = super::shared_cache().to_str().unwrap();
+        command.args(["--no-json", "--plugin-cache", cache]);
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains(words), "{said}");
+        assert!(!said.contains('\u{1b}'), "{said:?}");
+    }
 }
 
 /// Goal: every decision that differs is shown, and what the host would refuse of it; method: a

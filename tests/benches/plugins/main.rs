@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use careen::plugin::{CompileLimits, PluginOptions};
 use kit::programs;
 
+mod greedy;
 mod resident;
 mod rows;
 mod share;
@@ -36,6 +37,7 @@ fn main() {
     println!("{:<58} {:>12} {:>12}", "", "measured", "at most");
     starts::measure(&home);
     rows::measure(&home);
+    greedy::measure(&home);
     share::measure(&home, work.path());
 }
 

@@ -14,6 +14,11 @@ fn status(name: &str) -> u64 {
 pub(crate) fn begin() -> u64 {
     // Older kernels count on from the last peak.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
+    now()
+}
+
+/// Returns what is there now, in KiB.
+pub(crate) fn now() -> u64 {
     status("VmRSS")
 }
 

@@ -55,7 +55,8 @@ pub(crate) fn measure(home: &Home) {
     }
 }
 
-fn about_the_index() -> SplittingQuestion {
+/// What a splitting strategy is told of an index set.
+pub(crate) fn about_the_index() -> SplittingQuestion {
     let row = |epoch| EpochRow {
         epoch,
         blobs: 3,

@@ -10,6 +10,7 @@ const MODULE: &str = r#"
   (core module $tenants-module
     (memory (export "memory") 2)
     (data (i32.const 2048) "\01\02\03\04\00\fb\ff\01")
+    FIELDS
     (global $next (mut i32) (i32.const 65536))
     (func (export "realloc") (param i32 i32 i32 i32) (result i32)
       (local $at i32)
@@ -96,7 +97,13 @@ pub fn tenants(assign: &str, repack: &str) -> String {
 
 /// The same in another version.
 pub fn tenants_of(version: &str, assign: &str, repack: &str) -> String {
-    let module = MODULE.replace("ASSIGN", assign).replace("REPACK", repack);
+    tenants_with(version, "", assign, repack)
+}
+
+/// The same with further fields of its core module.
+pub fn tenants_with(version: &str, fields: &str, assign: &str, repack: &str) -> String {
+    let module = MODULE.replace("FIELDS", fields);
+    let module = module.replace("ASSIGN", assign).replace("REPACK", repack);
     format!(
         "{module} {INTERFACE}
   (export \"careen:strategy/tenants@{version}\" (instance $tenants-export))"

@@ -115,6 +115,8 @@ pub struct Remote {
     pub kind: &'static str,
     /// Options of `repository create` and `connect`.
     pub flags: Vec<String>,
+    /// What is in the environment besides.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Client {
@@ -243,11 +245,17 @@ impl Client {
             .env("KOPIA_LOG_DIR", home.join("logs"))
             .env("KOPIA_CACHE_DIRECTORY", home.join("cache"))
             .env("KOPIA_CONFIG_PATH", home.join("repository.config"))
+            .envs(self.environment())
             .arg("--no-auto-maintenance")
             .arg("--no-progress")
             .args(arguments)
             .stdin(Stdio::null());
         command
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let remote = self.remote.as_ref();
+        remote.map_or_else(Vec::new, |remote| remote.environment.clone())
     }
 
     fn run_with(&self, arguments: &[&str], more: &[String]) -> Result<(String, String), Failure> {

@@ -28,6 +28,8 @@ pub enum Fault {
     Hang(Duration),
     /// This answer instead of the server's: a status and a code.
     Refuse(u16, &'static str),
+    /// The same, and when to come again: `Retry-After`.
+    RefuseUntil(u16, &'static str, String),
     /// Only so many bytes of the answer's body, then the connection ends.
     Truncate(usize),
     /// The answer that the same request got first.
@@ -155,11 +157,19 @@ fn serve(
     let mut server: Option<(TcpStream, BufReader<TcpStream>)> = None;
     while let Some(request) = Message::read_request(&mut reader)? {
         let fault = decide(state, &request);
-        match fault {
+        match &fault {
             Fault::Drop => break,
-            Fault::Delay(by) => std::thread::sleep(by),
+            Fault::Delay(by) => std::thread::sleep(*by),
             Fault::Refuse(status, code) => {
-                Message::refusal(status, code).write(&mut stream, None)?;
+                Message::refusal(*status, code).write(&mut stream, None)?;
+                continue;
+            }
+            Fault::RefuseUntil(status, code, until) => {
+                let mut refusal = Message::refusal(*status, code);
+                refusal
+                    .headers
+                    .push(("retry-after".to_owned(), until.clone()));
+                refusal.write(&mut stream, None)?;
                 continue;
             }
             _ => {}

@@ -14,8 +14,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::http::Message;
 use crate::listener::Listener;
 
+/// Where its service of tokens is.
+const TOKENS: &str = "/oauth2/token";
+
 /// The token that it knows; every other one is refused.
 pub const TOKEN: &str = "token-of-the-suites";
+
+/// Below every generation that is given.
+const FIRST_GENERATION: u64 = 1_700_000_000_000_000;
 
 #[derive(Debug)]
 struct Object {
@@ -50,6 +56,15 @@ impl Google {
     pub fn port(&self) -> u16 {
         self.listener.port
     }
+
+    /// Returns a credentials file, as Google's program writes it for a user.
+    pub fn credentials_file(&self) -> String {
+        let port = self.port();
+        format!(
+            r#"{{"type":"authorized_user","client_id":"suites","client_secret":"hunter2hunter2",
+                "refresh_token":"hunter3hunter3","token_uri":"http://127.0.0.1:{port}{TOKENS}"}}"#
+        )
+    }
 }
 
 fn serve(
@@ -76,6 +91,11 @@ fn serve(
 
 impl Buckets {
     fn answer(&mut self, request: &Message) -> Message {
+        if request.method() == "POST" && request.target() == TOKENS {
+            let token =
+                format!(r#"{{"access_token":"{TOKEN}","expires_in":3600,"token_type":"Bearer"}}"#);
+            return Message::answer(200, &[], token.as_bytes());
+        }
         if request.header("authorization") != Some(&format!("Bearer {TOKEN}")) {
             return Message::refusal(401, "AuthenticationRequired");
         }
@@ -97,17 +117,23 @@ impl Buckets {
     }
 
     fn put(&mut self, key: String, request: &Message) -> Message {
-        let is_there = self.objects.contains_key(&key);
-        if request.header("x-goog-if-generation-match") == Some("0") && is_there {
+        let present = self.objects.get(&key).map_or(0, |object| object.generation);
+        if request
+            .header("x-goog-if-generation-match")
+            .is_some_and(|wanted| wanted != present.to_string())
+        {
             return Message::refusal(412, "PreconditionFailed");
         }
-        self.generation += 1;
+        // Real generations are times in microseconds.
+        self.generation = self.generation.max(FIRST_GENERATION) + 1;
         let object = Object {
             bytes: request.body.clone(),
             generation: self.generation,
             seconds: now(),
         };
-        let answer = Message::answer(200, &[("etag", &object.tag())], b"");
+        let generation = object.generation.to_string();
+        let headers = [("etag", &*object.tag()), ("x-goog-generation", &generation)];
+        let answer = Message::answer(200, &headers, b"");
         self.objects.insert(key, object);
         answer
     }
@@ -124,7 +150,12 @@ impl Buckets {
             return Message::refusal(412, "PreconditionFailed");
         }
         let total = object.bytes.len();
-        let mut headers = vec![("etag", tag.as_str()), ("last-modified", time.as_str())];
+        let generation = object.generation.to_string();
+        let mut headers = vec![
+            ("etag", tag.as_str()),
+            ("last-modified", time.as_str()),
+            ("x-goog-generation", &generation),
+        ];
         let range = request.header("range").and_then(|text| {
             let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
             Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?))

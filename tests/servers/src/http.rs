@@ -67,21 +67,17 @@ impl Message {
     }
 
     /// Reads a request; `None` when the other side has none any more.
-    pub fn read_request(from: &mut BufReader<TcpStream>) -> io::Result<Option<Self>> {
+    pub fn read_request(from: &mut impl BufRead) -> io::Result<Option<Self>> {
         Self::read(from, true, true)
     }
 
     /// Reads the answer to a request.
-    pub fn read_answer(from: &mut BufReader<TcpStream>, has_body: bool) -> io::Result<Self> {
+    pub fn read_answer(from: &mut impl BufRead, has_body: bool) -> io::Result<Self> {
         let answer = Self::read(from, has_body, false)?;
         answer.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
-    fn read(
-        from: &mut BufReader<TcpStream>,
-        has_body: bool,
-        is_request: bool,
-    ) -> io::Result<Option<Self>> {
+    fn read(from: &mut impl BufRead, has_body: bool, is_request: bool) -> io::Result<Option<Self>> {
         let Some(mut message) = Self::read_head(from)? else {
             return Ok(None);
         };
@@ -101,9 +97,9 @@ impl Message {
     }
 
     /// Reads the head of a message only; `None` when there is none any more.
-    pub(crate) fn read_head(from: &mut BufReader<TcpStream>) -> io::Result<Option<Self>> {
+    pub(crate) fn read_head(from: &mut impl BufRead) -> io::Result<Option<Self>> {
         let mut message = Self::default();
-        let mut head = from.take(HEAD_BYTES);
+        let mut head = from.by_ref().take(HEAD_BYTES);
         loop {
             let mut line = String::new();
             if head.read_line(&mut line)? == 0 {
@@ -141,7 +137,7 @@ impl Message {
     }
 
     /// Writes it with the length of its body; `body_bytes` of the body only, if given.
-    pub fn write(&self, to: &mut TcpStream, body_bytes: Option<usize>) -> io::Result<()> {
+    pub fn write(&self, to: &mut impl Write, body_bytes: Option<usize>) -> io::Result<()> {
         let mut head = format!("{}\r\n", self.first_line);
         let mut has_length = false;
         for (name, value) in &self.headers {
@@ -161,7 +157,7 @@ impl Message {
     }
 }
 
-fn read_chunks(from: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> io::Result<()> {
+fn read_chunks(from: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<()> {
     loop {
         let mut line = String::new();
         from.read_line(&mut line)?;
@@ -175,6 +171,16 @@ fn read_chunks(from: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> io::Resul
             return Ok(());
         }
     }
+}
+
+/// Returns the head of the answer to a HEAD.
+pub fn head(port: u16, path: &str) -> io::Result<Message> {
+    let mut stream = TcpStream::connect(address(port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let mut message = Message::answer(0, &[("host", "127.0.0.1")], b"");
+    message.first_line = format!("HEAD {path} HTTP/1.1");
+    message.write(&mut stream, None)?;
+    Message::read_answer(&mut BufReader::new(stream), false)
 }
 
 /// Asks the server on `port` and returns status and body.

@@ -19,6 +19,7 @@ pub mod http;
 mod listener;
 pub mod process;
 pub mod seaweedfs;
+pub mod tls;
 
 /// Where `.ci/object-stores.sh` puts what it installs, below the root of the workspace.
 const INSTALLED: &str = "target/ci-tools/object-stores";

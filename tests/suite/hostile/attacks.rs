@@ -36,6 +36,11 @@ impl Attack {
         }
     }
 
+    /// Whether it needs what the main core module imports: the log, and what makes handles.
+    pub(super) fn has_imports(&self) -> bool {
+        self.body.contains("$log") || self.fields.contains("(import ")
+    }
+
     pub(super) fn with(mut self, fields: impl Into<String>) -> Self {
         self.fields = fields.into();
         self
@@ -62,6 +67,12 @@ pub(super) fn common() -> Vec<Attack> {
     all.extend(growing());
     all.extend(talking());
     all
+}
+
+/// A loop without end, for who has fuel for minutes.
+pub(super) fn endless() -> Attack {
+    let body = "(loop (br 0)) unreachable";
+    Attack::new("loops on and on", body, "plugin-deadline", "deadline")
 }
 
 /// What ends in the code of the guest.

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use guests::PACKAGE_VERSION;
@@ -35,7 +36,20 @@ fn refused_by(ship: &Ship, strategy: Strategy, moment: &str, code: &str, words: 
     let moment = format!("{strategy:?}: {moment}");
     let message = ship.ended_by(&ended, code, &moment, true);
     assert!(message.contains(words), "{moment}: {message}");
-    assert!(message.contains(" guest"), "{moment}: {message}");
+    named(&message, &path, code, &moment);
+}
+
+/// Checks that a message names the plugin; with digest and limits, once the file was read.
+fn named(message: &str, path: &Path, code: &str, moment: &str) {
+    let digest = match code {
+        "plugin-too-large" => String::new(),
+        _ => {
+            let digest = blake3::hash(&std::fs::read(path).unwrap());
+            format!(" (blake3 {digest}, memory 8192 KiB, fuel 1000000000, deadline 5000 ms)")
+        }
+    };
+    let name = format!(" guest{digest}: ");
+    assert!(message.contains(&name), "{moment}: {message}");
 }
 
 #[test]
@@ -115,7 +129,8 @@ fn components_that_nobody_can_compile_in_the_limit_are_ended() {
     std::fs::write(ship.path("guest.wasm"), large).unwrap();
     let path = ship.path("guest.wasm");
     let ended = ship.careen_with(Strategy::Split, path.to_str().unwrap());
-    ship.ended_by(&ended, "plugin-trap", "31 MiB", true);
+    let message = ship.ended_by(&ended, "plugin-trap", "31 MiB", true);
+    named(&message, &path, "plugin-trap", "31 MiB");
 }
 
 /// What the world outside offers, and no plugin gets.
@@ -220,6 +235,7 @@ fn floats_are_refused_before_anything_runs() {
         let message = ship.ended_by(&ended, "plugin-data", kind, true);
         let words = format!("expected `u32` found `{kind}`");
         assert!(message.contains(&words), "{message}");
+        named(&message, &path, "plugin-data", kind);
     }
 }
 
@@ -267,6 +283,8 @@ fn memories_tables_and_instances_are_counted_together() {
         let ended = ship.careen_with(Strategy::Split, path.to_str().unwrap());
         let message = ship.ended_by(&ended, code, moment, true);
         assert!(message.contains(words), "{moment}: {message}");
+        named(&message, &path, code, moment);
+        assert!(message.contains("(used: memory "), "{moment}: {message}");
     }
 }
 
@@ -276,14 +294,27 @@ fn a_file_that_is_not_the_pinned_one_is_refused() {
         return;
     };
     let path = ship.path("guest.wasm");
-    std::fs::write(&path, splitting("unreachable")).unwrap();
+    let other = splitting("unreachable");
+    std::fs::write(&path, &other).unwrap();
     let pin = blake3::hash(b"what was looked at");
+    let found = blake3::hash(&other);
+    let words = format!("guest: pinned to blake3 {pin}, but the file has {found}");
+    let strategies = ship.path("strategies.toml");
     for strategy in ALL {
         let file = format!("{}@blake3:{pin}", path.display());
         let ended = ship.careen_with(strategy, &file);
         let moment = format!("{strategy:?}: another file");
         let message = ship.ended_by(&ended, "plugin-digest-mismatch", &moment, true);
-        assert!(message.contains(&pin.to_string()), "{message}");
+        assert!(message.contains(&words), "{message}");
+        // The same with the pin in the strategies file.
+        let (command, name) = strategy.words();
+        let text = format!("[{name}]\nplugin = \"guest.wasm\"\nblake3 = \"{pin}\"\n");
+        std::fs::write(&strategies, text).unwrap();
+        let file = ["--strategies", strategies.to_str().unwrap()];
+        let ended = ship.careen(&[command, &file].concat());
+        let moment = format!("{strategy:?}: another file than the strategies file's");
+        let message = ship.ended_by(&ended, "plugin-digest-mismatch", &moment, true);
+        assert!(message.contains(&words), "{message}");
     }
 }
 

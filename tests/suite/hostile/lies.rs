@@ -9,7 +9,13 @@ use guests::answers::{
     waits_until,
 };
 
+use guests::tenants::gives;
+
 use super::attacks::{Attack, GROW};
+
+pub(super) use itself::{NAMED, about_configurations, about_itself, describes, is_of_a_record};
+
+mod itself;
 
 /// No UTF-8 at 64, a text at 96.
 const TEXTS: &str = r#"(data (i32.const 64) "\ff\fe") (data (i32.const 96) "not tonight")"#;
@@ -151,7 +157,7 @@ pub(super) fn about_packs() -> Vec<Attack> {
         Attack::new("says no", says, "plugin-error", "says: not tonight"),
         refused(
             "tells too long a reason",
-            told((2_048, 1_001)),
+            told((4_096, 1_001)),
             "a reason of more than",
         ),
         refused(
@@ -180,6 +186,46 @@ pub(super) fn about_packs() -> Vec<Attack> {
             "60000 answers",
         ),
         refused("counts too far", each(128, asked), "packs of number 128"),
+    ];
+    of(answers, TEXTS)
+}
+
+/// Answers about whose snapshots are.
+pub(super) fn about_tenants() -> Vec<Attack> {
+    let each = "(local.get 1)";
+    let from = |at: u32, count: &str| gives(&format!("(i32.const {at})"), count);
+    let says = format!("{} (i32.const 16)", stores(&[(16, 1), (20, 96), (24, 11)]));
+    let untold = format!("{} (i32.const 16)", stores(&[(16, 1), (20, 64), (24, 2)]));
+    let answers = [
+        data(
+            "lists more than there is",
+            from(2_048, "(i32.const -1)"),
+            "out of bounds",
+        ),
+        data(
+            "lists megabytes",
+            format!("{GROW} {}", from(2_048, "(i32.const 6000000)")),
+            "too much data",
+        ),
+        data("fails without a text", untold, "utf-8"),
+        Attack::new("says no", says, "plugin-error", "says: not tonight"),
+        refused(
+            "gives nobody a tenant",
+            from(2_048, "(i32.const 0)"),
+            "0 tenants of",
+        ),
+        refused(
+            "gives tenants to snapshots never asked",
+            from(2_048, "(i32.const 60000)"),
+            "60000 tenants of",
+        ),
+        refused(
+            "gives each two tenants",
+            from(2_048, "(i32.mul (i32.const 2) (local.get 1))"),
+            "tenants of",
+        ),
+        refused("counts from none", from(2_052, each), "tenant 0"),
+        refused("counts too far", from(2_053, each), "tenant 251"),
     ];
     of(answers, TEXTS)
 }
@@ -391,73 +437,4 @@ fn refused(name: &'static str, body: String, words: &'static str) -> Attack {
 fn of(answers: impl IntoIterator<Item = Attack>, fields: &str) -> Vec<Attack> {
     let answers = answers.into_iter();
     answers.map(|attack| attack.with(fields)).collect()
-}
-
-/// A name at 3072, a schema at 3104, no UTF-8 at 3200, an objection at 3232.
-pub(super) const NAMED: &str = r#"(data (i32.const 3072) "a name")
-    (data (i32.const 3104) "{\"type\":\"object\"}") (data (i32.const 3200) "\ff\fe")
-    (data (i32.const 3232) "not like this")"#;
-
-/// A body of `describe` that tells a name, and a schema; the texts where they are, and how long.
-fn describes_as(name: (u32, u32), schema: (u32, u32)) -> String {
-    let numbers = [
-        (512, name.0),
-        (516, name.1),
-        (520, 3_072),
-        (524, 1),
-        (528, 3_072),
-        (532, 6),
-        (536, 1),
-        (540, schema.0),
-        (544, schema.1),
-    ];
-    format!("{} (i32.const 512)", stores(&numbers))
-}
-
-/// An honest body of `describe`.
-pub(super) fn describes() -> String {
-    describes_as((3_072, 6), (3_104, 17))
-}
-
-/// Whether an attack needs no answer that is well or bad: `describe` has none.
-pub(super) fn is_of_a_record(attack: &Attack) -> bool {
-    !attack.name.starts_with("answers neither")
-}
-
-/// What a plugin says it is.
-pub(super) fn about_itself() -> Vec<Attack> {
-    let schema = (3_104, 17);
-    let answers = [
-        data(
-            "has no name that is text",
-            describes_as((3_200, 2), schema),
-            "utf-8",
-        ),
-        data(
-            "has an endless name",
-            describes_as((0, u32::MAX), schema),
-            "out of bounds",
-        ),
-        data(
-            "has a name of megabytes",
-            format!("{GROW} {}", describes_as((0, 6_000_000), schema)),
-            "too much data",
-        ),
-    ];
-    of(answers, "")
-}
-
-/// What it makes of its configuration.
-pub(super) fn about_configurations() -> Vec<Attack> {
-    let says = |at, bytes| {
-        format!(
-            "{} (i32.const 600)",
-            stores(&[(600, 1), (604, at), (608, bytes)])
-        )
-    };
-    let answers = [
-        data("objects for ever", says(0, u32::MAX), "out of bounds"),
-        data("objects without words", says(3_200, 2), "utf-8"),
-    ];
-    of(answers, "")
 }

@@ -102,6 +102,7 @@ impl<'a> Night<'a> {
             splitting: Box::new(RandomShape {
                 index: answers.index.clone(),
                 packs: answers.packs.clone(),
+                tenants: answers.tenants.clone(),
                 asked: 0,
                 notes: Arc::clone(notes),
             }),

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use careen::blob::{
-    BlobError, BlobMetadata, BlobSource, BlobStore, MemorySnapshot, MemoryStore, PutOptions,
+    BlobError, BlobMetadata, BlobSource, BlobStore, BlobVersion, MemorySnapshot, MemoryStore,
+    PutOptions, Replaced,
 };
 use careen::clock::{Clock, ManualClock, Timestamp};
 use careen::kopia::blob_id::BlobId;
@@ -73,12 +74,21 @@ impl Struck {
 
     /// Notes a write that happens. Returns whether it is to fail, and happens nevertheless.
     fn write(&self, id: &BlobId) -> Result<bool, BlobError> {
-        let outcome = self.begin(id.as_str());
+        let fails = self.fails(id);
+        self.note_written(id);
+        fails
+    }
+
+    fn note_written(&self, id: &BlobId) {
         if self.has_struck() {
             let mut written = self.written.lock().unwrap();
             written.push((id.to_string(), self.clock.now()));
         }
-        match (outcome, &self.strike) {
+    }
+
+    /// Begins a write; returns whether it is told to have failed although it happens.
+    fn fails(&self, id: &BlobId) -> Result<bool, BlobError> {
+        match (self.begin(id.as_str()), &self.strike) {
             (Err(_), Strike::Fails { happened: true }) => Ok(true),
             (outcome, _) => outcome.map(|()| false),
         }
@@ -130,6 +140,33 @@ impl BlobStore for Struck {
             Err(fault(id.as_str()))
         } else {
             Ok(time)
+        }
+    }
+
+    async fn get_version(
+        &self,
+        id: &BlobId,
+        into: &mut [u8],
+    ) -> Result<(usize, Option<BlobVersion>), BlobError> {
+        self.begin(id.as_str())?;
+        self.store.get_version(id, into).await
+    }
+
+    async fn replace(
+        &self,
+        id: &BlobId,
+        bytes: &[u8],
+        expected: &BlobVersion,
+    ) -> Result<Replaced, BlobError> {
+        let fails = self.fails(id)?;
+        let replaced = self.store.replace(id, bytes, expected).await?;
+        if replaced != Replaced::Changed {
+            self.note_written(id);
+        }
+        if fails {
+            Err(fault(id.as_str()))
+        } else {
+            Ok(replaced)
         }
     }
 

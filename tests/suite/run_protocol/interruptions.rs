@@ -142,7 +142,7 @@ fn a_foreign_writer_ends_the_run_and_keeps_its_schedule() {
     }
 }
 
-/// Before a task that deletes, the schedule is read again: a write since the last task is seen.
+/// Before a task's first deletion the schedule is read again: a write since the last task is seen.
 #[test]
 fn a_foreign_write_between_tasks_is_seen_before_a_deletion() {
     let world = world();
@@ -159,7 +159,7 @@ fn a_foreign_write_between_tasks_is_seen_before_a_deletion() {
                 }
                 assert!(!matches!(
                     event,
-                    Event::Started(CycleTask::CleanupEpochMarkers)
+                    Event::Started(CycleTask::DeleteSupersededEpochIndexes)
                 ));
             });
     assert_eq!(outcome.unwrap_err().code(), "taken-over");

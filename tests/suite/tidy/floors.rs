@@ -7,7 +7,7 @@
 use super::source::Source;
 
 /// Every top module of `runtime/src` and its floor.
-const FLOORS: [(&str, u8); 10] = [
+const FLOORS: [(&str, u8); 11] = [
     ("memory", 0),
     ("clock", 0),
     ("progress", 0),
@@ -17,6 +17,7 @@ const FLOORS: [(&str, u8); 10] = [
     ("repository", 3),
     ("maintenance", 4),
     ("plugin", 5),
+    ("velero", 5),
     ("cli", 6),
 ];
 

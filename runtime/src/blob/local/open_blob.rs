@@ -46,7 +46,7 @@ impl LocalOpenBlob {
             Some(file) => Ok((file, None)),
             None => {
                 let temporary = write::temporary_path(&path);
-                let create = || write::create(&temporary);
+                let create = || write::create(&temporary, options);
                 write::in_folder(root, &path, options, create).map(|file| (file, Some(temporary)))
             }
         };
@@ -118,7 +118,7 @@ fn nameless(root: &Path, path: &Path, options: &LocalOptions) -> Option<File> {
     let flags = OFlags::TMPFILE;
     let open = || {
         let mut file = OpenOptions::new();
-        file.write(true).mode(write::FILE_MODE);
+        file.write(true).mode(options.file_mode);
         file.custom_flags(flags.bits().cast_signed()).open(folder)
     };
     write::in_folder(root, path, options, open).ok()
@@ -174,7 +174,7 @@ mod tests {
         let begin = || {
             let mut open = blob(root, &options);
             let temporary = write::temporary_path(&open.path);
-            let file = write::create(&temporary).unwrap();
+            let file = write::create(&temporary, &options).unwrap();
             open.writer = Some(DirectWriter::new(file).unwrap());
             open.temporary = Some(temporary);
             open

@@ -136,7 +136,7 @@ impl Scan<'_> {
         }
         Ok((self.visit)(ScannedBlob {
             id,
-            length: None,
+            stored: None,
             locality: inode,
         }))
     }

@@ -19,7 +19,7 @@ use crate::clock::{Randomness, SystemRandomness, Timestamp};
 pub(super) const FILE_MODE: u32 = 0o600;
 
 /// Permissions of Kopia's folders.
-const FOLDER_MODE: u32 = 0o700;
+pub(super) const FOLDER_MODE: u32 = 0o700;
 
 /// Makes the root folder of a new repository, and those above it.
 pub(super) fn make_root(root: &Path) -> io::Result<()> {
@@ -40,7 +40,7 @@ pub(super) fn put_file(
     options: &LocalOptions,
 ) -> io::Result<Timestamp> {
     let temporary = temporary_path(path);
-    let file = in_folder(root, path, options, || create(&temporary))?;
+    let file = in_folder(root, path, options, || create(&temporary, options))?;
     let written = fill(root, file, source, options).and_then(|timestamp| {
         show(&temporary, path, create_only)?;
         Ok(timestamp)
@@ -65,7 +65,7 @@ pub(super) fn in_folder(
 ) -> io::Result<File> {
     match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_folders(root, path, options.durable)?;
+            make_folders(root, path, options)?;
             open()
         }
         result => result,
@@ -80,10 +80,10 @@ pub(super) fn temporary_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-pub(super) fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(FILE_MODE);
-    options.open(path)
+pub(super) fn create(path: &Path, options: &LocalOptions) -> io::Result<File> {
+    let mut file = OpenOptions::new();
+    file.write(true).create_new(true).mode(options.file_mode);
+    file.open(path)
 }
 
 /// Writes the bytes and settles the file.
@@ -105,7 +105,7 @@ fn fill(
 
 /// Gives a written file its owner and its time, and brings it to the disk.
 pub(super) fn settle(root: &Path, file: &File, options: &LocalOptions) -> io::Result<Timestamp> {
-    give_to_owner(root, file)?;
+    give_to_owner(root, file, options.owner)?;
     if let Some(clock) = &options.clock_stamp {
         file.set_modified(clock.now().into())?;
     }
@@ -115,16 +115,26 @@ pub(super) fn settle(root: &Path, file: &File, options: &LocalOptions) -> io::Re
     Ok(file.metadata()?.modified()?.into())
 }
 
-/// Gives a file or folder that root has made to the owner of the repository's root folder: a client
-/// of that user could not read it otherwise. Not root, or root's own folder: nothing to do.
-fn give_to_owner(root: &Path, made: &File) -> io::Result<()> {
+/// Gives a file or folder that root has made to `owner`, else to that of the repository's root
+/// folder: a client of that user could not read it otherwise. Not root, or root's own folder:
+/// nothing to do.
+fn give_to_owner(root: &Path, made: &File, owner: Option<(u32, u32)>) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, fchown};
-    let owner = fs::metadata(root)?;
     let own = made.metadata()?;
-    if own.uid() != 0 || (owner.uid(), owner.gid()) == (own.uid(), own.gid()) {
+    if own.uid() != 0 {
         return Ok(());
     }
-    fchown(made, Some(owner.uid()), Some(owner.gid()))
+    let (user, group) = match owner {
+        Some(owner) => owner,
+        None => {
+            let root = fs::metadata(root)?;
+            (root.uid(), root.gid())
+        }
+    };
+    if (user, group) == (own.uid(), own.gid()) {
+        return Ok(());
+    }
+    fchown(made, Some(user), Some(group))
 }
 
 /// Moves the finished file to its place.
@@ -147,7 +157,10 @@ pub(super) fn show(temporary: &Path, path: &Path, create_only: bool) -> io::Resu
 }
 
 /// Makes the folders between `root` and `path`.
-fn make_folders(root: &Path, path: &Path, durable: bool) -> io::Result<()> {
+///
+/// They belong to the root folder's owner: Kopia gives only files to another one.
+fn make_folders(root: &Path, path: &Path, options: &LocalOptions) -> io::Result<()> {
+    let durable = options.durable;
     let below = path
         .parent()
         .and_then(|folder| folder.strip_prefix(root).ok());
@@ -155,10 +168,10 @@ fn make_folders(root: &Path, path: &Path, durable: bool) -> io::Result<()> {
     for name in below.into_iter().flat_map(Path::components) {
         let above = folder.clone();
         folder.push(name);
-        match DirBuilder::new().mode(FOLDER_MODE).create(&folder) {
+        match DirBuilder::new().mode(options.folder_mode).create(&folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             Ok(()) => {
-                give_to_owner(root, &File::open(&folder)?)?;
+                give_to_owner(root, &File::open(&folder)?, None)?;
                 if durable {
                     sync_folder(&above)?;
                 }

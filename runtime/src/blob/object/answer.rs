@@ -79,6 +79,11 @@ impl Refusal {
             || (self.status == 400 && of_locks)
     }
 
+    /// Tells whether a blob cannot go because it is locked, as Azure says it.
+    pub(super) fn is_immutable(&self) -> bool {
+        self.code == "BlobImmutableDueToPolicy"
+    }
+
     /// Returns what it means to the caller.
     pub(super) fn into_error(self, call: Call<'_>) -> BlobError {
         let (operation, id) = (call.operation, call.id.to_owned());

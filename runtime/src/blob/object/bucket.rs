@@ -47,7 +47,8 @@ pub(super) struct Bucket {
     url: String,
     /// What every key begins with.
     pub(super) prefix: String,
-    storage_class: Option<String>,
+    /// Storage class of what is put, where somebody asked for one.
+    pub(super) storage_class: Option<String>,
     /// The repository's URL as people know it, for messages.
     pub(super) location: String,
 }
@@ -62,6 +63,20 @@ pub(super) enum Payload {
     /// They are streamed, and this is their SHA-256.
     Digested([u8; 32]),
 }
+
+/// What must be there for a put to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Condition<'a> {
+    /// Anything, or nothing.
+    None,
+    /// Nothing.
+    Absent,
+    /// The version with this word.
+    Version(&'a str),
+}
+
+/// Google's name for the condition of a put.
+const GENERATION_MATCH: &str = "x-goog-if-generation-match";
 
 /// A request in the making.
 #[derive(Debug)]
@@ -176,7 +191,9 @@ impl Bucket {
         let ask = Ask::new(Method::GET, None);
         let (ask, next_name, limit_name) = match self.provider {
             Provider::Azure { .. } => (
-                ask.query("restype", "container").query("comp", "list"),
+                ask.query("restype", "container")
+                    .query("comp", "list")
+                    .query("include", "metadata"),
                 "marker",
                 "maxresults",
             ),
@@ -203,26 +220,54 @@ impl Bucket {
         matches!(self.provider, Provider::Azure { .. })
     }
 
-    /// Returns the request that puts a blob of `length` bytes.
-    pub(super) fn ask_put(&self, id: &str, length: u64, create_only: bool) -> Ask {
+    /// Returns the request that puts a blob of `length` bytes into a storage class, if one is named.
+    pub(super) fn ask_put(
+        &self,
+        id: &str,
+        length: u64,
+        condition: Condition<'_>,
+        class: Option<&str>,
+    ) -> Ask {
         let mut ask = Ask::new(Method::PUT, Some(self.key(id)))
             .header("content-length", length.to_string())
             .header("content-type", "application/octet-stream");
         if self.is_azure() {
             ask = ask.header("x-ms-blob-type", "BlockBlob");
         }
-        if let Some(class) = &self.storage_class {
+        if let Some(class) = class {
             let name = match self.provider {
                 Provider::S3 { .. } => "x-amz-storage-class",
                 Provider::Google { .. } => "x-goog-storage-class",
                 Provider::Azure { .. } => "x-ms-access-tier",
             };
-            ask = ask.header(name, class.clone());
+            ask = ask.header(name, class);
         }
-        match self.provider {
-            _ if !create_only => ask,
-            Provider::Google { .. } => ask.header("x-goog-if-generation-match", "0"),
-            _ => ask.header("if-none-match", "*"),
+        match (condition, self.is_google()) {
+            (Condition::None, _) => ask,
+            (Condition::Absent, true) => ask.header(GENERATION_MATCH, "0"),
+            (Condition::Absent, false) => ask.header("if-none-match", "*"),
+            (Condition::Version(word), true) => ask.header(GENERATION_MATCH, word),
+            (Condition::Version(word), false) => ask.header("if-match", word),
+        }
+    }
+
+    fn is_google(&self) -> bool {
+        matches!(self.provider, Provider::Google { .. })
+    }
+
+    /// Returns the name of the header in which an answer says the version of a blob.
+    pub(super) fn version_header(&self) -> &'static str {
+        match self.is_google() {
+            true => "x-goog-generation",
+            false => "etag",
+        }
+    }
+
+    /// Returns the word of a version that no blob ever has.
+    pub(super) fn no_version(&self) -> &'static str {
+        match self.is_google() {
+            true => "1",
+            false => "\"00000000000000000000000000000000\"",
         }
     }
 

@@ -7,6 +7,10 @@
 use super::moment;
 use crate::clock::Timestamp;
 
+/// Metadata of a blob in Azure that `kopia repository sync-to --times` writes: the time of the blob
+/// that it is a copy of. Kopia believes it, so all ages of the repository follow it.
+pub(super) const KEPT_TIME: &str = "kopiamtime";
+
 /// One object of a page, under its full key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
@@ -33,6 +37,8 @@ struct Unfinished {
     key: Option<String>,
     length: Option<u64>,
     timestamp: Option<Timestamp>,
+    /// The time that Kopia's `sync-to` kept, in Azure.
+    kept: Option<Timestamp>,
 }
 
 /// Reads a page; says what is wrong with it otherwise.
@@ -40,7 +46,7 @@ pub(super) fn parse_page(xml: &str) -> Result<Page, &'static str> {
     let mut page = Page::default();
     let mut object: Option<Unfinished> = None;
     let mut rest = xml;
-    let mut is_whole = false;
+    let (mut is_whole, mut in_metadata) = (false, false);
     while let Some(start) = rest.find('<') {
         let after = &rest[start + 1..];
         let end = after.find('>').ok_or("it ends in the middle of a tag")?;
@@ -49,6 +55,13 @@ pub(super) fn parse_page(xml: &str) -> Result<Page, &'static str> {
         let text = &rest[..rest.find('<').unwrap_or(rest.len())];
         let name = tag.split([' ', '\n', '\t', '/']).next().unwrap_or("");
         match (name, &mut object) {
+            ("Metadata", _) => in_metadata = !tag.ends_with('/'),
+            ("", _) if tag == "/Metadata" => in_metadata = false,
+            (name, Some(object)) if in_metadata && name.eq_ignore_ascii_case(KEPT_TIME) => {
+                object.kept = kept_time(text);
+            }
+            // Whatever else somebody has called so.
+            (_, Some(_)) if in_metadata => {}
             ("ListBucketResult" | "EnumerationResults", _) if tag.ends_with('/') => is_whole = true,
             ("Contents" | "Blob", _) => object = Some(Unfinished::default()),
             ("Key" | "Name", Some(object)) => object.key = Some(unescape(text)?),
@@ -81,8 +94,17 @@ fn finish(object: Option<Unfinished>) -> Result<Listed, &'static str> {
     Ok(Listed {
         key: object.key.ok_or("an object has no name")?,
         length: object.length.ok_or("an object has no length")?,
-        timestamp: object.timestamp.ok_or("an object has no time")?,
+        timestamp: object
+            .kept
+            .or(object.timestamp)
+            .ok_or("an object has no time")?,
     })
+}
+
+/// Parses the time that Kopia kept: nanoseconds. To whole seconds, as all times of stores.
+pub(super) fn kept_time(text: &str) -> Option<Timestamp> {
+    let nanos: i64 = text.trim().parse().ok()?;
+    Some(Timestamp::from_seconds(nanos.div_euclid(1_000_000_000)))
 }
 
 /// Returns the text of the first element with this name, for answers of one value; without spaces
@@ -180,5 +202,23 @@ mod tests {
         for (from, to) in [("<Size>1", "<Size>x"), ("14T", "99T"), ("<Key>p</Key>", "")] {
             assert!(parse_page(&xml.replace(from, to)).is_err(), "{from}");
         }
+    }
+
+    #[test]
+    fn the_time_that_kopia_kept_goes_before_the_stores() {
+        let xml = "<EnumerationResults><Blobs><Blob><Name>p1</Name><Properties><Last-Modified>\
+                   Thu, 26 Nov 2026 08:00:00 GMT</Last-Modified><Content-Length>3\
+                   </Content-Length></Properties><Metadata><Name>x</Name><Kopiamtime>\
+                   1700000000123456789</Kopiamtime></Metadata></Blob><Blob><Name>p2</Name>\
+                   <Properties><Last-Modified>Thu, 26 Nov 2026 08:00:00 GMT</Last-Modified>\
+                   <Content-Length>3</Content-Length></Properties><Metadata /></Blob></Blobs>\
+                   </EnumerationResults>";
+        let page = parse_page(xml).unwrap();
+        let seen = page.objects.iter();
+        let seen: Vec<(&str, i64)> = seen
+            .map(|object| (object.key.as_str(), object.timestamp.seconds()))
+            .collect();
+        assert_eq!(seen, [("p1", 1_700_000_000), ("p2", 1_795_680_000)]);
+        assert_eq!(kept_time("soon"), None);
     }
 }

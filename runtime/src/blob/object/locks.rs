@@ -2,21 +2,27 @@
 //!
 //! S3 takes the lock with the put; Azure's is set just behind it, because a put whose lock headers
 //! are not understood would pretend. A store that cannot lock is `Unsupported`, so that maintenance
-//! stops instead of writing what ransomware could delete. Mirrors Kopia's `PutBlob` and
-//! `ExtendBlobRetention` of `repo/blob/s3` and `azure`.
+//! stops instead of writing what ransomware could delete. A locked blob is deleted so that its
+//! locked version stays: S3 does that by itself, Azure has to be told. Mirrors Kopia's `PutBlob`,
+//! `DeleteBlob` and `ExtendBlobRetention` of `repo/blob/s3` and `azure`.
+
+use std::time::Duration;
 
 use jiff::fmt::rfc2822::DateTimePrinter;
 use md5::{Digest, Md5};
 use reqwest::Method;
 
 use super::answer::{Call, Refusal};
-use super::bucket::{Ask, Provider};
+use super::bucket::{Ask, Condition, Provider};
 use super::listing::text_of;
 use super::upload::base64_of;
-use super::wire::Kind;
+use super::wire::{Answer, Kind};
 use super::{ObjectStore, moment};
 use crate::blob::{BlobError, Retention};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, SystemClock, Timestamp};
+
+/// How long the version that covers a locked one could not be deleted, if we ended before that.
+const COVER_TIME: Duration = Duration::from_secs(60);
 
 /// Longest answer about a lock.
 const LOCK_BYTES: usize = 64 << 10;
@@ -69,6 +75,42 @@ impl ObjectStore {
         }
     }
 
+    /// Deletes a blob in Azure whose current version is locked, by Kopia's steps: an empty version
+    /// is put over it, unlocked again and deleted; that leaves the locked version, which nobody
+    /// sees, and whose lock stays.
+    pub(super) async fn delete_immutable(&self, call: Call<'_>) -> Result<(), BlobError> {
+        let key = || Some(self.asker.bucket.key(call.id));
+        let until = SystemClock.now().plus(COVER_TIME);
+        let cover = self.asker.bucket.ask_put(call.id, 0, Condition::None, None);
+        let cover = azure_policy(cover, "Unlocked", until);
+        let cover = self.step(Kind::Put, call, cover).await?;
+        let version = cover.header("x-ms-version-id").map(str::to_owned);
+        drop(cover);
+        let unlock = Ask::new(Method::DELETE, key()).query("comp", "immutabilityPolicies");
+        drop(self.step(Kind::Lock, call, unlock).await?);
+        let delete = Ask::new(Method::DELETE, key());
+        drop(self.step(Kind::Delete, call, delete).await?);
+        let Some(version) = version else {
+            return Ok(());
+        };
+        let cover = Ask::new(Method::DELETE, key()).query("versionid", version);
+        if let Err(error) = self.step(Kind::Delete, call, cover).await {
+            // An empty version that nobody sees.
+            tracing::debug!(%error, "the cover stays");
+        }
+        Ok(())
+    }
+
+    async fn step<'a>(
+        &'a self,
+        kind: Kind,
+        call: Call<'a>,
+        ask: Ask,
+    ) -> Result<Answer<'a>, BlobError> {
+        let answer = self.asker.ask(kind, call, ask).await?;
+        answer.map_err(|refusal| refusal.into_error(call))
+    }
+
     /// Tells whether the blob is locked at least as long.
     async fn is_locked(&self, call: Call<'_>, to: &Retention) -> Result<bool, BlobError> {
         if !matches!(self.asker.bucket.provider, Provider::S3 { .. }) {
@@ -113,17 +155,20 @@ fn s3_lock(ask: Ask, to: &Retention) -> Ask {
 }
 
 fn azure_lock(ask: Ask, to: &Retention) -> Ask {
-    let until = jiff::Timestamp::from_second(to.until.seconds()).unwrap_or_default();
+    // S3's mode that may be ended early is Azure's that may be.
+    let may_end = to.mode.eq_ignore_ascii_case("GOVERNANCE");
+    let mode = if may_end { "Unlocked" } else { "Locked" };
+    let ask = ask.query("comp", "immutabilityPolicies");
+    azure_policy(ask.header("content-length", "0"), mode, to.until)
+}
+
+fn azure_policy(ask: Ask, mode: &str, until: Timestamp) -> Ask {
+    let until = jiff::Timestamp::from_second(until.seconds()).unwrap_or_default();
     let until = DateTimePrinter::new().timestamp_to_rfc9110_string(&until);
-    let is_locked = to.mode.eq_ignore_ascii_case("Locked");
-    let mode = if is_locked { "Locked" } else { "Unlocked" };
-    ask.query("comp", "immutabilityPolicies")
-        .header("content-length", "0")
-        .header("x-ms-immutability-policy-mode", mode)
-        .header(
-            "x-ms-immutability-policy-until-date",
-            until.unwrap_or_default(),
-        )
+    ask.header("x-ms-immutability-policy-mode", mode).header(
+        "x-ms-immutability-policy-until-date",
+        until.unwrap_or_default(),
+    )
 }
 
 /// Stores know whole seconds; a lock never ends earlier than it was asked for.

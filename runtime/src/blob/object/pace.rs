@@ -1,12 +1,13 @@
 //! How much may be asked: requests in a second, bytes in a run.
 //!
 //! A bucket of tokens that fills at the rate, with a tenth of a second's worth in it; whoever comes
-//! too early waits for the moment that is kept for them, in the order of asking. The budgets of
-//! bytes are counted as they pass; one that is used up ends the run with its own error, since
-//! trying again would not help. No memory cost.
+//! too early waits for the moment that is kept for them, in the order of asking. A store that says
+//! when to come again (`Retry-After`) is left alone until then, by everybody. The budgets of bytes
+//! are counted as they pass; one that is used up ends the run with its own error, since trying
+//! again would not help. No memory cost.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::answer::Call;
@@ -16,12 +17,25 @@ use crate::clock::Stopwatch;
 /// Part of a second whose requests may come at once.
 const BURST: Duration = Duration::from_millis(100);
 
+/// Longest time that a store is left alone because it says so: the longest wait between two tries.
+/// So a run through a store that always says "later" ends, as it has a number of tries.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(32);
+
+/// Moments since the start of the bucket.
+#[derive(Debug, Default)]
+struct Moments {
+    /// When the next request may go.
+    next: Duration,
+    /// Until when the store wants to be left alone.
+    paused_until: Duration,
+}
+
 /// The bucket of tokens.
 #[derive(Debug)]
 pub(super) struct Pace {
     interval: Option<Duration>,
     since: Stopwatch,
-    next: Mutex<Duration>,
+    moments: Mutex<Moments>,
 }
 
 impl Pace {
@@ -30,27 +44,46 @@ impl Pace {
         Self {
             interval: per_second.map(|rate| Duration::from_secs(1) / rate.max(1)),
             since: Stopwatch::start(),
-            next: Mutex::new(Duration::ZERO),
+            moments: Mutex::default(),
         }
     }
 
     /// Waits until the next request may go.
     pub(super) async fn keep(&self) {
-        let Some(interval) = self.interval else {
-            return;
-        };
-        let wait = self.reserve(interval, self.since.elapsed());
-        if !wait.is_zero() {
+        let interval = self.interval.unwrap_or_default();
+        let mut wait = self.reserve(interval, self.since.elapsed());
+        // Who waits may have to wait longer, because of an answer that came meanwhile.
+        while !wait.is_zero() {
             tokio::time::sleep(wait).await;
+            wait = self.pause_left(self.since.elapsed());
         }
+    }
+
+    /// Lets no request go for `time`, at most [`PAUSE_MAX`].
+    pub(super) fn pause(&self, time: Duration) {
+        self.pause_at(time, self.since.elapsed());
+    }
+
+    fn pause_at(&self, time: Duration, now: Duration) {
+        let mut moments = self.moments();
+        let until = now + time.min(PAUSE_MAX);
+        moments.paused_until = moments.paused_until.max(until);
     }
 
     /// Takes the next free moment and returns how far away it is.
     fn reserve(&self, interval: Duration, now: Duration) -> Duration {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let moment = (*next).max(now.saturating_sub(BURST));
-        *next = moment + interval;
-        moment.saturating_sub(now)
+        let mut moments = self.moments();
+        let earliest = moments.next.max(now.saturating_sub(BURST));
+        moments.next = earliest + interval;
+        earliest.max(moments.paused_until).saturating_sub(now)
+    }
+
+    fn pause_left(&self, now: Duration) -> Duration {
+        self.moments().paused_until.saturating_sub(now)
+    }
+
+    fn moments(&self) -> MutexGuard<'_, Moments> {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,6 +150,21 @@ mod tests {
         assert_eq!(waits[11..], [10, 20, 30]);
         let much_later = Duration::from_secs(60);
         assert_eq!(pace.reserve(interval, much_later), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_pause_holds_everybody_back_and_has_an_end() {
+        let pace = Pace::new(None);
+        let second = Duration::from_secs(1);
+        assert_eq!(pace.reserve(Duration::ZERO, second), Duration::ZERO);
+        pace.pause_at(3 * second, second);
+        // A shorter one later changes nothing.
+        pace.pause_at(second, second);
+        assert_eq!(pace.reserve(Duration::ZERO, 2 * second), 2 * second);
+        assert_eq!(pace.pause_left(3 * second), second);
+        assert_eq!(pace.reserve(Duration::ZERO, 4 * second), Duration::ZERO);
+        pace.pause_at(1000 * second, 4 * second);
+        assert_eq!(pace.reserve(Duration::ZERO, 4 * second), PAUSE_MAX);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub enum Roots {
     System(usize),
     /// Mozilla's list that is compiled in, since the system has none.
     CompiledIn,
+    /// So many of a CA file, besides those of the system or the compiled in.
+    Given(usize),
     /// None are asked: any certificate is believed.
     Unchecked,
 }
@@ -35,6 +37,9 @@ impl fmt::Display for Roots {
         match self {
             Self::System(count) => write!(f, "{count} root certificates of the system"),
             Self::CompiledIn => f.write_str("Mozilla's root certificates, compiled in"),
+            Self::Given(count) => {
+                write!(f, "the CA file ({count}), or root certificates as always")
+            }
             Self::Unchecked => f.write_str("any certificate, as asked for"),
         }
     }
@@ -64,13 +69,13 @@ pub fn client_config(transport: &Transport) -> Result<(ClientConfig, Roots), Blo
         return Ok((http1(config), Roots::Unchecked));
     }
     // Over plain HTTP no certificate is ever asked for.
-    let (mut store, roots) = if transport.plain_http {
+    let (mut store, mut roots) = if transport.plain_http {
         (RootCertStore::empty(), Roots::System(0))
     } else {
         trusted_roots()
     };
     if let Some(pem) = &transport.ca_pem {
-        add_ca(&mut store, pem)?;
+        roots = Roots::Given(add_ca(&mut store, pem)?);
     }
     let config = builder.with_root_certificates(store).with_no_client_auth();
     Ok((http1(config), roots))
@@ -96,7 +101,7 @@ fn trusted_roots() -> (RootCertStore, Roots) {
     (store, Roots::CompiledIn)
 }
 
-fn add_ca(store: &mut RootCertStore, pem: &[u8]) -> Result<(), BlobError> {
+fn add_ca(store: &mut RootCertStore, pem: &[u8]) -> Result<usize, BlobError> {
     let wrong = |reason: String| BlobError::Setup {
         location: "CA certificates".into(),
         reason,
@@ -112,7 +117,7 @@ fn add_ca(store: &mut RootCertStore, pem: &[u8]) -> Result<(), BlobError> {
     if count == 0 {
         return Err(wrong("no certificate in PEM form".into()));
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Believes any certificate, but still checks that the server has its key.

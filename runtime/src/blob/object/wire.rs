@@ -22,10 +22,12 @@ use super::answer::{Call, EXCERPT_BYTES, Refusal};
 use super::bucket::header;
 use super::gate::{Gate, Place};
 use super::location::Transport;
+use super::moment;
 use super::pace::{Budget, Pace};
 use super::tls::client_builder;
 use super::upload::{UPLOAD_BYTES, body, stalled};
 use crate::blob::{BlobError, BlobSource, Traffic};
+use crate::clock::{Clock, SystemClock};
 
 /// What a connection holds: buffers of HTTP (up to 400 KiB to read), of TLS, and of the kernel's
 /// side nothing; a put's pieces besides.
@@ -346,14 +348,33 @@ impl Answer<'_> {
         if let Some(region) = self.header("x-amz-bucket-region") {
             refusal.region.get_or_insert_with(|| region.to_owned());
         }
-        if refusal.is_throttling() {
+        let is_throttling = refusal.is_throttling();
+        if is_throttling {
             if let Some(place) = &self.turn.place {
                 place.throttled();
             }
             self.turn.wire.throttled.fetch_add(1, Ordering::Relaxed);
         }
+        let later = self.header("retry-after");
+        let later = later.filter(|_| is_throttling || refusal.status >= 500);
+        if let Some(wait) = later.and_then(|text| wait_of(text, self.header("date"))) {
+            tracing::debug!(?wait, "the store says when to come again");
+            self.turn.wire.pace.pause(wait);
+        }
         refusal
     }
+}
+
+/// Returns how long to wait by a `Retry-After`: seconds, or a moment of the store's own clock.
+fn wait_of(retry_after: &str, date: Option<&str>) -> Option<Duration> {
+    let text = retry_after.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let now = date.and_then(moment);
+    let now = now.unwrap_or_else(|| SystemClock.now());
+    // In the past it is nothing.
+    Some(moment(text)?.since(now))
 }
 
 /// What a request in flight takes, in bytes.
@@ -407,4 +428,28 @@ fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_to_come_again_is_seconds_or_a_date() {
+        let date = Some("Thu, 26 Nov 2026 08:00:00 GMT");
+        for (text, seconds) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("Thu, 26 Nov 2026 08:00:09 GMT", Some(9)),
+            ("Thu, 26 Nov 2026 07:59:00 GMT", Some(0)),
+            ("soon", None),
+            ("-3", None),
+            ("", None),
+        ] {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(wait_of(text, date), expected, "{text}");
+        }
+        let past = wait_of("Thu, 26 Nov 2020 08:00:00 GMT", None);
+        assert_eq!(past, Some(Duration::ZERO));
+    }
 }

@@ -12,7 +12,8 @@ pub(in crate::cli) struct DoctorArguments {
     /// Which repository.
     #[command(flatten)]
     pub(in crate::cli) repository: RepositoryArgument,
-    /// Also try to write: put a small blob named _careen_probe_…, put it again, delete it
+    /// Also try to write: put a small blob named _careen_probe_…, put it again, delete it; in object
+    /// stores put another that is locked for two minutes, and delete it
     ///
     /// Kopia takes no notice of such a blob. In a bucket with versions a deleted one of it stays.
     #[arg(long)]

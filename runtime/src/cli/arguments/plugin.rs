@@ -56,6 +56,12 @@ pub(in crate::cli) struct CompileLimit {
 /// How a plugin is loaded.
 #[derive(Clone, Debug, Default, Args)]
 pub(in crate::cli) struct LoadArguments {
+    /// Strategies file: limits and configuration of its strategy, as a run has them
+    ///
+    /// The plugin and the pin that the file names are not looked at. The options below are taken
+    /// instead of what the file says. With --against the other plugin gets the same.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) strategies: Option<PathBuf>,
     /// Its configuration, JSON that must fit the schema that it exports
     ///
     /// With --against the other plugin gets it too, unless that is a built-in one.
@@ -175,7 +181,7 @@ and the same exit code (50, or 60 where it fails when it is instantiated).
 Examples:
   careen plugin check audit.wasm
   careen plugin check audit.wasm --json
-  careen plugin check audit.wasm --configuration tenants.json";
+  careen plugin check audit.wasm --strategies strategies.toml";
 
 const COMPILE_HELP: &str = "\
 Code is kept in --plugin-cache DIR, by default `careen` in $XDG_CACHE_HOME or ~/.cache; give the
@@ -194,7 +200,7 @@ the same ones, and every recording that is given. Each question is asked of two 
 code 60 when the host refuses an answer, when the two differ, or when a limit is passed.
 
 Examples:
-  careen plugin test audit.wasm
+  careen plugin test audit.wasm --strategies strategies.toml
   careen plugin test audit.wasm monday.jsonl tuesday.jsonl";
 
 const RECORD_HELP: &str = "\
@@ -212,4 +218,5 @@ plugins differ is no error (exit code 0), that one fails is (60).
 
 Examples:
   careen plugin replay audit.wasm monday.jsonl
+  careen plugin replay audit.wasm monday.jsonl --strategies strategies.toml
   careen plugin replay audit-2.wasm monday.jsonl --against audit-1.wasm";

@@ -45,7 +45,8 @@ pub(in crate::cli) struct StorageOptions {
     /// AWS_CA_BUNDLE]
     #[arg(long, global = true, value_name = "FILE")]
     pub(in crate::cli) ca_file: Option<PathBuf>,
-    /// Requests in a second, at most, every try counted [default: what Kopia's config file says]
+    /// Requests in a second, at most, every try counted; Kopia's config file may
+    /// have limits of its own, which are kept too
     #[arg(long, global = true, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(in crate::cli) max_requests_per_second: Option<u32>,

@@ -84,7 +84,7 @@ fn read_peaks(id: u32, peak: &AtomicU64, ended: &AtomicBool) {
 }
 
 /// Reads to the end, so that the child never waits for us; lines that are no JSON are passed over.
-fn each_line(from: impl Read, line: &mut dyn FnMut(&Value)) {
+pub(in crate::cli) fn each_line(from: impl Read, line: &mut dyn FnMut(&Value)) {
     let mut reader = BufReader::new(from);
     let mut bytes = Vec::new();
     loop {

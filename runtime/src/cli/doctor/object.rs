@@ -35,7 +35,7 @@ pub(super) fn look(walk: &mut Walk<'_>, place: &ObjectPlace) -> Result<(), Ended
     credentials(walk, place)
 }
 
-/// Tells how the place is understood, and what of it is not safe or not heeded.
+/// Tells how the place is understood, and what of it is not safe.
 fn describe(walk: &mut Walk<'_>, place: &ObjectPlace) {
     let location = &place.location;
     let kind = match location {
@@ -81,11 +81,6 @@ fn describe(walk: &mut Walk<'_>, place: &ObjectPlace) {
         let what = "any certificate is trusted: whoever is on the way can pretend to be the store";
         let next = "give --ca-file the server's CA instead";
         walk.tell(&Finding::warning("place", "tls-unchecked", what, next));
-    }
-    for option in &place.unheeded {
-        let what = format!("{option} of the config file is not heeded");
-        let next = "limit with --max-requests-per-second, --max-download and --max-upload";
-        walk.tell(&Finding::warning("place", "option-unheeded", what, next));
     }
 }
 

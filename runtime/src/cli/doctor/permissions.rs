@@ -112,6 +112,12 @@ fn absent(walk: &mut Walk<'_>, names: &BTreeSet<&str>) -> Ended {
         return walk.end(&Finding::error(check, "velero-prefix", what, next));
     }
     let parts = names.iter().any(|name| name.starts_with(['p', 'q', 'x']));
+    let below = if names.is_empty() {
+        walk.target.folders_below(&walk.console.surroundings)
+    } else {
+        Vec::new()
+    };
+    let what_is_below;
     let (code, what, next) = if parts {
         let text = "blobs of a repository are there, but kopia.repository is not: it was lost, or \
                     a prefix is in the way";
@@ -120,6 +126,12 @@ fn absent(walk: &mut Walk<'_>, names: &BTreeSet<&str>) -> Ended {
             text,
             "restore kopia.repository from a copy of the storage",
         )
+    } else if !below.is_empty() {
+        let text = "nothing lies here itself, only in folders";
+        let next = "the repository may be in one of the folders that the message names: \
+                    `kopia repository status` shows its prefix";
+        what_is_below = format!("{text}: {}", below.join(", "));
+        ("no-repository", what_is_below.as_str(), next)
     } else if names.is_empty() {
         let next = "check bucket and prefix: `kopia repository status` shows them";
         (

@@ -2,7 +2,7 @@
 //!
 //! Memory: that of `careen status`.
 
-use super::{Ended, Walk};
+use super::{Ended, Walk, locks};
 use crate::blob::Storage;
 use crate::cli::error::CliError;
 use crate::cli::workspace::workspace;
@@ -23,7 +23,9 @@ const VELERO_PASSWORD: &[u8] = b"static-passw0rd";
 const VELERO_BLOB: &str = "udmrepo.Repository";
 
 /// Looks at the repository.
-pub(super) fn look(walk: &mut Walk<'_>, storage: Storage) -> Result<(), Ended> {
+///
+/// With `write_probe` a lock is tried too, where the storage may have them.
+pub(super) fn look(walk: &mut Walk<'_>, storage: Storage, write_probe: bool) -> Result<(), Ended> {
     let password = walk
         .target
         .password()
@@ -35,6 +37,7 @@ pub(super) fn look(walk: &mut Walk<'_>, storage: Storage) -> Result<(), Ended> {
         .open_in(storage, &space.memory, &walk.console.surroundings);
     let repository = opened.map_err(|error| walk.failed("format", &error))?;
     format(walk, &repository, &password);
+    locks::look(walk, &repository, write_probe);
     space.scratch.open_shelf();
     let known = status_and_params(&repository, &space);
     let known = known.map_err(|error| walk.failed("index", &error.into()))?;
@@ -85,12 +88,6 @@ fn format(walk: &mut Walk<'_>, repository: &Repository, password: &[u8]) {
             what,
             next,
         ));
-    }
-    if let Some(mode) = &repository.blob_config.retention_mode {
-        let days = repository.blob_config.retention_period.as_secs() / 86_400;
-        let what =
-            format!("object lock {mode} for {days} days: new blobs cannot be deleted before");
-        walk.tell(&Finding::ok("lock", what));
     }
     match walk.target.refuse_read_only() {
         Ok(()) => {}

@@ -3,6 +3,8 @@
 //! One row a code, of all floors. A test reads the floors' sources and fails when a code has no
 //! row, or a row no code. No memory cost.
 
+mod velero;
+
 use super::Exit;
 
 /// What an error code means.
@@ -23,13 +25,14 @@ const fn row(code: &'static str, exit: Exit, hint: &'static str) -> Row {
 /// For a code that is not in the table, which a test excludes.
 const UNKNOWN: Row = row("unknown", Exit::SafetyStop, REPORT);
 
+fn rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().chain(velero::ROWS)
+}
+
 /// Returns the row of `code`.
 pub(in crate::cli) fn row_of(code: &str) -> Row {
-    TABLE
-        .iter()
-        .find(|row| row.code == code)
-        .copied()
-        .unwrap_or(UNKNOWN)
+    let found = rows().find(|row| row.code == code);
+    found.copied().unwrap_or(UNKNOWN)
 }
 
 const REPORT: &str = "\
@@ -50,15 +53,17 @@ const MORE_MEMORY: &str =
 const SCRATCH: &str = "\
     Give --scratch a directory on a disk with that much free space (in Kubernetes: a volume, \
      or an emptyDir without `medium: Memory`).";
-const STRATEGY: &str =
-    "Nothing was changed. Fix the plugin, or leave out --plugin to use the built-in strategy.";
+const STRATEGY: &str = "\
+    The task that asked it has changed nothing. Fix the plugin, or leave it out to use the \
+     built-in one.";
 
 const LIMIT: &str = "\
-    Nothing was changed. Fix the plugin, or give it more: `memory`, `fuel` and `deadline` of the \
-     strategies file, --plugin-memory and --plugin-fuel of `careen plugin` commands.";
+    The task that asked it has changed nothing. Fix the plugin, or give it more: `memory`, `fuel` \
+     and `deadline` of the strategies file, --plugin-memory and --plugin-fuel of `careen plugin` \
+     commands.";
 
-/// Every error code of every floor.
-pub(in crate::cli) const TABLE: &[Row] = &[
+/// Every error code of every floor but [`velero`].
+const TABLE: &[Row] = &[
     // cli
     row(
         "usage",

@@ -1,8 +1,8 @@
 //! The storage blocks `s3`, `azureBlob` and `gcs` of Kopia's config file.
 //!
 //! All options that Kopia has are read. `pointInTime` is refused: it shows an old state, which must
-//! not be maintained. Limits of requests are kept, those of bytes a second are named as not heeded.
-//! Mirrors the `Options` of Kopia's `repo/blob/{s3,azure,gcs,throttling}`. Memory: the block.
+//! not be maintained. Mirrors the `Options` of Kopia's `repo/blob/{s3,azure,gcs}`.
+//! Memory: the block.
 
 use std::path::PathBuf;
 
@@ -10,24 +10,10 @@ use base64::Engine as _;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::folder::{limits, parsed};
 use super::object::ObjectPlace;
 use crate::blob::object::credentials::{AzureKeys, Given, Role, S3Keys, Secret};
 use crate::blob::object::location::{AzureLocation, GcsLocation, Location, S3Location, Transport};
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
-struct Limits {
-    reads_per_second: f64,
-    writes_per_second: f64,
-    lists_per_second: f64,
-    #[serde(rename = "maxUploadSpeedBytesPerSecond")]
-    upload: f64,
-    #[serde(rename = "maxDownloadSpeedBytesPerSecond")]
-    download: f64,
-    concurrent_reads: usize,
-    concurrent_writes: usize,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -97,37 +83,8 @@ pub(super) fn read(kind: &str, block: &Value) -> Result<ObjectPlace, String> {
         "azureBlob" => azure(parsed(block)?)?,
         _ => google(parsed(block)?)?,
     };
-    let limits: Limits = parsed(block)?;
-    let rates = [
-        limits.reads_per_second,
-        limits.writes_per_second,
-        limits.lists_per_second,
-    ];
-    let slowest = rates
-        .into_iter()
-        .filter(|rate| *rate > 0.0)
-        .reduce(f64::min);
-    place.requests_per_second = slowest.map(|rate| rate.clamp(1.0, 1e6) as u32);
-    let counts = [limits.concurrent_reads, limits.concurrent_writes];
-    place.in_flight_max = counts.into_iter().filter(|count| *count > 0).min();
-    for (name, rate) in [
-        ("maxUploadSpeedBytesPerSecond", limits.upload),
-        ("maxDownloadSpeedBytesPerSecond", limits.download),
-    ] {
-        if rate > 0.0 {
-            place.unheeded.push(name);
-        }
-    }
+    place.limits = limits(block)?;
     Ok(place)
-}
-
-fn parsed<T: for<'de> Deserialize<'de>>(block: &Value) -> Result<T, String> {
-    // The parser's own message could show a value.
-    T::deserialize(block).map_err(|error| {
-        let text = error.to_string();
-        let kind = text.split(':').next().unwrap_or_default();
-        format!("its storage block has a value of a wrong type ({kind})")
-    })
 }
 
 fn named(text: String) -> Option<String> {

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use crate::blob::StorageLimits;
 use crate::blob::object::credentials::{Given, Sources, Variables, azure_account, profile_region};
 use crate::blob::object::location::{AzureLocation, GcsLocation, Location, S3Location, Transport};
 use crate::cli::arguments::StorageOptions;
@@ -23,12 +24,8 @@ pub(in crate::cli) struct ObjectPlace {
     pub(in crate::cli) location: Location,
     /// Keys that were given.
     pub(in crate::cli) given: Given,
-    /// Requests in a second, where Kopia's config file limits them.
-    pub(in crate::cli) requests_per_second: Option<u32>,
-    /// Requests at once, where Kopia's config file limits them.
-    pub(in crate::cli) in_flight_max: Option<usize>,
-    /// Options of the config file that are not heeded, for `doctor`.
-    pub(in crate::cli) unheeded: Vec<&'static str>,
+    /// Limits of Kopia's config file.
+    pub(in crate::cli) limits: StorageLimits,
     /// Whether the config file asks for no changes.
     pub(in crate::cli) read_only: bool,
 }
@@ -39,9 +36,7 @@ impl ObjectPlace {
         Self {
             location,
             given: Given::Nothing,
-            requests_per_second: None,
-            in_flight_max: None,
-            unheeded: Vec::new(),
+            limits: StorageLimits::default(),
             read_only: false,
         }
     }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::folder::within;
 use super::object::ObjectPlace;
 use crate::blob::object::credentials::{Found, find};
 use crate::blob::object::location::{Location, S3Location};
@@ -42,17 +43,13 @@ impl ObjectPlace {
         }
     }
 
-    /// Returns how much the store is asked: what the config file and options say.
-    pub(in crate::cli) fn limits(&self, options: &StorageOptions) -> WireLimits {
-        let default = WireLimits::default();
+    /// Returns how much the store is asked at most: what options say.
+    pub(in crate::cli) fn wire_limits(&self, options: &StorageOptions) -> WireLimits {
         WireLimits {
-            max_requests_per_second: options.max_requests_per_second.or(self.requests_per_second),
+            max_requests_per_second: options.max_requests_per_second,
             max_download_bytes: options.max_download.map(|bytes| bytes as u64),
             max_upload_bytes: options.max_upload.map(|bytes| bytes as u64),
-            in_flight_max: self.in_flight_max.map_or(default.in_flight_max, |count| {
-                count.min(default.in_flight_max)
-            }),
-            ..default
+            ..WireLimits::default()
         }
     }
 
@@ -63,11 +60,8 @@ impl ObjectPlace {
         surroundings: &Surroundings,
     ) -> Result<Arc<dyn BlobStore>, CliError> {
         let (location, found) = self.ready(options, surroundings)?;
-        Ok(object::open(
-            &location,
-            &found.credentials,
-            &self.limits(options),
-        )?)
+        let store = object::open(&location, &found.credentials, &self.wire_limits(options))?;
+        Ok(within(store, &self.limits))
     }
 
     fn ready(
@@ -87,7 +81,7 @@ impl ObjectPlace {
         surroundings: &Surroundings,
     ) -> Result<Vec<String>, BlobError> {
         let (location, found) = self.ready(options, surroundings)?;
-        let wire = Wire::new(location.transport(), &self.limits(options))?;
+        let wire = Wire::new(location.transport(), &self.wire_limits(options))?;
         let store = ObjectStore::new(&location, &found.credentials, Arc::new(wire))?;
         store.folders_now(NAMESPACES_MAX)
     }
@@ -138,6 +132,20 @@ impl ObjectPlace {
             }
         }
         Vec::new()
+    }
+
+    /// Returns the folders below this place, as places. At most [`NAMESPACES_MAX`].
+    pub(in crate::cli) fn folders_below(
+        &self,
+        options: &StorageOptions,
+        surroundings: &Surroundings,
+    ) -> Vec<String> {
+        let prefix = self.location.prefix();
+        let names = self.folders(options, surroundings).unwrap_or_default();
+        let places = names
+            .iter()
+            .map(|name| self.with_prefix(format!("{prefix}{name}/")));
+        places.map(|place| place.location.to_string()).collect()
     }
 
     fn has_repository(&self, options: &StorageOptions, surroundings: &Surroundings) -> bool {

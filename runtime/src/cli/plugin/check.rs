@@ -18,8 +18,11 @@ use crate::plugin::inspect::{Inspection, inspect};
 pub(super) fn run(console: &Console, arguments: &CheckArguments) -> Result<Exit, CliError> {
     let file = &arguments.file;
     console.started("plugin check", &file.display().to_string());
-    let options = super::configured(console, super::file(file), &arguments.load)?;
-    let found = inspect(&options)?;
+    let load = &arguments.load;
+    let options = super::options(console, super::file(file), &load.compile)?;
+    let found = inspect(&options, |strategy, options| {
+        super::configure(console, load, strategy, options)
+    })?;
     console.output.both(Kind::Report, "report", &Told(&found));
     match found.refusal {
         Some(error) => Err(error.into()),

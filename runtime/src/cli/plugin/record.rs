@@ -14,7 +14,6 @@ use serde::Serialize;
 use crate::cli::arguments::{CycleMode, RecordArguments, StrategyName};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::Kind;
-use crate::cli::signals::stop_flag;
 use crate::cli::target::Target;
 use crate::cli::wording::{bytes, count};
 use crate::cli::workspace::workspace;
@@ -24,6 +23,7 @@ use crate::maintenance::cycle_plan::{Mode, Wanted};
 use crate::maintenance::expire_snapshots::{EXPIRE_PERCENT, ExpireOptions, ExpirePlan};
 use crate::maintenance::run::{RunOptions, Strategies};
 use crate::maintenance::safety::Safety;
+use crate::maintenance::watch::StopFlag;
 use crate::maintenance::{index_maintenance, index_plan, pack_survey, run_plan};
 use crate::plugin::CONTRACT_VERSION;
 use crate::plugin::batches::names::Names;
@@ -164,7 +164,7 @@ impl Asking<'_> {
             accept_unexplained: false,
             expire: None,
             zone: time_zone::local(self.console.surroundings.time_zone.as_deref()),
-            stop: stop_flag()?,
+            stop: StopFlag::default(),
         };
         let strategies = Strategies {
             scheduling: Box::new(self.recorder.clone()),

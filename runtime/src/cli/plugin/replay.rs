@@ -33,9 +33,10 @@ pub(super) fn replay(console: &Console, arguments: &ReplayArguments) -> Result<E
     let (load, against) = (&arguments.load, &arguments.against);
     let other = match against == Path::new("builtin") {
         true => super::options(console, super::builtin(strategy), &load.compile)?,
-        false => super::configured(console, super::file(against), load)?,
+        false => super::configured(console, super::file(against), load, strategy)?,
     };
-    let plugins = [super::configured(console, super::file(file), load)?, other];
+    let plugin = super::configured(console, super::file(file), load, strategy)?;
+    let plugins = [plugin, other];
     let mut find = |finding: &Finding| console.output.both(Kind::Row, "row", finding);
     let mut replay = Replay::new(strategy, plugins, false, &mut find)?;
     let lines = ask_recorded(&mut replay, &mut reader)?;
@@ -48,8 +49,12 @@ pub(super) fn replay(console: &Console, arguments: &ReplayArguments) -> Result<E
 pub(super) fn test(console: &Console, arguments: &TestArguments) -> Result<Exit, CliError> {
     let file = &arguments.file;
     console.started("plugin test", &file.display().to_string());
-    let options = super::configured(console, super::file(file), &arguments.load)?;
-    let found = inspect(&options)?;
+    let load = &arguments.load;
+    let options = super::options(console, super::file(file), &load.compile)?;
+    let found = inspect(&options, |strategy, options| {
+        super::configure(console, load, strategy, options)
+    })?;
+    let configured = |strategy| super::configured(console, super::file(file), load, strategy);
     if let Some(error) = found.refusal {
         return Err(error.into());
     }
@@ -61,11 +66,13 @@ pub(super) fn test(console: &Console, arguments: &TestArguments) -> Result<Exit,
             let asked = made::each(strategy, &mut |batch| replay.ask(0, batch));
             asked.map(|()| 0).map_err(strategy_error)
         };
+        let options = configured(strategy)?;
         test_with(console, &options, (strategy, "made"), &mut wrong, made)?;
     }
     for (path, mut reader) in arguments.batches.iter().zip(recordings) {
         let (strategy, name) = (reader.head().strategy, path.display().to_string());
         let recorded = |replay: &mut Replay<'_>| ask_recorded(replay, &mut reader);
+        let options = configured(strategy)?;
         test_with(console, &options, (strategy, &name), &mut wrong, recorded)?;
     }
     match wrong {

@@ -24,7 +24,7 @@ const FILE_BYTES_MAX: u64 = 256 << 10;
 
 /// A strategies file.
 #[derive(Debug)]
-pub(super) struct StrategiesFile {
+pub(in crate::cli) struct StrategiesFile {
     path: PathBuf,
     text: String,
     tables: Tables,
@@ -54,7 +54,7 @@ impl StrategiesFile {
     ///
     /// # Errors
     /// A file that cannot be read, is too large, or is not as it must be.
-    pub(super) fn read(path: &Path) -> Result<Self, CliError> {
+    pub(in crate::cli) fn read(path: &Path) -> Result<Self, CliError> {
         let refuse = |reason: String| CliError::StrategiesFile {
             path: path.to_owned(),
             reason,
@@ -91,21 +91,35 @@ impl StrategiesFile {
         options: &mut PluginOptions,
         memory: &MemoryPlan,
     ) -> Result<(), CliError> {
-        let Tables {
-            retention,
-            splitting,
-            scheduling,
-        } = &self.tables;
-        let table = match strategy {
-            "retention" => retention,
-            "splitting" => splitting,
-            _ => scheduling,
-        };
-        let Some(spanned) = table else {
+        if let Some(table) = self.table(strategy) {
+            self.apply_source(table.get_ref(), options)?;
+        }
+        self.apply_limits(strategy, options, memory)
+    }
+
+    fn table(&self, strategy: &str) -> Option<&Spanned<Table>> {
+        let tables = &self.tables;
+        match strategy {
+            "retention" => tables.retention.as_ref(),
+            "splitting" => tables.splitting.as_ref(),
+            _ => tables.scheduling.as_ref(),
+        }
+    }
+
+    /// Gives a strategy the limits and the configuration of the file, not its plugin and pin.
+    ///
+    /// # Errors
+    /// A value that cannot be used, with its line.
+    pub(in crate::cli) fn apply_limits(
+        &self,
+        strategy: &str,
+        options: &mut PluginOptions,
+        memory: &MemoryPlan,
+    ) -> Result<(), CliError> {
+        let Some(spanned) = self.table(strategy) else {
             return Ok(());
         };
         let table = spanned.get_ref();
-        self.apply_source(table, options)?;
         let limits = &mut options.limits;
         if let Some(size) = &table.memory {
             limits.memory_bytes = parse_size(size.get_ref())

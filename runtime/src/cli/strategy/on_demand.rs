@@ -52,6 +52,10 @@ impl Scheduling for SchedulingOnDemand {
         let loaded = self.loaded.as_ref();
         loaded.map_or(NOT_LOADED.to_owned(), Scheduling::describe)
     }
+
+    fn used(&self) -> String {
+        self.loaded.as_ref().map_or(String::new(), Scheduling::used)
+    }
 }
 
 /// A retention plugin.
@@ -89,5 +93,9 @@ impl Retention for RetentionOnDemand {
     fn describe(&self) -> String {
         let loaded = self.loaded.as_ref();
         loaded.map_or(NOT_LOADED.to_owned(), Retention::describe)
+    }
+
+    fn used(&self) -> String {
+        self.loaded.as_ref().map_or(String::new(), Retention::used)
     }
 }

@@ -170,9 +170,9 @@ proptest! {
                     world.tombstones(&chosen, now.seconds());
                 }
                 Step::Watermark => {
-                    let state = EpochState::load(&world.repository.storage).unwrap();
-                    let seconds = now.seconds() - 60;
-                    let _ = advance_deletion_watermark(&world.repository, &state, seconds);
+                    let current = EpochState::load_watermark_seconds(&world.repository.storage);
+                    let (current, seconds) = (current.unwrap(), now.seconds() - 60);
+                    let _ = advance_deletion_watermark(&world.repository, current, seconds);
                 }
                 Step::Rewrite(full) => {
                     let safety = if full { Safety::full() } else { Safety::none() };

@@ -8,7 +8,9 @@ use crate::clock::Clock;
 use crate::kopia::content_id::ContentId;
 use crate::maintenance::MaintenanceError;
 use crate::maintenance::budget::Budget;
+use crate::maintenance::cycle_task::CycleTask;
 use crate::maintenance::pack_choice::ByStrategy;
+use crate::maintenance::pack_tasks::PackTasks;
 use crate::maintenance::rewrite_contents::{RewriteOptions, RewritePlan};
 use crate::maintenance::safety::Safety;
 use crate::maintenance::strategy::{
@@ -172,6 +174,32 @@ fn tenants_share_no_new_pack_and_the_rewrite_ends() {
     assert_eq!(kinds.len(), 4, "red, blue, both, nobody: {kinds:?}");
     let again = [(); 3].map(|()| rewrite(&world, &mut ByHost::default()).unwrap());
     assert_eq!(again[1..], [0, 0], "{again:?}");
+}
+
+/// Goal: in a quick cycle nobody finds out whose the packs are: nothing is asked, nothing is mixed.
+#[test]
+fn quick_maintenance_leaves_packs_to_the_full_cycle() {
+    let world = World::new(Shape {
+        pack_bytes_max: 6_000,
+        ..Shape::default()
+    });
+    two_tenants(&world);
+    let before = world.names("");
+    let run = (Safety::none(), OWNER.to_owned(), world.clock.now());
+    let (ours, stopped) = (|| Ok(()), || false);
+    let mut tasks = PackTasks::new(&world.repository, &world.workspace, run, &ours, &stopped);
+    let mut strategy = ByHost::default();
+    let mut rewrite = |task| {
+        let done = tasks.run(task, &mut strategy, &Budget::default()).unwrap();
+        assert!(done.left.is_none() && !done.cut, "the cycle is whole");
+        done.what
+    };
+    let quick = rewrite(CycleTask::QuickRewriteContents);
+    assert!(quick.contains("left for full maintenance"), "{quick}");
+    assert_eq!(world.names(""), before);
+    let full = rewrite(CycleTask::FullRewriteContents);
+    assert!(full.contains("contents copied into"), "{full}");
+    assert_eq!(strategy.phases, ["snapshots", "end of snapshots", "packs"]);
 }
 
 #[test]

@@ -174,7 +174,8 @@ mod tests {
         let row = |(epoch, count, newest): &(u64, u64, i64)| {
             let mut blobs = EpochBlobs::default();
             for _ in 0..*count {
-                blobs.add(&blob("xn", *newest));
+                let blob = blob("xn", *newest);
+                blobs.add(blob.length, blob.timestamp);
             }
             (*epoch, blobs)
         };

@@ -13,12 +13,14 @@ use servers::http::Message;
 /// How the server is wrong.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wrong {
-    /// It lets nobody do this: `LIST`, `GET`, `PUT`, `DELETE`.
+    /// It lets nobody do this: `LIST`, `GET`, `PUT`, `DELETE`, `LOCK`.
     pub(super) denied: Option<&'static str>,
     /// Its clock.
     pub(super) date: Option<&'static str>,
     /// It puts what is there already, though it is asked not to.
     pub(super) overwrites: bool,
+    /// It has no object locks.
+    pub(super) lockless: bool,
 }
 
 /// The key that it knows.
@@ -103,6 +105,14 @@ fn answer(asked: &Message, blobs: &Blobs, wrong: Wrong) -> Message {
         return Message::refusal(403, "InvalidAccessKeyId");
     }
     let key = key.trim_start_matches('/');
+    let is_lock =
+        query.starts_with("retention") || asked.header("x-amz-object-lock-mode").is_some();
+    if is_lock && wrong.lockless {
+        return Message::refusal(400, "InvalidRequest");
+    }
+    if is_lock && wrong.denied == Some("LOCK") {
+        return Message::refusal(403, "AccessDenied");
+    }
     let what = match asked.method() {
         "GET" | "HEAD" if key.is_empty() => "LIST",
         "HEAD" => "GET",
@@ -118,6 +128,7 @@ fn answer(asked: &Message, blobs: &Blobs, wrong: Wrong) -> Message {
             Some(bytes) => part(bytes, asked.header("range")),
             None => Message::refusal(404, "NoSuchKey"),
         },
+        "PUT" if query.starts_with("retention") => Message::answer(200, &[], b""),
         "PUT" => {
             let careful = asked.header("if-none-match").is_some() && !wrong.overwrites;
             if careful && blobs.contains_key(key) {

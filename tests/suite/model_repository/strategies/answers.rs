@@ -17,7 +17,7 @@ use careen::maintenance::scheduling::{
 };
 use careen::maintenance::strategy::{
     EpochRange, RepackAnswer, RepackQuestion, Splitting, SplittingAnswer, SplittingQuestion,
-    StrategyError,
+    StrategyError, TaggedSource,
 };
 use careen::repository::snapshot_history::HistoryRow;
 use kit::cycle::KopiasOrder;
@@ -82,6 +82,16 @@ pub(super) enum Packs {
     Fails,
 }
 
+/// An answer about whose snapshots are.
+#[derive(Clone, Debug)]
+pub(super) enum Tenants {
+    /// Numbers, again and again.
+    Numbers(Vec<u8>),
+    /// So many answers too many.
+    Off(i8),
+    Fails,
+}
+
 /// An answer about snapshots.
 #[derive(Clone, Debug)]
 pub(super) enum Snapshots {
@@ -101,6 +111,8 @@ pub(super) struct Answers {
     pub(super) tasks: Vec<Tasks>,
     pub(super) index: Index,
     pub(super) packs: Vec<Packs>,
+    /// Where tenants are told apart.
+    pub(super) tenants: Option<Tenants>,
     pub(super) snapshots: Option<Snapshots>,
     /// Share of the snapshots that may be expired, in percent.
     pub(super) percent_max: u8,
@@ -135,6 +147,12 @@ pub(super) fn answers() -> impl Strategy<Value = Answers> {
         1 => any::<u64>().prop_map(Packs::Bytes),
         1 => Just(Packs::Fails),
     ];
+    let numbers = vec(prop_oneof![30 => 1..5_u8, 1 => any::<u8>()], 4);
+    let tenants = prop_oneof![
+        10 => numbers.prop_map(Tenants::Numbers),
+        1 => (-2..3_i8).prop_map(Tenants::Off),
+        1 => Just(Tenants::Fails),
+    ];
     let snapshots = prop_oneof![
         3 => Just(Snapshots::Keep),
         10 => any::<(u16, u16)>().prop_map(|(bits, less)| Snapshots::Expire(bits & less & !1)),
@@ -144,12 +162,14 @@ pub(super) fn answers() -> impl Strategy<Value = Answers> {
         1 => Just(Snapshots::FailsAtOnce),
     ];
     let percent = prop::sample::select(vec![0, 50, 50, 100, 100]);
+    let tenants = prop::option::weighted(0.3, tenants);
     let rest = (prop::option::weighted(0.7, snapshots), percent);
-    (vec(tasks, 1..3), index, vec(packs, 1..3), rest).prop_map(
-        |(tasks, index, packs, (snapshots, percent_max))| Answers {
+    (vec(tasks, 1..3), index, vec(packs, 1..3), tenants, rest).prop_map(
+        |(tasks, index, packs, tenants, (snapshots, percent_max))| Answers {
             tasks,
             index,
             packs,
+            tenants,
             snapshots,
             percent_max,
         },
@@ -281,6 +301,7 @@ fn is_of_index(task: CycleTask) -> bool {
 pub(super) struct RandomShape {
     pub(super) index: Index,
     pub(super) packs: Vec<Packs>,
+    pub(super) tenants: Option<Tenants>,
     pub(super) asked: usize,
     pub(super) notes: Notes,
 }
@@ -325,6 +346,26 @@ impl Splitting for RandomShape {
             }
         }
         Ok(answer)
+    }
+
+    fn gives_tenants(&self) -> bool {
+        self.tenants.is_some()
+    }
+
+    fn tenants(&mut self, snapshots: &[TaggedSource]) -> Result<Vec<u8>, StrategyError> {
+        self.notes.lock().unwrap().last = "tenants";
+        match &self.tenants {
+            Some(Tenants::Fails) => Err(fails(&self.notes)),
+            Some(Tenants::Numbers(numbers)) => {
+                let numbers = numbers.iter().copied().cycle();
+                Ok(numbers.take(snapshots.len()).collect())
+            }
+            Some(Tenants::Off(by)) => {
+                let count = snapshots.len().saturating_add_signed((*by).into());
+                Ok(vec![1; count])
+            }
+            None => Ok(vec![1; snapshots.len()]),
+        }
     }
 
     fn describe(&self) -> String {

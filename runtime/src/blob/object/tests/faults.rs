@@ -122,6 +122,63 @@ fn every_fault_at_every_operation_is_survived() {
 }
 
 #[test]
+fn a_store_that_says_when_to_come_again_is_left_alone_until_then() {
+    // Goal: seconds or a date; nobody asks anything before; an answer without one waits as always.
+    let date = "Thu, 26 Nov 2020 08:00:00 GMT";
+    for (until, seconds) in [("1", 1.0), ("soon", 0.0), (date, 0.0)] {
+        for (proxy, place, credentials, _server) in places() {
+            let storage = quick(&place, &credentials, &limits());
+            let mut is_first = true;
+            proxy.rule(move |_| match std::mem::take(&mut is_first) {
+                true => Fault::RefuseUntil(503, "SlowDown", until.to_owned()),
+                false => Fault::Pass,
+            });
+            let watch = Stopwatch::start();
+            assert!(storage.list("p", None, 10).unwrap().is_empty());
+            let took = watch.elapsed().as_secs_f64();
+            assert!(
+                (seconds..seconds + 5.0).contains(&took),
+                "{place}: {took} s"
+            );
+            assert_eq!(proxy.count(Kind::List), 2);
+        }
+    }
+}
+
+#[test]
+fn storage_classes_of_kopias_hidden_blob_are_asked_for() {
+    let Some(server) = seaweedfs::shared() else {
+        return;
+    };
+    server.bucket("classes", false);
+    let place = seaweedfs_place(server.port, "classes");
+    let storage = quick(&place, &aws_keys(), &limits());
+    let config = br#"{"blobOptions":[{"prefix":"p","storageClass":"STANDARD_IA"}]}"#;
+    let options = PutOptions::default();
+    let hidden = BlobId::new(".storageconfig");
+    storage.put_bytes(&hidden, config, &options).unwrap();
+    // Another client, as the first one has read that there is none.
+    let storage = quick(&place, &aws_keys(), &limits());
+    for name in ["p1", "p2", "q1"] {
+        storage
+            .put_bytes(&BlobId::new(name), b"x", &options)
+            .unwrap();
+    }
+    assert_eq!(storage.traffic().unwrap().get, 1, "it is read once");
+    let shown = storage.list("", None, 10).unwrap();
+    assert_eq!(shown.len(), 3, "and hidden");
+    for (name, class) in [("p1", "STANDARD_IA"), ("p2", "STANDARD_IA"), ("q1", "")] {
+        let path = format!("/classes/{}{name}", place.prefix());
+        let head = servers::http::head(server.port, &path).unwrap();
+        let told = head.header("x-amz-storage-class").unwrap_or_default();
+        assert!(
+            told == class || (class.is_empty() && told == "STANDARD"),
+            "{name}: {told}"
+        );
+    }
+}
+
+#[test]
 fn a_body_that_breaks_off_goes_on_where_it_was() {
     for (proxy, place, credentials, _server) in places() {
         let storage = quick(&place, &credentials, &limits());

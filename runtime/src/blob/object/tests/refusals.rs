@@ -2,7 +2,12 @@
 //!
 //! Each server that is here is asked itself, nothing is in between.
 
+use std::io::BufReader;
+use std::net::TcpListener;
+use std::sync::Mutex;
 use std::time::Duration;
+
+use servers::http::Message;
 
 use super::*;
 use crate::blob::{BlobError, PutOptions, Retention, Storage};
@@ -188,4 +193,43 @@ fn a_store_that_cannot_lock_says_so() {
         let error = storage.extend_retention(&id("p1"), &until(1)).unwrap_err();
         assert_eq!(error.code(), "storage-unsupported", "{place}: {error}");
     }
+}
+
+#[test]
+fn a_locked_blob_in_azure_is_covered_and_then_deleted() {
+    // Goal: Kopia's steps, in their order; no server here has immutability, so the test answers.
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let seen = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut from = BufReader::new(stream);
+            while let Ok(Some(request)) = Message::read_request(&mut from) {
+                let mut seen = seen.lock().unwrap();
+                let (_, query) = request.target().split_once('?').unwrap_or_default();
+                let mode = request.header("x-ms-immutability-policy-mode");
+                let told = [request.method(), query, mode.unwrap_or_default()].join(" ");
+                seen.push(told.trim().to_owned());
+                let answer = match seen.len() {
+                    1 => Message::refusal(409, "BlobImmutableDueToPolicy"),
+                    2 => Message::answer(201, &[("x-ms-version-id", "v 7")], b""),
+                    _ => Message::answer(202, &[], b""),
+                };
+                answer.write(from.get_mut(), None).unwrap();
+            }
+        }
+    });
+    let storage = storage(&azurite_place(port, "locked"), &azure_keys());
+    storage.delete(&id("p1")).unwrap();
+    assert_eq!(
+        *asked.lock().unwrap(),
+        [
+            "DELETE",
+            "PUT  Unlocked",
+            "DELETE comp=immutabilityPolicies",
+            "DELETE",
+            "DELETE versionid=v%207"
+        ]
+    );
 }

@@ -5,6 +5,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::blob::StorageLimits;
 
 #[test]
 fn an_s3_block_is_understood_to_the_last_option() {
@@ -22,11 +23,14 @@ fn an_s3_block_is_understood_to_the_last_option() {
     .unwrap();
     let shown = format!("{place:?}");
     assert!(!shown.contains("hunter"), "{shown}");
-    assert_eq!(
-        (place.requests_per_second, place.in_flight_max),
-        (Some(12), Some(4))
-    );
-    assert_eq!(place.unheeded, ["maxUploadSpeedBytesPerSecond"]);
+    let expected = StorageLimits {
+        reads_per_second: 12.5,
+        writes_per_second: 50.0,
+        concurrent_reads: 4,
+        upload_bytes_per_second: 1e6,
+        ..StorageLimits::default()
+    };
+    assert_eq!(place.limits, expected);
     let Location::S3(s3) = place.location else {
         panic!("another kind");
     };

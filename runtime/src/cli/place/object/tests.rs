@@ -19,7 +19,7 @@ fn place(
 ) -> Result<ObjectPlace, CliError> {
     match Place::of_argument(url, &options, &surroundings(pairs))? {
         Place::Object(place) => Ok(*place),
-        Place::Folder(path) => panic!("{} is a folder", path.display()),
+        Place::Folder(folder) => panic!("{} is a folder", folder.path.display()),
     }
 }
 

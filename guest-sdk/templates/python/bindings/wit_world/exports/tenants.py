@@ -9,8 +9,9 @@ all snapshots, finds out whose each content is, and asks about packs with their 
 of different owners are then never written into the same new pack, whatever the answer.
 
 It costs what the mark of snapshot GC costs, which reads all directories in use; after a GC in the
-same run most of them wait in scratch. So the host asks only in full maintenance. In quick
-maintenance, which rewrites packs of metadata alone, it asks `repack`.
+same run most of them wait in scratch. So the host asks only in full maintenance. Quick maintenance,
+which would rewrite packs of metadata alone, then rewrites nothing. The function `repack` of the
+other interface is asked by hosts that do not know this one.
 """
 from typing import TypeVar, Generic, Union, Optional, Protocol, Tuple, List, Any, Self, Callable
 from types import TracebackType

@@ -1,0 +1,113 @@
+//! Gets the bytes of a batch: from the store, several stretches at the same time where it has to be
+//! waited for, or from what was read along before. Memory: [`GETS_AT_ONCE`] requests.
+
+use std::ops::Range;
+
+use crate::blob::{BlobError, BlobPart, Storage};
+use crate::repository::RepositoryError;
+use crate::repository::pack_local_index::keep_tail;
+use crate::repository::read_ahead::ReadAhead;
+use crate::spill::Scratch;
+
+use super::PackBatch;
+use super::stretch::Cut;
+
+/// Stretches of one batch that are asked for at the same time.
+const GETS_AT_ONCE: usize = 16;
+
+impl PackBatch {
+    /// Reads the bytes: one GET a stretch, but for those that were read ahead. Ends of packs that
+    /// were asked for are kept in `tails`.
+    ///
+    /// # Errors
+    /// A pack that is gone or too short, with the first content that is missing for it.
+    pub(super) fn fetch(
+        &mut self,
+        storage: &Storage,
+        ahead: Option<&ReadAhead>,
+        tails: Option<&Scratch>,
+    ) -> Result<(), RepositoryError> {
+        if self.large {
+            return Ok(());
+        }
+        let mut first = 0;
+        while first < self.stretches.len() {
+            let end = self.stretches.len().min(first + GETS_AT_ONCE);
+            let got = self.get(storage, ahead, first..end)?;
+            for (number, got) in (first..end).zip(got) {
+                if let Some(got) = got {
+                    self.note(number, got, ahead, tails)?;
+                }
+            }
+            first = end;
+        }
+        Ok(())
+    }
+
+    /// Gets some stretches from the store; `None` for those that come from elsewhere.
+    fn get(
+        &mut self,
+        storage: &Storage,
+        ahead: Option<&ReadAhead>,
+        numbers: Range<usize>,
+    ) -> Result<Vec<Option<Result<usize, BlobError>>>, RepositoryError> {
+        let mut parts = Vec::with_capacity(numbers.len());
+        let mut kept = Vec::with_capacity(numbers.len());
+        let (mut rest, mut at) = (&mut self.bytes[..], 0);
+        for stretch in &self.stretches[numbers] {
+            let length = (stretch.end - stretch.offset) as usize;
+            let (_, from) = rest.split_at_mut(stretch.start - at);
+            let (into, behind) = from.split_at_mut(length + stretch.tail_bytes);
+            (rest, at) = (behind, stretch.start + length + stretch.tail_bytes);
+            match (ahead, &stretch.kept) {
+                (Some(ahead), Some(range)) => {
+                    let asked = (length as u64).saturating_sub(stretch.gap_bytes);
+                    ahead.read(range, stretch.offset, into, asked)?;
+                    kept.push(true);
+                }
+                _ => {
+                    let (id, offset) = (&stretch.pack, stretch.offset);
+                    parts.push(BlobPart { id, offset, into });
+                    kept.push(false);
+                }
+            }
+        }
+        let mut got = storage.get_each(parts).into_iter();
+        let of = |kept| if kept { None } else { got.next() };
+        Ok(kept.into_iter().map(of).collect())
+    }
+
+    /// Takes in what came for a stretch.
+    fn note(
+        &mut self,
+        number: usize,
+        got: Result<usize, BlobError>,
+        ahead: Option<&ReadAhead>,
+        tails: Option<&Scratch>,
+    ) -> Result<(), RepositoryError> {
+        let stretch = &self.stretches[number];
+        let length = (stretch.end - stretch.offset) as usize;
+        let all = length + stretch.tail_bytes;
+        let bytes = &self.bytes[stretch.start..stretch.start + all];
+        let cut = match got {
+            Ok(got) if got >= length => {
+                // Less than was asked for: this is the end of the pack.
+                if let (Some(scratch), true) = (tails, got > length && got < all) {
+                    keep_tail(scratch, &stretch.pack, &bytes[length..got]);
+                }
+                if let Some(ahead) = ahead {
+                    ahead.note(stretch.number, stretch.offset, bytes, stretch.gap_bytes)?;
+                }
+                return Ok(());
+            }
+            Ok(got) => Cut::At(stretch.offset + got as u64),
+            Err(error) if error.is_not_found() => Cut::Gone,
+            Err(error) => return Err(error.into()),
+        };
+        if !self.going_on {
+            return Err(self.unreadable(number, cut));
+        }
+        self.stretches[number].cut = Some(cut);
+        Ok(())
+    }
+}

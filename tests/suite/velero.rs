@@ -1,0 +1,12 @@
+//! Velero's repositories in a cluster are found, maintained, taken over and given back.
+//!
+//! Against a real Kubernetes API server with Velero's kinds, repositories that Kopia made in
+//! Velero's way, and the program itself. Every test has a namespace of its own. Without Go, or
+//! without the program, one line says so.
+
+mod explaining;
+mod hands;
+mod installation;
+mod listing;
+mod rights;
+mod runs;

@@ -1,0 +1,123 @@
+//! `careen velero list`: every repository, where it is, what Velero thinks, and what is true.
+//!
+//! In folders, and in a bucket where a server is installed.
+
+use careen::blob::Storage;
+use careen::blob::object::WireLimits;
+use careen::blob::object::location::Location;
+use kit::golden::Golden;
+use kit::object_stores::{self, carry_there};
+use serde_json::{Value, json};
+
+use super::installation::installation;
+
+/// Goal: one bad repository hides none; method: a good one, one whose folder is gone, restic's, and
+/// one whose location is gone.
+#[test]
+fn every_repository_has_a_row() {
+    let Some(velero) = installation() else {
+        return;
+    };
+    let good = velero.repository("shop");
+    let gone = velero.record("gone", "default");
+    let lost = velero.record("lost", "nowhere");
+    let restic = velero.record_with("old", "default", "restic", "168h0m0s");
+    let answer = velero.careen(&["list"]);
+    assert_eq!(answer.exit, 0, "{}", answer.text);
+
+    let row = answer.row(&good);
+    let folder = velero.folder_of("shop");
+    assert_eq!(row["url"], folder.to_str().unwrap());
+    assert_eq!(row["namespace"], "shop");
+    assert_eq!(row["health"], "late", "{row}");
+    assert_eq!(row["maintained_by"]["by"], "velero");
+    assert_eq!(row["velero"]["phase"], "Ready");
+    assert_eq!(row["velero"]["frequency"], "1h0m0s");
+    assert_eq!(row["truth"]["owner"], "default@default");
+    assert!(row["truth"]["pack_bytes"].as_u64().unwrap() > 0);
+
+    assert_eq!(answer.row(&gone)["health"], "unreachable");
+    let problem = answer.row(&lost)["problem"].clone();
+    assert!(problem.as_str().unwrap().contains("nowhere"), "{problem}");
+    assert_eq!(answer.row(&restic)["type"], "restic");
+    assert_eq!(answer.row(&restic)["health"], "unknown");
+    assert_eq!(answer.all("row").len(), 4);
+}
+
+/// Goal: with `--no-look` nothing but Kubernetes is asked; method: no secret to read.
+#[test]
+fn without_a_look_no_secret_is_read() {
+    let Some(velero) = installation() else {
+        return;
+    };
+    let name = velero.record("shop", "default");
+    let secrets = velero.collection("secrets");
+    velero
+        .server
+        .delete(&secrets, "velero-repo-credentials")
+        .unwrap();
+    let row = velero.careen(&["list", "--no-look"]).row(&name);
+    assert_eq!(row["health"], "unknown");
+    assert_eq!(row["problem"], Value::Null);
+    let row = velero.careen(&["list"]).row(&name);
+    let problem = row["problem"].as_str().unwrap().to_owned();
+    assert!(problem.contains("velero-repo-credentials"), "{problem}");
+}
+
+/// Goal: a bucket as Velero names it, with the keys of its secret; method: SeaweedFS, and the right
+/// and wrong keys.
+#[test]
+fn a_bucket_is_reached_with_veleros_keys() {
+    let (Some(velero), Some(place)) = (installation(), object_stores::s3()) else {
+        return;
+    };
+    let Location::S3(s3) = &place.location else {
+        panic!("another store");
+    };
+    let storage = Storage::new(place.store(&WireLimits::default()));
+    carry_there(&Golden::open("velero-0.17.0").data(), &storage);
+    let parts: Vec<&str> = s3.prefix.trim_end_matches('/').split("/kopia/").collect();
+    let [prefix, namespace] = parts[..] else {
+        panic!("another prefix");
+    };
+    let keys = |secret: &str| {
+        format!("[default]\naws_access_key_id=test\naws_secret_access_key={secret}\n")
+    };
+    velero.secret("cloud-credentials", "cloud", &keys("testtest"));
+    velero.secret("others", "creds", &keys("hunter2"));
+    let mut spec = json!({
+        "provider": "aws",
+        "config": {
+            "s3Url": format!("http://127.0.0.1:{}", place.port),
+            "region": "us-east-1", "s3ForcePathStyle": "true",
+        },
+        "objectStorage": { "bucket": s3.bucket, "prefix": prefix },
+    });
+    velero.location("bucket", &spec);
+    spec["credential"] = json!({ "name": "others", "key": "creds" });
+    velero.location("wrong", &spec);
+    let good = velero.record(namespace, "bucket");
+    let wrong = velero.record(namespace, "wrong");
+
+    let answer = velero.careen(&["list"]);
+    assert_eq!(answer.exit, 0, "{}", answer.text);
+    let row = answer.row(&good);
+    assert_eq!(row["url"], format!("s3://{}/{}", s3.bucket, s3.prefix));
+    assert_eq!(row["truth"]["owner"], "default@default", "{row}");
+    assert_eq!(row["truth"]["keys"], "secret cloud-credentials, key cloud");
+    assert_eq!(answer.row(&wrong)["health"], "unreachable");
+    for secret in ["testtest", "hunter2", "static-passw0rd"] {
+        assert!(!answer.text.contains(secret), "{secret} is told");
+    }
+}
+
+#[test]
+fn a_cluster_that_is_not_there_is_said() {
+    let Some(mut velero) = installation() else {
+        return;
+    };
+    velero.kubeconfig = velero.path().join("no-kubeconfig");
+    let answer = velero.careen(&["list"]);
+    assert_eq!(answer.exit, 50, "{}", answer.text);
+    assert_eq!(answer.error()["code"], "no-cluster");
+}
