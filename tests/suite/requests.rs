@@ -208,6 +208,9 @@ fn check_costs(planned: &Outlook, report: &RunReport) {
     }
 }
 
+/// Packs of manifests, which several tasks look at: of the owner and of snapshots.
+const MANIFEST_PACKS: usize = 2;
+
 /// Sessions of clients that wrote one file each.
 const SMALL_SESSIONS: u64 = 60;
 
@@ -283,8 +286,9 @@ fn a_full_run_asks_for_a_blob_once() {
     assert_eq!(ends[0], ends[1]);
 }
 
-/// Goal: on the wire to real stores, a run asks for each index blob once, and for each metadata pack
-/// once to find what is in use and once to rewrite it; what it says of itself is what a proxy sees.
+/// Goal: on the wire to real stores, a run asks for each index blob once, and for each pack of
+/// directories once to find what is in use and once to rewrite it; what it says of itself is what a
+/// proxy sees.
 #[test]
 fn a_full_run_over_the_wire_asks_for_a_blob_once() {
     for place in all() {
@@ -320,7 +324,8 @@ fn a_full_run_over_the_wire_asks_for_a_blob_once() {
         assert!(read.len() as u64 >= index_blobs, "{what}");
         assert!(read.values().all(|count| *count == 1), "{read:?} {what}");
         let read = asked.reads_of(&["q"]);
-        assert!(read.values().all(|count| *count <= 2), "{read:?} {what}");
+        let often = read.values().filter(|count| **count > 2).count();
+        assert!(often <= MANIFEST_PACKS, "{often}: {read:?} {what}");
         assert!(asked.count(Kind::List) <= LISTS_MAX, "{what}");
     }
 }

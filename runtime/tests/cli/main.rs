@@ -363,13 +363,10 @@ fn a_repository_opens_by_path_and_by_kopias_config() {
     let told = with_password(&["status", root]).output().unwrap();
     assert_eq!(told.status.code(), Some(0), "{told:?}");
     let finished = lines(&told).pop().unwrap();
-    let (all, by_blob) = (&finished["requests"], &finished["requests_by_blob"]);
-    assert!(all["gets"].as_u64().unwrap() > by_blob["index"]["gets"].as_u64().unwrap());
-    assert!(by_blob["index"]["bytes_read"].as_u64().unwrap() > 1000);
-    assert_eq!(all["puts"], 0);
+    let gets = |field: &str| finished.pointer(field).unwrap().as_u64().unwrap();
+    assert!(gets("/requests/gets") > gets("/requests_by_blob/index/gets"));
     assert!(finished["traffic"].is_null(), "a folder has no wire");
     assert_eq!(lines(&told)[0]["repository"], root);
-
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("repository.config");
     let json = serde_json::json!({

@@ -1,5 +1,6 @@
 //! What was asked for more than once, and in which columns careen asks for more than Kopia.
-//! Counts come from the proxy in front of the store, for both programs alike.
+//!
+//! From what the proxy has counted at no latency; nothing is asserted. No memory cost.
 
 use servers::counting_proxy::Asked;
 use servers::fault_proxy::Kind;

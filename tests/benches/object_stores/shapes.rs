@@ -1,5 +1,6 @@
 //! The repositories of the benchmark, and what is done with them.
-//! Each is made once, and copied for each run.
+//!
+//! `careen demo` makes them, small enough for a run of some minutes; those of `--full` are larger.
 
 /// A repository to make, and the work.
 pub(crate) struct Shape {

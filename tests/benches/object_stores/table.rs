@@ -1,5 +1,6 @@
 //! The table: what a run took, and what it asked for.
-//! Ratios are against the same work in a folder.
+//!
+//! A row without a proxy shows what the program says of itself in its line `finished`.
 
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! Programs on fresh copies of a repository in SeaweedFS.
-//! A proxy in front of it counts, and delays.
+//!
+//! Each run has a prefix of its own. Kopia always goes through a proxy: it does not tell what it
+//! asks. Memory: a blob for each carrier.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
