@@ -14,11 +14,11 @@ use std::time::Duration;
 use crate::blob::BlobSource;
 use crate::blob::{PutOptions, Retention};
 use crate::clock::{Stopwatch, Timestamp};
-use crate::kopia::blob_id::BlobId;
+use crate::kopia::blob_id::{BlobId, uncompacted_epoch};
 use crate::kopia::encryption::{Encryption, NONCE_BYTES, OVERHEAD_BYTES, Sealer};
 use crate::kopia::sealed_blob::iv_of_name;
 use crate::progress::{Part, Progress};
-use crate::spill::{ScratchFile, SequentialReader};
+use crate::spill::{ScratchFile, SequentialReader, ShelfPlace};
 
 use super::index_image::IndexImage;
 use super::index_writer::FinishedIndex;
@@ -31,6 +31,9 @@ const PIECE_BYTES: usize = 256 * 1024;
 
 /// Pieces between the sealing thread and the store.
 const PIECES: usize = 3;
+
+/// Longest index blob that is kept while it is put, in bytes.
+const KEPT_BYTES_MAX: u64 = 4 << 20;
 
 /// Writes a finished index blob as `prefix`, hash and `suffix`. Returns its name and storage time.
 pub fn put_index(
@@ -90,7 +93,12 @@ fn put_plain(
     let mut sealed = SealedPlain::new(Arc::new(plain), encryption, iv, nonce, progress);
     let options = put_options(repository, name);
     let stored = match &repository.crypto.ecc {
-        None => repository.storage.put(name, &mut sealed, &options)?,
+        None => {
+            let mut kept = KeptSource::new(repository, workspace, name, &mut sealed);
+            let stored = repository.storage.put(name, &mut kept, &options)?;
+            kept.finish();
+            stored
+        }
         Some(ecc) => {
             let file = spool(workspace, "sealed-blob", &mut sealed)?;
             time.lap_but(Part::Write, std::mem::take(&mut sealed.waited));
@@ -103,6 +111,61 @@ fn put_plain(
     };
     time.lap_but(Part::Write, sealed.waited);
     Ok(stored)
+}
+
+/// Keeps an index blob of a writer's while it is put into a store that has to be waited for: the
+/// next task of the run reads it. Compacted sets are read from the store: they prove what is there.
+struct KeptSource<'a> {
+    source: &'a mut SealedPlain,
+    place: Option<ShelfPlace<'a>>,
+    at: u64,
+}
+
+impl<'a> KeptSource<'a> {
+    fn new(
+        repository: &Repository,
+        workspace: &'a Workspace,
+        name: &BlobId,
+        source: &'a mut SealedPlain,
+    ) -> Self {
+        let name = name.as_str();
+        let keeps = repository.storage.waits() && uncompacted_epoch(name).is_some();
+        let begin = |length| workspace.scratch.begin_keeping(name, length);
+        let length = Some(source.len()).filter(|length| keeps && *length <= KEPT_BYTES_MAX);
+        let place = length.and_then(begin);
+        Self {
+            source,
+            place,
+            at: 0,
+        }
+    }
+
+    /// The blob is stored.
+    fn finish(self) {
+        if let Some(place) = self.place {
+            place.finish();
+        }
+    }
+}
+
+impl BlobSource for KeptSource<'_> {
+    fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    fn rewind(&mut self) -> io::Result<()> {
+        self.at = 0;
+        self.source.rewind()
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(into)?;
+        if let Some(place) = &self.place {
+            place.write(self.at, into.get(..count).unwrap_or_default());
+        }
+        self.at += count as u64;
+        Ok(count)
+    }
 }
 
 /// Returns how a blob is to be put: with the repository's retention, where its name is under it.
