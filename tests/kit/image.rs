@@ -1,8 +1,8 @@
 //! The container image without a container engine: its root, read-only, in namespaces of its own.
 //!
 //! `CAREEN_IMAGE_ROOT` names a root that `runtime/deploy/build-root.sh` has built. A [`Pod`] runs
-//! the program in it as a kubelet would: process 1 of its namespace, an unprivileged user, no way to
-//! new rights, a memory cgroup without swap that it sees as its own, `/dev/termination-log`, and
+//! the program in it as a kubelet would: process 1 of its namespace, an unprivileged user, no way
+//! to new rights, a memory cgroup without swap that it sees as its own, `/dev/termination-log`, and
 //! nothing to write to but the volumes that are mounted. Needs root and says once what is missing.
 //! Memory: the program's output.
 
@@ -21,8 +21,8 @@ use tempfile::TempDir;
 use crate::cgroup::{MemoryGroup, Run};
 
 /// Makes the mounts, then becomes the program. Arguments: root, user, folder with what the pod has
-/// of its own (`mounts`, `etc`, `termination-log`), folder of its memory group and where that is seen;
-/// then the program.
+/// of its own (`mounts`, `etc`, `termination-log`), folder of its memory group and where that is
+/// seen; then the program.
 const ENTER: &str = r#"
 set -eu
 root=$1 user=$2 own=$3 group=$4 cgroup=$1/sys/fs/cgroup/$5

@@ -267,7 +267,7 @@ func clean(value any) {
 
 // Goal: Pod Security "restricted" lets every pod in; method: the API server's own check.
 func TestPodsAreRestricted(t *testing.T) {
-	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks())
 	if err != nil {
 		t.Fatal(err)
 	}

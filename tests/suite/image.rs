@@ -1,5 +1,5 @@
-//! The image holds what it needs: every command works in its read-only root, as any user, in 64 MiB,
-//! with nothing to write to but scratch and the repository.
+//! The image holds what it needs: every command works in its read-only root, as any user, in 64
+//! MiB, with nothing to write to but scratch and the repository.
 //!
 //! The root is that of `runtime/deploy/build-root.sh`; `kit::image` runs it as a kubelet would.
 //! Repositories are made by the program in the image itself, at the present time, and by Kopia (a

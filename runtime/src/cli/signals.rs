@@ -2,8 +2,8 @@
 //!
 //! Kubernetes sends the first and waits half a minute before it kills. Ending at once is safe too,
 //! as a kill is; it only leaves a lease. What changes nothing has no safe point and ends at once;
-//! that needs a handler too, since the kernel drops signals without one where the program is process
-//! 1, as in a container. No memory cost.
+//! that needs a handler too, since the kernel drops signals without one where the program is
+//! process 1, as in a container. No memory cost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

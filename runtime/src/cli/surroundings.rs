@@ -2,8 +2,8 @@
 //!
 //! The only file of this floor that reads environment variables, so that there is one list of them:
 //! `KOPIA_PASSWORD`, `CAREEN_MEMORY`, `CAREEN_STRATEGIES`, `CAREEN_TERMINATION_LOG`, `CAREEN_LOG`,
-//! `TZ`, `CAREEN_KOPIA` and `PATH` (demo), with the feature `test-clock` `CAREEN_NOW`, and for object stores the list in
-//! `blob/object/credentials/variables.rs`. No memory cost.
+//! `TZ`, `CAREEN_KOPIA` and `PATH` (demo), with the feature `test-clock` `CAREEN_NOW`, and for
+//! object stores the list in `blob/object/credentials/variables.rs`. No memory cost.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -12,9 +12,9 @@
 //! Names: `KEY` is a digest of the component, of everything in the engine that decides over
 //! compatibility, and of this program's version. Files are written under another name and renamed;
 //! none is ever changed. Beside the directory of the user there may be one that was filled ahead of
-//! time, as in a container's image: root may own it, and it is only read. Without a usable directory
-//! each start compiles into a nameless temporary file. Memory: 64 KiB while hashing. Disk: [`ENTRIES_MAX`] entries, each at most the compiler's
-//! code limit.
+//! time, as in a container's image: root may own it, and it is only read. Without a usable
+//! directory each start compiles into a nameless temporary file. Memory: 64 KiB while hashing.
+//! Disk: [`ENTRIES_MAX`] entries, each at most the compiler's code limit.
 
 use std::fs::{DirBuilder, File};
 use std::hash::Hasher;

@@ -139,6 +139,7 @@ pub fn write_index_rows(
         let encoded = encoder.run(&records_in, &used_out);
         let finished = std::mem::take(&mut encoder.finished);
         drop(encoder);
+        drop(records_in); // so that the merging thread ends, whatever happened here
         let merged = merging.join().unwrap_or(Err(RepositoryError::Interrupted));
         let written = writing.join().unwrap_or(Err(RepositoryError::Interrupted));
         // The cause first: the encoder only sees that its neighbours are gone.

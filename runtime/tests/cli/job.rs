@@ -1,5 +1,5 @@
-//! What the program leaves behind for whoever started it as a Job: its termination message, metrics,
-//! and how it takes signals. In its container it is tried by the suite `image`.
+//! What the program leaves behind for whoever started it as a Job: its termination message,
+//! metrics, and how it takes signals. In its container it is tried by the suite `image`.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

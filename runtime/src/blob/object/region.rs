@@ -35,7 +35,8 @@ pub fn bucket_region(place: &S3Location) -> Result<String, BlobError> {
         .enable_all()
         .build()
         .map_err(|error| setup(error.to_string()))?;
-    let answer = runtime.block_on(client.request(Method::HEAD, &url).send());
+    // Inside, since a request with a timeout needs the runtime as soon as it is made.
+    let answer = runtime.block_on(async { client.request(Method::HEAD, &url).send().await });
     let answer = answer.map_err(|error| {
         let reason = super::credentials::told(&error);
         setup(format!(

@@ -23,7 +23,7 @@ pub(in crate::cli) struct ReportingOptions {
     /// Written at the end, replaced whole. Times of earlier successes are taken over.
     #[arg(long, global = true, value_name = "FILE")]
     pub(in crate::cli) metrics_textfile: Option<PathBuf>,
-    /// Address at which the metrics of a long run can be asked for, while it is at work: 0.0.0.0:9090
+    /// Address at which a long run tells its metrics while it is at work: 0.0.0.0:9090
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(in crate::cli) metrics_listen: Option<SocketAddr>,
     /// Pushgateway that gets the metrics at the end: http://pushgateway:9091

@@ -57,7 +57,8 @@ fn push(url: &str, repository: &str, ca_pem: Option<Vec<u8>>, text: String) -> R
         .post(url)
         .header("content-type", "text/plain; version=0.0.4")
         .body(text);
-    let answer = runtime.block_on(request.send());
+    // Inside, since a request with a timeout needs the runtime as soon as it is made.
+    let answer = runtime.block_on(async { request.send().await });
     let status = answer.map_err(|error| told(&error))?.status();
     status
         .is_success()
