@@ -203,7 +203,7 @@ impl Output {
     /// Says `text` in the text form.
     pub(super) fn text(&self, text: impl Display) {
         if self.form == Form::Text {
-            self.put(format!("{text}\n").as_bytes(), false);
+            self.put(calm(format!("{text}\n")).as_bytes(), false);
         }
     }
 
@@ -219,7 +219,7 @@ impl Output {
     pub(super) fn both(&self, kind: Kind, name: &str, value: &(impl Serialize + Display)) {
         match self.form {
             Form::Text => {
-                let line = format!("{}\n", value.to_string().trim_end());
+                let line = calm(format!("{}\n", value.to_string().trim_end()));
                 self.put(line.as_bytes(), kind == Kind::Row);
             }
             Form::Json => self.json_field(kind, name, value),
@@ -296,7 +296,7 @@ impl Output {
 /// Says on standard error why the program ends, and what to do next.
 pub(super) fn warn_error(error: &CliError) {
     let (code, hint) = (error.code(), error.hint());
-    warn_text(&format!("error [{code}]: {error}\nhint: {hint}"));
+    warn_text(&calm(format!("error [{code}]: {error}\nhint: {hint}")));
 }
 
 /// Writes text to standard error; a closed one is no reason to fail.
@@ -310,6 +310,19 @@ pub(super) fn terminals() -> (bool, bool) {
         std::io::stdout().is_terminal(),
         std::io::stderr().is_terminal(),
     )
+}
+
+/// Replaces what steers a terminal by spaces: names come from repositories, messages from stores.
+fn calm(text: String) -> String {
+    let steers = |character: char| {
+        let line = matches!(character, '\n' | '\t');
+        let turns = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        (character.is_control() && !line) || turns
+    };
+    match text.contains(steers) {
+        true => text.replace(steers, " "),
+        false => text,
+    }
 }
 
 /// Makes one line, with its newline.
@@ -340,6 +353,13 @@ pub(super) fn peak_memory_bytes(process: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_text_steers_a_terminal() {
+        let evil = "a\tb\u{1b}[2J\u{7}\u{9b}1m\u{202e}c\n".to_owned();
+        assert_eq!(calm(evil), "a\tb [2J  1m c\n");
+        assert_eq!(calm("ö ✓\n".to_owned()), "ö ✓\n");
+    }
 
     fn options(output: OutputForm, json: bool, no_json: bool) -> GlobalOptions {
         GlobalOptions {

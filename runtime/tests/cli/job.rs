@@ -98,7 +98,7 @@ fn metrics_are_left_behind() {
     let ended = with_password(&["status", &root, &option]).output().unwrap();
     assert!(ended.status.success(), "{ended:?}");
     let told = std::fs::read_to_string(&file).unwrap();
-    let line = format!("careen_index_entries{{repository=\"{root}\"}} 1");
+    let line = format!("careen_exit_code{{repository=\"{root}\"}} 0");
     assert!(told.contains(&line), "{line}: {told}");
     let nowhere = ["status", &root, "--metrics-textfile=/nowhere/at/all.prom"];
     let ended = with_password(&nowhere).output().unwrap();

@@ -65,6 +65,8 @@ pub(super) fn prepare(
     pass_on(console, place, &mut command);
     command
         .env_remove(PASSWORD_VARIABLE)
+        // The last word is this process's own.
+        .env("CAREEN_TERMINATION_LOG", "")
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     Ok(Prepared {
