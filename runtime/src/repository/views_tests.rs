@@ -396,11 +396,7 @@ fn blobs_are_listed_by_name() {
 fn blobs_of_an_epoch_are_measured() {
     let world = World::new();
     let folder = tempfile::tempdir().unwrap();
-    let options = LocalOptions {
-        durable: false,
-        ..LocalOptions::default()
-    };
-    let local = LocalStore::create(folder.path(), options).unwrap();
+    let local = LocalStore::create(folder.path(), LocalOptions::default()).unwrap();
     let local = Storage::new(Arc::new(local));
     for (storage, expected) in [(&world.repository.storage, (3, 9)), (&local, (2, 6))] {
         let names = ["xn10_a", "xn1_a", "xn2_a", "xn2_b", "xn2_bc"];

@@ -220,7 +220,8 @@ impl Bucket {
         matches!(self.provider, Provider::Azure { .. })
     }
 
-    /// Returns the request that puts a blob of `length` bytes, into a storage class if one is named.
+    /// Returns the request that puts a blob of `length` bytes, into a storage class where one is
+    /// named.
     pub(super) fn ask_put(
         &self,
         id: &str,

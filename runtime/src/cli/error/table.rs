@@ -266,8 +266,7 @@ const TABLE: &[Row] = &[
     row(
         "storage-credentials",
         Exit::Configuration,
-        "Give the credentials where the message looked for them; `careen doctor` shows which are \
-         taken, and from where.",
+        "Give them where the message looked for them; `careen doctor` shows which are taken.",
     ),
     row(
         "storage-refused",
@@ -480,8 +479,8 @@ const TABLE: &[Row] = &[
     row(
         "plugin-schema",
         Exit::Configuration,
-        "Nothing was changed. The plugin's author must mend the schema: `EVOLUTION.md` of the SDK \
-         names the keywords that are known.",
+        "Nothing was changed. Its author must mend the schema: `EVOLUTION.md` of the SDK names \
+         the keywords.",
     ),
     row(
         "plugin-configuration",

@@ -3,6 +3,7 @@
 //! SIGTERM goes to the child when we get one, when a backup begins (unless that is fine), and when
 //! the lease cannot be kept: it ends at its next safe point, nothing is lost. Memory: one line.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -102,7 +103,7 @@ impl<'a> Watch<'a> {
             repository: self.found.name.clone(),
             reason: error.to_string(),
         })?;
-        let exit = exit_of(status);
+        let exit = exit_of(status, self.told.is_some());
         let because = match (&self.told, said.message()) {
             (Some(why), _) if exit != Exit::Done => Some(why.clone()),
             (_, Some(message)) => Some(message),
@@ -212,9 +213,12 @@ fn idle(report: Option<&Value>) -> Option<String> {
     report["cycle"].is_null().then(|| because.to_owned())
 }
 
-/// Returns what a child's end means. One that was killed has run out of memory, as a rule.
-fn exit_of(status: ExitStatus) -> Exit {
+/// Returns what a child's end means. One that was killed has run out of memory, as a rule; one that
+/// was told to end may have been before it could listen.
+fn exit_of(status: ExitStatus, told_to_end: bool) -> Exit {
+    const TERM: i32 = Signal::TERM.as_raw();
     match status.code() {
+        None if told_to_end && status.signal() == Some(TERM) => Exit::PartDone,
         Some(0) => Exit::Done,
         Some(10) => Exit::PartDone,
         Some(20) | None => Exit::Budget,
