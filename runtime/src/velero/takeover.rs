@@ -29,7 +29,7 @@ pub const TAKEN: &str = "87600h0m0s";
 
 /// How often a patch is made again because the object was changed in between; Velero changes its
 /// status every few minutes.
-const TRIES_MAX: usize = 5;
+const TRIES_MAX: usize = 20;
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
