@@ -22,6 +22,7 @@ impl BlobVersion {
     }
 
     /// Returns the store's word, `None` where there is no blob.
+    #[cfg(feature = "object-stores")]
     pub(super) fn word(&self) -> Option<&str> {
         self.0.as_deref()
     }
