@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
-    BlobError, BlobMetadata, BlobSource, BlobStore, PutOptions, Retention, ScannedBlob, Traffic,
+    BlobError, BlobMetadata, BlobSource, BlobStore, BlobVersion, PutOptions, Replaced, Retention,
+    ScannedBlob, Traffic,
 };
 use crate::clock::{Stopwatch, Timestamp};
 use crate::kopia::blob_id::BlobId;
@@ -202,6 +203,30 @@ impl<S: BlobStore> BlobStore for ThrottledStore<S> {
         let _place = place(self.writers.as_ref()).await;
         self.uploads.take(source.len()).await;
         self.store.put(id, source, options).await
+    }
+
+    async fn get_version(
+        &self,
+        id: &BlobId,
+        into: &mut [u8],
+    ) -> Result<(usize, Option<BlobVersion>), BlobError> {
+        self.reads.take(1).await;
+        let _place = place(self.readers.as_ref()).await;
+        let read = self.store.get_version(id, into).await?;
+        self.downloads.take(read.0 as u64).await;
+        Ok(read)
+    }
+
+    async fn replace(
+        &self,
+        id: &BlobId,
+        bytes: &[u8],
+        expected: &BlobVersion,
+    ) -> Result<Replaced, BlobError> {
+        self.writes.take(1).await;
+        let _place = place(self.writers.as_ref()).await;
+        self.uploads.take(bytes.len() as u64).await;
+        self.store.replace(id, bytes, expected).await
     }
 
     async fn delete(&self, id: &BlobId) -> Result<(), BlobError> {
