@@ -189,12 +189,8 @@ impl Cluster {
         name: &str,
         object: &K,
     ) -> Result<K, VeleroError> {
-        let params = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
         self.runtime
-            .block_on(self.api::<K>().create(&params, object))
+            .block_on(self.api::<K>().create(&written_by_us(), object))
             .map_err(|error| explained::<K>("create", name, &error))
     }
 
@@ -207,13 +203,17 @@ impl Cluster {
         name: &str,
         object: &K,
     ) -> Result<K, VeleroError> {
-        let params = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
         self.runtime
-            .block_on(self.api::<K>().replace(name, &params, object))
+            .block_on(self.api::<K>().replace(name, &written_by_us(), object))
             .map_err(|error| explained::<K>("update", name, &error))
+    }
+}
+
+/// Says who makes or replaces an object.
+fn written_by_us() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
     }
 }
 
