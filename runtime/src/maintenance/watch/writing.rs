@@ -42,8 +42,13 @@ impl Watch {
             return Ok(());
         }
         // Another run has begun in between, or the answer to our own write was lost.
-        let mark = read_mark(&self.repository)?;
-        self.check_mark(&mut state, mark)
+        let (tried, mark) = (state.tried, read_mark(&self.repository)?);
+        self.check_mark(&mut state, mark)?;
+        if tried != Some(mark) {
+            // A store that refuses what it has told itself knows no conditions.
+            write(&self.repository, &mut state, schedule, None)?;
+        }
+        Ok(())
     }
 
     /// Changes and writes the schedule: as it was left, or else as it is now if that is ours.
