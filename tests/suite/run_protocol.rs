@@ -26,6 +26,7 @@ mod kopias;
 mod leases;
 mod manifests;
 mod processes;
+mod versions;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
