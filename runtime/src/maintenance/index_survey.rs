@@ -268,6 +268,10 @@ fn estimate_epoch(
     uncompacted: &UncompactedNames,
     epoch: u64,
 ) -> Result<u64, RepositoryError> {
+    // A listing that told sizes has told all of them.
+    if let Some(stored) = uncompacted.epochs.get(&epoch).and_then(|row| row.stored) {
+        return Ok(stored.bytes);
+    }
     let mut names = uncompacted.of_epoch(epoch)?;
     let (mut looked, mut bytes) = (0, 0);
     while looked < SAMPLED_BLOBS

@@ -1,7 +1,9 @@
 //! Which index blobs a load reads, and what for; given out to the workers in batches.
 //!
-//! Memory: a batch of names for each worker; lists of names are borrowed or streamed from scratch.
-//! Invariant: every blob of every input is given out once.
+//! Memory: a batch of names for each worker, and those that come next; lists of names are borrowed
+//! or streamed from scratch. Invariant: every blob of every input is given out once.
+
+use std::collections::VecDeque;
 
 use crate::kopia::blob_id::BlobId;
 
@@ -10,7 +12,11 @@ use super::epochs::IndexSet;
 use super::index_names::{Names, UncompactedNames};
 
 /// Names that a worker takes at a time.
-pub(super) const FEED_BATCH: usize = 16;
+pub(super) const FEED_BATCH: usize = 8;
+
+/// Names that are known before a worker takes them, so that the store may be asked ahead without a
+/// pause between batches.
+const UPCOMING_MAX: usize = 48;
 
 /// Blobs to load and what for.
 pub struct Input<'a> {
@@ -46,6 +52,7 @@ pub(super) struct Feed<'a> {
     uncompacted: &'a UncompactedNames,
     at: usize,
     open: Option<Open<'a>>,
+    upcoming: VecDeque<Task>,
 }
 
 enum Open<'a> {
@@ -67,12 +74,34 @@ impl<'a> Feed<'a> {
             uncompacted,
             at: 0,
             open: None,
+            upcoming: VecDeque::with_capacity(UPCOMING_MAX),
         }
     }
 
-    /// Fills `tasks` up to a batch; leaves it empty at the end.
-    pub(super) fn take(&mut self, tasks: &mut Vec<Task>) -> Result<(), RepositoryError> {
-        while tasks.len() < FEED_BATCH {
+    /// Fills `tasks` up to a batch, and leaves it empty at the end; `soon`, up to
+    /// [`UPCOMING_MAX`], with the names that became known just now.
+    pub(super) fn take(
+        &mut self,
+        tasks: &mut Vec<Task>,
+        soon: &mut Vec<BlobId>,
+    ) -> Result<(), RepositoryError> {
+        if self.upcoming.len() <= UPCOMING_MAX - FEED_BATCH {
+            let known = self.upcoming.len();
+            self.look_ahead()?;
+            soon.extend(
+                self.upcoming
+                    .iter()
+                    .skip(known)
+                    .map(|task| task.blob.clone()),
+            );
+        }
+        let batch = FEED_BATCH.min(self.upcoming.len());
+        tasks.extend(self.upcoming.drain(..batch));
+        Ok(())
+    }
+
+    fn look_ahead(&mut self) -> Result<(), RepositoryError> {
+        while self.upcoming.len() < UPCOMING_MAX {
             let Some(input) = self.inputs.get(self.at) else {
                 return Ok(());
             };
@@ -93,7 +122,7 @@ impl<'a> Feed<'a> {
             match next {
                 Some(blob) if input.leaves_out(blob.as_str()) => {}
                 Some(blob) => {
-                    tasks.push(Task {
+                    self.upcoming.push_back(Task {
                         blob,
                         target: input.target,
                         source: input.source,

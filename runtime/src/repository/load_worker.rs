@@ -81,17 +81,19 @@ impl<'s, 'i> Worker<'s, 'i> {
         let mut stored = vec![0; self.shared.workspace.memory.blob_bytes];
         let mut ecc = [Vec::new(), Vec::new()];
         let mut tasks = Vec::with_capacity(FEED_BATCH);
+        let mut soon = Vec::new();
         loop {
             self.shared
                 .feed
                 .lock()
                 .map_err(|_| RepositoryError::Interrupted)?
-                .take(&mut tasks)?;
+                .take(&mut tasks, &mut soon)?;
             if tasks.is_empty() {
                 break;
             }
             self.time.skip(); // the feed was the other worker's, perhaps
-            self.will_need(&tasks);
+            self.will_need(&soon);
+            soon.clear();
             for task in tasks.drain(..) {
                 self.blob(&task, &mut stored, &mut ecc)?;
                 self.shared.workspace.progress.advance(1);
@@ -104,13 +106,15 @@ impl<'s, 'i> Worker<'s, 'i> {
         Ok(self.stats)
     }
 
-    /// Tells the store what will be read soon. Where the first of a batch is kept in scratch, the
-    /// others mostly are.
-    fn will_need(&self, tasks: &[Task]) {
+    /// Tells the store what will be read soon. Where the first is kept in scratch, the others mostly
+    /// are.
+    fn will_need(&self, soon: &[BlobId]) {
         let scratch = &self.shared.workspace.scratch;
-        let first = tasks.first().map(|task| task.blob.as_str());
-        if first.is_some_and(|first| scratch.kept_bytes(first).is_none()) {
-            let soon: Vec<&BlobId> = tasks.iter().map(|task| &task.blob).collect();
+        if soon
+            .first()
+            .is_some_and(|first| scratch.kept_bytes(first.as_str()).is_none())
+        {
+            let soon: Vec<&BlobId> = soon.iter().collect();
             self.shared.repository.storage.will_need(&soon);
         }
     }

@@ -50,15 +50,23 @@ pub(crate) fn print(ours: &Row, theirs: Option<&Row>) {
             count(theirs, Kind::Delete),
         ),
         ("HEAD", count(ours, Kind::Head), count(theirs, Kind::Head)),
-        ("bytes down", ours.downloaded_bytes, theirs.downloaded_bytes),
-        ("bytes up", ours.uploaded_bytes, theirs.uploaded_bytes),
+        (
+            "bytes down",
+            ours.downloaded_bytes + ours.downloaded_head_bytes,
+            theirs.downloaded_bytes + theirs.downloaded_head_bytes,
+        ),
+        (
+            "bytes up",
+            ours.uploaded_bytes + ours.uploaded_head_bytes,
+            theirs.uploaded_bytes + theirs.uploaded_head_bytes,
+        ),
     ];
     let more = columns.iter().filter(|(_, ours, theirs)| ours > theirs);
     let more: Vec<String> = more
         .map(|(name, ours, theirs)| format!("{name} ({ours} against {theirs})"))
         .collect();
     println!(
-        "  heads of HTTP besides: careen {} bytes down and {} up, Kopia {} and {}",
+        "  heads of HTTP in these: careen {} bytes down and {} up, Kopia {} and {}",
         ours.downloaded_head_bytes,
         ours.uploaded_head_bytes,
         theirs.downloaded_head_bytes,

@@ -5,7 +5,8 @@
 //! and Kopia at every latency, `-- --only NAME` one repository, `-- --no-kopia` careen alone.
 //! SeaweedFS runs on loopback; a proxy before it makes the way longer and counts, for both programs
 //! alike. Careen runs in a memory cgroup of 64 MiB, Kopia without a limit and with an empty cache,
-//! each on a fresh copy. Nothing here asserts a time.
+//! each on a fresh copy. `curl` shows what the server takes for the same GETs and PUTs by itself,
+//! which may be more than the work in a folder. Nothing here asserts a time.
 
 #![allow(clippy::print_stdout)] // it is there to print
 
@@ -88,6 +89,9 @@ fn bench(careen: &Path, kopia: Option<&Kopia>, shape: &Shape, every: bool) {
         let name = format!("careen, S3 + {milliseconds} ms");
         rows.push(there.careen(&name, shape.careen, delay));
         show(&rows[rows.len() - 1]);
+    }
+    if let Some(asked) = &rows[0].asked {
+        show(&there.nobody("curl, the same requests", asked));
     }
     let Some(kopia) = kopia else {
         return limits::print(&rows[0], None);

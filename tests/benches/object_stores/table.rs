@@ -107,7 +107,7 @@ pub(crate) fn tasks(row: &Row) -> Vec<String> {
     ended.collect()
 }
 
-/// Returns what the proxy counted.
+/// Returns what the proxy counted; bytes with the heads of HTTP, as a network counts them.
 fn counted(asked: &Asked) -> String {
     let mut line = format!(
         "{:>6} {:>5} {:>5} {:>6} {:>5} {:>5} {:>8.2} {:>8.2} {:>9}",
@@ -117,8 +117,8 @@ fn counted(asked: &Asked) -> String {
         asked.count(Kind::Delete),
         asked.count(Kind::Head),
         asked.count(Kind::Other),
-        asked.downloaded_bytes as f64 / 1e6,
-        asked.uploaded_bytes as f64 / 1e6,
+        (asked.downloaded_bytes + asked.downloaded_head_bytes) as f64 / 1e6,
+        (asked.uploaded_bytes + asked.uploaded_head_bytes) as f64 / 1e6,
         format!("{} / {:.1}", asked.in_flight_peak, asked.in_flight_mean()),
     );
     if asked.refused.keys().any(|status| *status != 404) {

@@ -14,7 +14,7 @@ use kit::data_dir::DataDir;
 use kit::kopia::{IDENTITY, Kopia};
 use kit::object_stores::{Place, carry_there, s3};
 use kit::programs::{PASSWORD, run_in_group};
-use servers::counting_proxy::CountingProxy;
+use servers::counting_proxy::{Asked, CountingProxy};
 use servers::seaweedfs;
 
 use crate::LIMIT_MIB;
@@ -84,6 +84,46 @@ impl<'a> There<'a> {
             .env("AWS_SECRET_ACCESS_KEY", seaweedfs::SECRET_KEY);
         let run = run_in_group(&command, Some(LIMIT_MIB));
         Row::new(name, run, proxy.map(|proxy| proxy.take()))
+    }
+
+    /// Lets `curl` ask the server for what careen asked it for, its GETs and PUTs and nothing else:
+    /// what the server takes by itself. Without `curl` the row says so.
+    pub(crate) fn nobody(&self, name: &str, asked: &Asked) -> Row {
+        let place = self.carry();
+        let Location::S3(s3) = &place.location else {
+            unreachable!("it is a place in SeaweedFS");
+        };
+        let endpoint = s3.endpoint.as_deref().unwrap_or_default();
+        let mut requests = String::new();
+        let zeros = self.scratch.with_extension("zeros");
+        let mut request = |key: &str, rest: &str| {
+            let url = format!("{endpoint}/{}/{}{key}", s3.bucket, s3.prefix);
+            requests += &format!("url = \"{url}\"\noutput = \"/dev/null\"\n{rest}next\n");
+        };
+        let mut puts = 0;
+        for (id, blob) in asked.blobs_of(&[""]) {
+            for (first, end) in &blob.reads {
+                match first {
+                    0 => request(id, ""),
+                    _ => request(id, &format!("range = \"{first}-{end}\"\n")),
+                }
+            }
+            for _ in 0..blob.puts {
+                puts += 1;
+                let bytes = blob.put_bytes / blob.puts;
+                let file = format!("upload-file = \"{}-{puts}\"\n", zeros.display());
+                let body = vec![0; bytes as usize];
+                std::fs::write(format!("{}-{puts}", zeros.display()), body).expect("room");
+                request(&format!("nobody-{puts}"), &file);
+            }
+        }
+        let list = self.scratch.with_extension("curl");
+        std::fs::write(&list, requests).expect("room");
+        let mut command = Command::new("curl");
+        command
+            .args(["-s", "-Z", "--parallel-max", "32", "-K"])
+            .arg(list);
+        Row::new(name, run_in_group(&command, None), None)
     }
 
     /// Runs Kopia through a proxy that counts.

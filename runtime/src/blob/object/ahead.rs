@@ -18,11 +18,11 @@ use super::wire::Kind;
 use crate::blob::BlobError;
 use crate::kopia::blob_id::BlobId;
 
-/// Answers that wait to be read: with a tenth of a second for each round trip, more than 100 a
+/// Answers that wait to be read: with a tenth of a second for each round trip, some 300 a
 /// second.
-pub(super) const AHEAD_MAX: usize = 16;
+pub(super) const AHEAD_MAX: usize = 32;
 
-/// Blobs of which is remembered that they will be asked for: two batches of an index load.
+/// Blobs of which is remembered that they will be asked for: more than an index load knows ahead.
 const WANTED_MAX: usize = 256;
 
 type Fetch = JoinHandle<Result<Response, BlobError>>;

@@ -1,7 +1,8 @@
 //! How many requests are in flight: as many as the store takes, by trying.
 //!
-//! Up by one for every round of successes, halved when the store asks for fewer (additive increase,
-//! multiplicative decrease, as TCP does it), never above the maximum, in the order of asking.
+//! Up by one for every success until the store asks for fewer for the first time, by one for every
+//! round of successes from then on, halved when the store asks for fewer (slow start, additive
+//! increase, multiplicative decrease, as TCP does it), never above the maximum, in the order of asking.
 //! Requests that began before the last halving do not halve again. No memory cost.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -126,7 +127,8 @@ impl Place<'_> {
     pub(super) fn succeeded(&self) {
         let mut state = self.gate.state();
         state.successes += 1;
-        if state.successes < state.limit || state.limit >= self.gate.maximum {
+        let round = if state.halvings == 0 { 1 } else { state.limit };
+        if state.successes < round || state.limit >= self.gate.maximum {
             return;
         }
         state.successes = 0;

@@ -40,7 +40,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Requests in flight at most, where nothing else is said: more than the threads of a run ask for.
-const IN_FLIGHT_MAX: usize = 16;
+const IN_FLIGHT_MAX: usize = 32;
 
 /// How much a store is asked.
 #[derive(Clone, Debug)]
