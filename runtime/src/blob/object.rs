@@ -4,8 +4,8 @@
 //! where it broke off; a listing is one request a page. What is relied on: these stores show a put,
 //! a delete and a listing to everybody as soon as they answered (S3 since 2020), list in order of
 //! names, and never show half a blob. Timestamps are the store's, in whole seconds. Object locks
-//! are set on S3 and on Azure. Memory: [`request_bytes`] for each request in flight, a page of a
-//! listing up to [`PAGE_BYTES`]. Mirrors Kopia's `repo/blob/s3`, `gcs` and `azure`.
+//! are set on S3 and on Azure. Memory: buffers of requests ([`wire`]), a page of a listing up to
+//! [`PAGE_BYTES`]. Mirrors Kopia's `repo/blob/s3`, `gcs` and `azure`.
 
 mod ahead;
 mod answer;
@@ -55,7 +55,7 @@ use self::bucket::Bucket;
 use self::connect::Credentials;
 use self::location::Location;
 
-pub use wire::{Wire, WireLimits, request_bytes};
+pub use wire::{Wire, WireLimits};
 
 /// Longest answer to a listing: S3's page of 1,000 names of 1,024 bytes, each escaped.
 pub const PAGE_BYTES: usize = 2 << 20;

@@ -23,9 +23,6 @@ use crate::blob::{BlobError, BlobSource, PIECE_BYTES};
 /// Pieces that wait for the connection.
 const PIECES_AHEAD: usize = 1;
 
-/// What one put holds of its source, in bytes.
-pub(super) const UPLOAD_BYTES: usize = (PIECES_AHEAD + 2) * PIECE_BYTES;
-
 /// The end that the connection reads.
 #[derive(Debug)]
 pub(super) struct Pieces {

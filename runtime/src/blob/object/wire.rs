@@ -3,7 +3,8 @@
 //! It waits for its turn (pace, requests in flight), is refused when a budget is used up, is given
 //! up when nothing comes or goes for a while, and is counted. Nothing is tried again here:
 //! [`crate::blob::RetryingStore`] does that, for all stores, so `object_store`'s own tries are not
-//! used. Memory: [`CONNECTION_BYTES`] for each request in flight.
+//! used. Memory: for each request in flight the buffers of HTTP and TLS, some 50 KiB, and up to 400 KiB
+//! where a large body is read.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -25,13 +26,9 @@ use super::location::Transport;
 use super::moment;
 use super::pace::{Budget, Pace};
 use super::tls::client_builder;
-use super::upload::{UPLOAD_BYTES, body, stalled};
+use super::upload::{body, stalled};
 use crate::blob::{BlobError, BlobSource, Traffic};
 use crate::clock::{Clock, SystemClock};
-
-/// What a connection holds: buffers of HTTP (up to 400 KiB to read), of TLS, and of the kernel's
-/// side nothing; a put's pieces besides.
-const CONNECTION_BYTES: usize = 512 << 10;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -375,11 +372,6 @@ fn wait_of(retry_after: &str, date: Option<&str>) -> Option<Duration> {
     let now = now.unwrap_or_else(|| SystemClock.now());
     // In the past it is nothing.
     Some(moment(text)?.since(now))
-}
-
-/// What a request in flight takes, in bytes.
-pub const fn request_bytes() -> usize {
-    CONNECTION_BYTES + UPLOAD_BYTES
 }
 
 /// Returns the error of a connection that was not made or broke; a certificate that is not trusted
