@@ -126,6 +126,7 @@ impl ContentRequests {
             layout: self.layout,
             runs: self.sorter.finish()?,
             window_bytes: None,
+            shelved: false,
         })
     }
 }
@@ -135,6 +136,7 @@ pub(super) struct SortedRequests {
     layout: PackOrder,
     runs: Runs,
     window_bytes: Option<usize>,
+    shelved: bool,
 }
 
 /// Names and formats that the requests refer to.
@@ -212,6 +214,14 @@ impl SortedRequests {
         }
     }
 
+    /// Keeps what is read for the next task of the run that asks for the same contents.
+    pub(super) fn shelved(self) -> Self {
+        Self {
+            shelved: true,
+            ..self
+        }
+    }
+
     /// Reads and opens everything; each of `workers` (at most [`WORKERS`]) takes some of it. Goes
     /// on behind damage where `faults` take note of it.
     ///
@@ -232,6 +242,9 @@ impl SortedRequests {
         let mut reader = PackReader::new(self.runs.merge()?, self.layout, source.packs);
         if let Some(ahead) = ahead {
             reader = reader.reading_ahead(ahead);
+        }
+        if self.shelved {
+            reader = reader.keeping_stretches(&workspace.scratch);
         }
         if faults.is_some() {
             reader = reader.going_on();

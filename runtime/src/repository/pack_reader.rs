@@ -275,9 +275,19 @@ pub struct PackReader<'a, R> {
     /// The record that did not fit into the last batch.
     waiting: Vec<u8>,
     pack: Option<(u32, BlobId)>,
-    ahead: Option<&'a ReadAhead>,
-    tails: Option<&'a Scratch>,
+    aside: Aside<'a>,
     going_on: bool,
+}
+
+/// Where bytes are besides the store, and where they are kept for later.
+#[derive(Clone, Copy, Default)]
+struct Aside<'a> {
+    /// What was read along for those who come back for it.
+    ahead: Option<&'a ReadAhead>,
+    /// Takes the ends of packs.
+    tails: Option<&'a Scratch>,
+    /// Takes whole stretches, and has those that another task has read.
+    stretches: Option<&'a Scratch>,
 }
 
 impl<'a, R: Records> PackReader<'a, R> {
@@ -289,17 +299,23 @@ impl<'a, R: Records> PackReader<'a, R> {
             packs,
             waiting: Vec::with_capacity(layout.record_bytes()),
             pack: None,
-            ahead: None,
-            tails: None,
+            aside: Aside::default(),
             going_on: false,
         }
     }
 
     /// Keeps the ends of packs with their local indexes in `scratch`, where they can be read along:
     /// for a run that deletes the packs afterwards.
-    pub fn keeping_tails(self, scratch: &'a Scratch) -> Self {
-        let tails = Some(scratch);
-        Self { tails, ..self }
+    pub fn keeping_tails(mut self, scratch: &'a Scratch) -> Self {
+        self.aside.tails = Some(scratch);
+        self
+    }
+
+    /// Keeps what is read in `scratch` for the next task of the run that reads the same contents,
+    /// where a run has opened a shelf there. Tags are verified whoever reads.
+    pub(super) fn keeping_stretches(mut self, scratch: &'a Scratch) -> Self {
+        self.aside.stretches = Some(scratch);
+        self
     }
 
     /// Goes on behind packs that are gone or too short: workers ask [`PackBatch::unread`].
@@ -311,11 +327,9 @@ impl<'a, R: Records> PackReader<'a, R> {
     }
 
     /// Reads what lies between the contents along, for those who come back for it.
-    pub(super) fn reading_ahead(self, ahead: &'a ReadAhead) -> Self {
-        Self {
-            ahead: Some(ahead),
-            ..self
-        }
+    pub(super) fn reading_ahead(mut self, ahead: &'a ReadAhead) -> Self {
+        self.aside.ahead = Some(ahead);
+        self
     }
 
     /// Replaces what `batch` holds by the next contents; false at the end. Nothing is read yet.
@@ -353,7 +367,7 @@ impl<'a, R: Records> PackReader<'a, R> {
                 break;
             }
             if batch.len() == BATCH_CONTENTS_MAX
-                || !batch.add(&self.waiting, &place, pack, self.ahead)
+                || !batch.add(&self.waiting, &place, pack, self.aside.ahead)
             {
                 break;
             }
@@ -364,7 +378,7 @@ impl<'a, R: Records> PackReader<'a, R> {
 
     /// Notes that the last pack of `batch` has no more contents to read.
     fn end_pack(&self, batch: &mut PackBatch) {
-        if self.tails.is_some() {
+        if self.aside.tails.is_some() {
             batch.add_tail();
         }
     }
@@ -390,7 +404,7 @@ impl<'a, R: Records> PackReader<'a, R> {
         std::thread::scope(|scope| {
             let lanes: Vec<Lane> = workers
                 .into_iter()
-                .map(|worker| Lane::start(scope, storage, (self.ahead, self.tails), worker))
+                .map(|worker| Lane::start(scope, storage, self.aside, worker))
                 .collect();
             let batches = lanes.len() * BATCHES_A_WORKER;
             let mut spare: Vec<PackBatch> = (0..batches)

@@ -3,9 +3,10 @@
 //! Manifests lie in contents with prefix `m`; each content holds many, and a manifest may have
 //! several entries in different contents. The later one counts (of two equal ones that of the
 //! smaller content ID, so that the answer is always the same); one that is a deletion hides the
-//! manifest. All contents are read once, in pack order; entries are sorted by ID, and what they say
-//! waits in scratch. Anything that cannot be read is an error: snapshot GC takes its roots from
-//! here.
+//! manifest. All contents are read once, in pack order, by the first task of a run that wants them;
+//! what was read is on the shelf of the scratch for the others. Entries are sorted by ID, and what
+//! they say waits in scratch. Anything that cannot be read is an error: snapshot GC takes its roots
+//! from here.
 //!
 //! Memory: the buffers of [`super::content_requests`], two sort buffers, half a MiB of a content
 //! and one manifest of at most 16 MiB a worker. Mirrors Kopia's `committed_manifest_manager.go`.
@@ -172,7 +173,7 @@ pub(super) fn read_manifests_noting(
     };
     let progress = &workspace.progress;
     progress.begin("read manifests", "contents", Some(contents));
-    let requests = requests.finish()?;
+    let requests = requests.finish()?.shelved();
     let read = requests.read(repository, workspace, source, None, faults, &mut readers);
     for reader in readers {
         reader.entries.finish()?;

@@ -6,26 +6,22 @@ use std::ops::Range;
 use crate::blob::{BlobError, BlobPart, Storage};
 use crate::repository::RepositoryError;
 use crate::repository::pack_local_index::keep_tail;
-use crate::repository::read_ahead::ReadAhead;
-use crate::spill::Scratch;
 
-use super::PackBatch;
 use super::stretch::Cut;
+use super::{Aside, PackBatch};
 
 /// Stretches of one batch that are asked for at the same time.
 const GETS_AT_ONCE: usize = 16;
 
 impl PackBatch {
-    /// Reads the bytes: one GET a stretch, but for those that were read ahead. Ends of packs that
-    /// were asked for are kept in `tails`.
+    /// Reads the bytes: one GET a stretch, but for those that are `aside` already.
     ///
     /// # Errors
     /// A pack that is gone or too short, with the first content that is missing for it.
     pub(super) fn fetch(
         &mut self,
         storage: &Storage,
-        ahead: Option<&ReadAhead>,
-        tails: Option<&Scratch>,
+        aside: Aside<'_>,
     ) -> Result<(), RepositoryError> {
         if self.large {
             return Ok(());
@@ -33,10 +29,10 @@ impl PackBatch {
         let mut first = 0;
         while first < self.stretches.len() {
             let end = self.stretches.len().min(first + GETS_AT_ONCE);
-            let got = self.get(storage, ahead, first..end)?;
+            let got = self.get(storage, aside, first..end)?;
             for (number, got) in (first..end).zip(got) {
                 if let Some(got) = got {
-                    self.note(number, got, ahead, tails)?;
+                    self.note(number, got, aside)?;
                 }
             }
             first = end;
@@ -48,7 +44,7 @@ impl PackBatch {
     fn get(
         &mut self,
         storage: &Storage,
-        ahead: Option<&ReadAhead>,
+        aside: Aside<'_>,
         numbers: Range<usize>,
     ) -> Result<Vec<Option<Result<usize, BlobError>>>, RepositoryError> {
         let mut parts = Vec::with_capacity(numbers.len());
@@ -59,18 +55,22 @@ impl PackBatch {
             let (_, from) = rest.split_at_mut(stretch.start - at);
             let (into, behind) = from.split_at_mut(length + stretch.tail_bytes);
             (rest, at) = (behind, stretch.start + length + stretch.tail_bytes);
-            match (ahead, &stretch.kept) {
+            let shelf = aside.stretches;
+            let is_kept = match (aside.ahead, &stretch.kept) {
                 (Some(ahead), Some(range)) => {
                     let asked = (length as u64).saturating_sub(stretch.gap_bytes);
                     ahead.read(range, stretch.offset, into, asked)?;
-                    kept.push(true);
+                    true
                 }
-                _ => {
-                    let (id, offset) = (&stretch.pack, stretch.offset);
-                    parts.push(BlobPart { id, offset, into });
-                    kept.push(false);
-                }
+                _ => shelf.is_some_and(|shelf| {
+                    shelf.read_kept(&stretch.name(), 0, &mut into[..length]) == Some(length)
+                }),
+            };
+            if !is_kept {
+                let (id, offset) = (&stretch.pack, stretch.offset);
+                parts.push(BlobPart { id, offset, into });
             }
+            kept.push(is_kept);
         }
         let mut got = storage.get_each(parts).into_iter();
         let of = |kept| if kept { None } else { got.next() };
@@ -82,8 +82,7 @@ impl PackBatch {
         &mut self,
         number: usize,
         got: Result<usize, BlobError>,
-        ahead: Option<&ReadAhead>,
-        tails: Option<&Scratch>,
+        aside: Aside<'_>,
     ) -> Result<(), RepositoryError> {
         let stretch = &self.stretches[number];
         let length = (stretch.end - stretch.offset) as usize;
@@ -92,10 +91,13 @@ impl PackBatch {
         let cut = match got {
             Ok(got) if got >= length => {
                 // Less than was asked for: this is the end of the pack.
-                if let (Some(scratch), true) = (tails, got > length && got < all) {
+                if let (Some(scratch), true) = (aside.tails, got > length && got < all) {
                     keep_tail(scratch, &stretch.pack, &bytes[length..got]);
                 }
-                if let Some(ahead) = ahead {
+                if let Some(shelf) = aside.stretches {
+                    shelf.keep(&stretch.name(), &bytes[..length]);
+                }
+                if let Some(ahead) = aside.ahead {
                     ahead.note(stretch.number, stretch.offset, bytes, stretch.gap_bytes)?;
                 }
                 return Ok(());

@@ -8,10 +8,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::blob::Storage;
 use crate::repository::RepositoryError;
-use crate::repository::read_ahead::ReadAhead;
-use crate::spill::Scratch;
 
-use super::{BATCHES_A_WORKER, PackBatch};
+use super::{Aside, BATCHES_A_WORKER, PackBatch};
 
 /// A worker and the way there and back.
 pub(super) struct Lane {
@@ -23,7 +21,7 @@ impl Lane {
     pub(super) fn start<'scope, W>(
         scope: &'scope std::thread::Scope<'scope, '_>,
         storage: &'scope Storage,
-        (ahead, tails): (Option<&'scope ReadAhead>, Option<&'scope Scratch>),
+        aside: Aside<'scope>,
         mut worker: W,
     ) -> Self
     where
@@ -34,7 +32,7 @@ impl Lane {
         scope.spawn(move || {
             while let Ok(mut batch) = batches.recv() {
                 let worked = batch
-                    .fetch(storage, ahead, tails)
+                    .fetch(storage, aside)
                     .and_then(|()| worker(&mut batch));
                 let failed = worked.is_err();
                 if done.send(worked.map(|()| batch)).is_err() || failed {

@@ -57,6 +57,11 @@ impl Cut {
 }
 
 impl Stretch {
+    /// Returns what it is kept under for the next who reads the same contents.
+    pub(super) fn name(&self) -> String {
+        format!("{}@{}-{}", self.pack, self.offset, self.end)
+    }
+
     /// Returns whether a content of the same pack is read with it. One that begins before it is
     /// not: metadata comes behind data, also where both lie in one pack.
     pub(super) fn reaches(&self, place: &Place, ahead: Option<&ReadAhead>, extra: &[u8]) -> bool {
