@@ -13,10 +13,7 @@ use std::time::{Duration, Instant};
 use crate::fault_proxy::{Kind, kind_of};
 use crate::http::Message;
 use crate::listener::Listener;
-use crate::process::address;
-
-/// Bytes that are passed on together.
-const PIECE_BYTES: usize = 64 << 10;
+use crate::way::{PIECE_BYTES, Way};
 
 /// What was asked.
 #[derive(Clone, Debug, Default)]
@@ -186,9 +183,7 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
 struct Sides {
     client: TcpStream,
     requests: BufReader<TcpStream>,
-    /// Made with the first request.
-    server: Option<(TcpStream, BufReader<TcpStream>)>,
-    port: u16,
+    way: Way,
 }
 
 fn serve(
@@ -200,8 +195,7 @@ fn serve(
     let mut sides = Sides {
         client,
         requests,
-        server: None,
-        port,
+        way: Way::to(port),
     };
     while let Some(request) = Message::read_head(&mut sides.requests)? {
         let (kind, name) = (kind_of(&request), name(&request));
@@ -228,15 +222,7 @@ impl Sides {
     /// Passes a request on, after `delay`, and its answer back.
     fn pass_on(&mut self, request: Message, delay: Duration) -> io::Result<Passed> {
         std::thread::sleep(delay);
-        let (to, answers) = match &mut self.server {
-            Some(server) => server,
-            None => {
-                let to = TcpStream::connect(address(self.port))?;
-                to.set_nodelay(true)?;
-                let from = BufReader::with_capacity(PIECE_BYTES, to.try_clone()?);
-                self.server.insert((to, from))
-            }
-        };
+        let (to, answers) = self.way.sides()?;
         let is_head = request.method() == "HEAD";
         let head_up = request.head().len() as u64;
         let up = send(request, &mut self.requests, &mut self.client, to)?;

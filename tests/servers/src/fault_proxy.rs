@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::http::Message;
 use crate::listener::Listener;
-use crate::process::address;
+use crate::way::Way;
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ fn serve(
     mut stream: TcpStream,
     mut reader: BufReader<TcpStream>,
 ) -> io::Result<()> {
-    let mut server: Option<(TcpStream, BufReader<TcpStream>)> = None;
+    let mut way = Way::to(port);
     while let Some(request) = Message::read_request(&mut reader)? {
         let fault = decide(state, &request);
         match &fault {
@@ -174,17 +174,7 @@ fn serve(
             }
             _ => {}
         }
-        let (to, from) = match &mut server {
-            Some(server) => server,
-            None => {
-                let to = TcpStream::connect(address(port))?;
-                to.set_nodelay(true)?;
-                let from = BufReader::with_capacity(64 << 10, to.try_clone()?);
-                server.insert((to, from))
-            }
-        };
-        request.write(to, None)?;
-        let mut answer = Message::read_answer(from, request.method() != "HEAD")?;
+        let mut answer = way.ask(&request)?;
         {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             let target = format!("{} {}", request.method(), request.target());

@@ -16,7 +16,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::http::Message;
 use crate::listener::Listener;
-use crate::process::address;
+use crate::way::Way;
 
 /// The CA's certificate, in PEM form.
 pub const CA: &[u8] = include_bytes!("tls/ca.pem");
@@ -110,12 +110,9 @@ fn serve(
     let tls = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     let secure = StreamOwned::new(tls, Connection { stream, reader });
     let mut secure = BufReader::with_capacity(64 << 10, secure);
-    let mut to = TcpStream::connect(address(port))?;
-    to.set_nodelay(true)?;
-    let mut from = BufReader::with_capacity(64 << 10, to.try_clone()?);
+    let mut way = Way::to(port);
     while let Some(request) = Message::read_request(&mut secure)? {
-        request.write(&mut to, None)?;
-        let answer = Message::read_answer(&mut from, request.method() != "HEAD")?;
+        let answer = way.ask(&request)?;
         answer.write(secure.get_mut(), None)?;
         secure.get_mut().flush()?;
     }
