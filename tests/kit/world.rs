@@ -133,6 +133,8 @@ pub struct WorldOptions {
     pub password: Option<&'static str>,
     /// Size at which a pack is closed, in bytes; 0 for Kopia's default.
     pub pack_bytes_max: u64,
+    /// What `kopia.blobcfg` says; only other programs look at it.
+    pub blob_config: BlobConfig,
 }
 
 impl Default for WorldOptions {
@@ -146,6 +148,7 @@ impl Default for WorldOptions {
             epochs: EpochParameters::default(),
             password: None,
             pack_bytes_max: 0,
+            blob_config: BlobConfig::default(),
         }
     }
 }
@@ -191,7 +194,7 @@ impl World {
         });
         let format = parts.format_blob_with_key(&key);
         let format = format.expect("a world is made of parameters that Kopia accepts");
-        let config = parts.blob_config_blob(&key, &BlobConfig::default());
+        let config = parts.blob_config_blob(&key, &options.blob_config);
         let unlocked = unlock(&format, &key);
         let crypto = unlocked
             .blob_crypto()
@@ -199,7 +202,7 @@ impl World {
         store.insert(BlobId::new(REPOSITORY), format, START);
         store.insert(
             BlobId::new(BLOB_CONFIG),
-            config.expect("no retention is valid"),
+            config.expect("its retention is valid"),
             START,
         );
         let world = Self {

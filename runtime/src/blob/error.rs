@@ -123,6 +123,18 @@ pub enum BlobError {
         /// What the storage said.
         reason: String,
     },
+    /// The keys have ended, or others are there by now: with new ones the same call may succeed.
+    #[error("{operation} {id}: the keys have ended: {reason}")]
+    KeysEnded {
+        /// What was tried.
+        operation: &'static str,
+        /// The blob or prefix.
+        id: String,
+        /// What the storage said.
+        reason: String,
+        /// Whether there are others now.
+        has_new_keys: bool,
+    },
     /// As many bytes as the run may transfer have been transferred.
     #[error("{operation} {id}: the run may {direction} {max_bytes} bytes, and has")]
     TransferBudget {
@@ -193,6 +205,7 @@ impl BlobError {
             Self::Transient { .. } => "storage-transient",
             Self::Refused { .. } => "storage-refused",
             Self::Unauthenticated { .. } => "storage-credentials",
+            Self::KeysEnded { .. } => "keys-ended",
             Self::TransferBudget { .. } => "transfer-budget",
             Self::Setup { .. } => "storage-setup",
             Self::Credentials { .. } => "storage-credentials",
@@ -211,7 +224,7 @@ impl BlobError {
     pub fn is_transient(&self) -> bool {
         use io::ErrorKind as Kind;
         match self {
-            Self::Transient { .. } => true,
+            Self::Transient { .. } | Self::KeysEnded { .. } => true,
             Self::Io { source, .. } => matches!(
                 source.kind(),
                 Kind::Interrupted
@@ -221,6 +234,14 @@ impl BlobError {
                     | Kind::ConnectionRefused
                     | Kind::BrokenPipe
             ),
+            _ => false,
+        }
+    }
+
+    /// Tells whether the same call may succeed at once, as there are new keys.
+    pub(super) fn has_new_keys(&self) -> bool {
+        match self {
+            Self::KeysEnded { has_new_keys, .. } => *has_new_keys,
             _ => false,
         }
     }

@@ -37,7 +37,7 @@ use tokio::sync::OnceCell;
 use self::ahead::Ahead;
 use self::answer::{Call, Refusal};
 use self::bucket::{Ask, Condition, Payload};
-use self::listing::{Page, kept_time, parse_page};
+use self::listing::{Page, is_web_page, kept_time, parse_page};
 use self::read::{Part, read_part};
 use self::replace::Conditions;
 use self::storage_config::{STORAGE_CONFIG, StorageConfig};
@@ -72,6 +72,9 @@ const RESUMES_MAX: u32 = 20;
 /// Listings of which is remembered where they go on. More than run at once.
 const MARKS_MAX: usize = 16;
 
+/// What is said of a server that answers a person instead of a program, such as a store's console.
+const WEB_PAGE: &str = "it answered with a web page";
+
 /// Where a listing goes on, for stores that cannot begin behind a name.
 #[derive(Debug)]
 struct Mark {
@@ -105,7 +108,7 @@ pub fn open(
     credentials: &Credentials,
     limits: &WireLimits,
 ) -> Result<Arc<dyn BlobStore>, BlobError> {
-    let wire = Arc::new(Wire::new(place.transport(), limits)?);
+    let wire = Arc::new(Wire::new(place.transport(), limits, credentials)?);
     let store = ObjectStore::new(place, credentials, wire)?;
     Ok(Arc::new(RetryingStore::with_policy(
         store,
@@ -161,10 +164,20 @@ impl ObjectStore {
             Err(refusal) => return Err(refusal.into_error(call)),
         };
         let text = answer.text(PAGE_BYTES).await?;
-        parse_page(&text).map_err(|reason| BlobError::Transient {
-            operation: call.operation,
-            id: call.id.to_owned(),
-            reason: reason.to_owned(),
+        parse_page(&text).map_err(|reason| {
+            let (operation, id) = (call.operation, call.id.to_owned());
+            match is_web_page(&text) {
+                true => BlobError::Refused {
+                    operation,
+                    id,
+                    reason: WEB_PAGE.to_owned(),
+                },
+                false => BlobError::Transient {
+                    operation,
+                    id,
+                    reason: reason.to_owned(),
+                },
+            }
         })
     }
 

@@ -3,12 +3,12 @@
 //! Kopia's policy: up to 10 tries, the first wait 100 ms, each 1.5 times the one before, at most 32
 //! s; for object stores twice as long each, so that an outage of a minute is survived, but only
 //! after something succeeded: who mistyped an address hears it soon. Waits are cut by up to half at
-//! random, so that threads do not come back together, and all tries of a store come out of one
-//! budget, so that a store that fails most of the time is given up. What cannot become better (not
-//! found, already there, permission, unsupported) is not tried again. A put starts its source anew.
-//! After a try of a `create_only` put whose answer was lost, `AlreadyExists` may mean our own first
-//! try; the caller decides by what it finds there. No memory cost. Mirrors Kopia's
-//! `repo/blob/retrying` and `internal/retry`.
+//! random, so that threads do not come back together, and new keys are tried after the first wait;
+//! all tries of a store come out of one budget, so that a store that fails most of the time is
+//! given up. What cannot become better (not found, already there, permission, unsupported) is not
+//! tried again. A put starts its source anew. After a try of a `create_only` put whose answer was
+//! lost, `AlreadyExists` may mean our own first try; the caller decides by what it finds there. No
+//! memory cost. Mirrors Kopia's `repo/blob/retrying` and `internal/retry`.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -146,11 +146,12 @@ impl<S: BlobStore> RetryingStore<S> {
         {
             return Err(error);
         }
+        let first_wait = policy.first_wait.min(policy.wait_max);
         let wait = match progress.wait {
-            None => policy.first_wait.min(policy.wait_max),
-            Some(wait) => policy.next_wait(wait),
+            _ if error.has_new_keys() => first_wait,
+            None => *progress.wait.insert(first_wait),
+            Some(wait) => *progress.wait.insert(policy.next_wait(wait)),
         };
-        progress.wait = Some(wait);
         let share = self.randomness.next_u64() as f64 / u64::MAX as f64;
         let wait = wait.mul_f64(1.0 - share / 2.0);
         tracing::debug!(%error, tries = progress.tries, ?wait, "trying again");

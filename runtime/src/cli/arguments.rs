@@ -89,10 +89,10 @@ end.
 Exit codes:
    0  done, or nothing was due
   10  part done; run again at the time that is shown
-  20  not enough memory or scratch; says how much is needed
+  20  not enough memory or scratch, says how much is needed; or no bytes left of --max-download
   30  the storage failed
   40  somebody else owns the maintenance of this repository
-  50  usage, configuration or credentials
+  50  usage, configuration, credentials, or a right that is missing
   60  safety stop: something is not as it must be; nothing was deleted";
 
 /// The whole command line.

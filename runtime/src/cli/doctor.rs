@@ -82,7 +82,9 @@ impl Walk<'_> {
         if finding.state == State::Error && self.exit.is_none() {
             self.exit = Some(match finding.code {
                 Some("not-owner" | "empty-owner") => Exit::OtherMaintainer,
-                Some("damaged-index") => Exit::SafetyStop,
+                Some("damaged-index" | "incomplete-index" | "unequal-index-sets") => {
+                    Exit::SafetyStop
+                }
                 Some("scratch-small") => Exit::Budget,
                 Some("no-connection") => Exit::Storage,
                 _ => Exit::Configuration,

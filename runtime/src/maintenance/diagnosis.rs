@@ -282,14 +282,21 @@ pub fn index(status: &Status) -> Vec<Finding> {
     }
     let active = match (&status.epochs, &status.v0) {
         (Some(epochs), _) => {
-            let damaged = epochs.gaps.total + epochs.incomplete.total;
-            if damaged > 0 {
+            if epochs.gaps.total > 0 && found.is_empty() {
                 let text = format!(
-                    "{} epochs lost index blobs, {} have incomplete sets; Kopia 0.17 to 0.23.0 \
-                     (Velero 1.14 to 1.18.1) could do that when it compacted an epoch twice",
-                    epochs.gaps.total, epochs.incomplete.total
+                    "index blobs are lost ({} epochs): readers miss entries, and maintenance stops",
+                    epochs.gaps.total
                 );
-                let next = "`careen index repair --dry-run` shows what can be added back";
+                let next = "`careen verify --index` shows what is missing; restore the blobs from \
+                            a copy of the storage, `kopia index recover` finds entries in packs";
+                found.push(Finding::error(check, "incomplete-index", text, next));
+            } else if epochs.incomplete.total > 0 && found.is_empty() {
+                let text = format!(
+                    "incomplete sets of index blobs ({}): a compaction is at work, or has crashed",
+                    epochs.incomplete.total
+                );
+                let next = "nothing is missing: what was compacted is still there; maintenance \
+                            compacts it again";
                 found.push(Finding::warning(check, "incomplete-sets", text, next));
             }
             epochs.uncompacted_active.blobs
@@ -312,6 +319,19 @@ pub fn index(status: &Status) -> Vec<Finding> {
         ));
     }
     found
+}
+
+/// Judges epochs that were compacted twice, with different results. `hidden`: entries that readers
+/// miss for it.
+pub fn sets(hidden: u64) -> Option<Finding> {
+    let text = format!(
+        "an epoch has two sets of index blobs that differ: readers miss {hidden} entries, and \
+         maintenance stops; Kopia 0.17 to 0.23.0 (Velero 1.14 to 1.18.1) could do that when it \
+         compacted an epoch twice"
+    );
+    let next = "`careen index repair` adds them again (--dry-run shows them); then let Kopia or \
+                Velero be a newer one";
+    (hidden > 0).then(|| Finding::error("index", "unequal-index-sets", text, next))
 }
 
 /// Judges whether a full cycle finds the memory and scratch that it needs.

@@ -126,6 +126,24 @@ fn codes(rows: &[Value]) -> Vec<&str> {
 }
 
 #[test]
+fn a_clock_that_the_store_does_not_believe_is_named() {
+    // Goal: whether the store says what time it is or only refuses; with the first, both are told.
+    for (date, count) in [(None, 1), (Some("Thu, 26 Nov 2020 08:00:00 GMT"), 2)] {
+        let wrong = Wrong {
+            refuses: Some((403, "RequestTimeTooSkewed")),
+            date,
+            ..Wrong::default()
+        };
+        let (rows, exit) = Ask::new(s3::start(repository(), wrong)).findings();
+        let skews = codes(&rows)
+            .iter()
+            .filter(|code| **code == "clock-skew")
+            .count();
+        assert_eq!((skews, exit), (count, Some(50)), "{rows:#?}");
+    }
+}
+
+#[test]
 fn a_right_set_up_has_no_error() {
     let port = s3::start(repository(), Wrong::default());
     let ask = Ask::new(port).with(&["--write-probe"]);
@@ -184,6 +202,37 @@ fn denied(what: &'static str) -> Ask {
     Ask::new(s3::start(repository(), wrong)).with(&["--write-probe"])
 }
 
+/// Asks stores that refuse everything, or are none; with the code and the exit code of each.
+fn refusing_stores() -> Vec<(Ask, &'static str, i32)> {
+    let wrong = |wrong: Wrong| Ask::new(s3::start(repository(), wrong));
+    let refuses = |status, code| {
+        wrong(Wrong {
+            refuses: Some((status, code)),
+            ..Wrong::default()
+        })
+    };
+    let console = wrong(Wrong {
+        is_console: true,
+        ..Wrong::default()
+    });
+    let elsewhere = || {
+        wrong(Wrong {
+            region: Some("eu-west-3"),
+            ..Wrong::default()
+        })
+    };
+    let (found, exit) = elsewhere().with(&["--region=eu-west-3"]).findings();
+    assert_eq!(exit, Some(0), "{found:#?}");
+    vec![
+        (console, "no-object-store", 50),
+        (elsewhere(), "wrong-region", 50),
+        (refuses(400, "ExpiredToken"), "keys-ended", 50),
+        (refuses(403, "SignatureDoesNotMatch"), "secret-wrong", 50),
+        (refuses(403, "AllAccessDisabled"), "storage-refused", 50),
+        (refuses(403, "AuthenticationFailed"), "keys-refused", 50),
+    ]
+}
+
 #[test]
 fn each_wrong_set_up_has_an_answer_of_its_own() {
     let port = s3::start(repository(), Wrong::default());
@@ -211,7 +260,7 @@ fn each_wrong_set_up_has_an_answer_of_its_own() {
         (without_tls, "no-tls", 50),
         (Ask::new(s3::start(repository(), early)), "clock-skew", 50),
         (nobody, "storage-credentials", 50),
-        (stranger, "keys-refused", 50),
+        (stranger, "key-unknown", 50),
         (ask().url("s3://bad/x/kopia/ns/"), "no-bucket", 50),
         (denied("LIST"), "storage-permission", 50),
         (ask().url("s3://b/x/kopia/ns"), "other-prefix", 50),
@@ -220,6 +269,7 @@ fn each_wrong_set_up_has_an_answer_of_its_own() {
         (password, "wrong-password", 50),
         (ask().with(&["--owner", "someone@else"]), "not-owner", 40),
     ];
+    let cases: Vec<_> = cases.into_iter().chain(refusing_stores()).collect();
     let mut seen = std::collections::BTreeSet::new();
     for (ask, code, exit) in &cases {
         if *code == "clock-skew" {

@@ -235,17 +235,12 @@ impl Object {
     }
 
     fn line(&self, name: &str) -> String {
-        let (days, seconds) = (self.seconds / 86_400, self.seconds % 86_400);
-        let (year, month, day) = date(days);
         let name = name.replace('&', "&amp;").replace('<', "&lt;");
         format!(
-            "<Contents><Key>{name}</Key><Generation>{}</Generation><LastModified>{year:04}-\
-             {month:02}-{day:02}T{:02}:{:02}:{:02}.123Z</LastModified><ETag>{}</ETag>\
-             <Size>{}</Size></Contents>",
+            "<Contents><Key>{name}</Key><Generation>{}</Generation><LastModified>{}</LastModified>\
+             <ETag>{}</ETag><Size>{}</Size></Contents>",
             self.generation,
-            seconds / 3600,
-            seconds / 60 % 60,
-            seconds % 60,
+            rfc3339(self.seconds),
             self.tag().replace('"', "&quot;"),
             self.bytes.len()
         )
@@ -297,6 +292,18 @@ fn date(mut days: u64) -> (u64, usize, u64) {
     (year, month + 1, days + 1)
 }
 
+/// Returns a time as JSON and XML have it.
+pub(crate) fn rfc3339(seconds: u64) -> String {
+    let (year, month, day) = date(seconds / 86_400);
+    let rest = seconds % 86_400;
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.123Z",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
+}
+
 /// Returns a time as HTTP headers have it.
 fn http_date(seconds: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
@@ -317,12 +324,13 @@ fn http_date(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::http_date;
+    use super::{http_date, rfc3339};
 
     #[test]
     fn times_are_those_of_http() {
         assert_eq!(http_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
         assert_eq!(http_date(1_700_000_000), "Tue, 14 Nov 2023 22:13:20 GMT");
         assert_eq!(http_date(1_709_210_096), "Thu, 29 Feb 2024 12:34:56 GMT");
+        assert_eq!(rfc3339(1_709_210_096), "2024-02-29T12:34:56.123Z");
     }
 }

@@ -60,6 +60,13 @@ impl Message {
         self.first_line.split(' ').nth(1).unwrap_or("")
     }
 
+    /// Adds to the query of a request.
+    pub(crate) fn add_to_query(&mut self, pairs: &str) {
+        let target = self.target().to_owned();
+        let sign = if target.contains('?') { '&' } else { '?' };
+        self.first_line = format!("{} {target}{sign}{pairs} HTTP/1.1", self.method());
+    }
+
     /// Returns the status of an answer.
     pub fn status(&self) -> u16 {
         let code = self.first_line.split(' ').nth(1);

@@ -20,6 +20,7 @@ mod listener;
 pub mod process;
 pub mod seaweedfs;
 pub mod tls;
+pub mod token_gate;
 mod way;
 
 /// Where `.ci/object-stores.sh` puts what it installs, below the root of the workspace.

@@ -31,11 +31,17 @@ pub(super) struct User<'a> {
     pub(super) golden: &'a Golden,
 }
 
-impl User<'_> {
-    /// Carries the golden repository to the place.
-    pub(super) fn carry(&self) {
-        let storage = Storage::new(self.place.store(&WireLimits::default()));
-        carry_there(&self.golden.data(), &storage);
+impl<'a> User<'a> {
+    /// Carries a golden repository to a place; `None` where there is no program.
+    pub(super) fn carried(golden: &'a Golden, place: &'a Place) -> Option<Self> {
+        let program = program::careen()?;
+        let storage = Storage::new(place.store(&WireLimits::default()));
+        carry_there(&golden.data(), &storage);
+        Some(Self {
+            program,
+            place,
+            golden,
+        })
     }
 
     /// Makes a call, on whatever way to the place.
@@ -52,15 +58,24 @@ impl User<'_> {
         command
     }
 
-    /// Calls the program, and looks for secrets in what it says.
+    /// Calls the program on whatever way to the place.
     pub(super) fn call_through(&self, words: &[&str], place: &Place) -> Told {
-        let mut command = self.command(words, place);
-        let ended = command.env("CAREEN_LOG", "debug").output().unwrap();
+        self.told(&mut self.command(words, place), &format!("{words:?}"))
+    }
+
+    /// Runs a call that says all that it can, and looks for secrets in it.
+    pub(super) fn told(&self, command: &mut Command, what: &str) -> Told {
+        let last_word = tempfile::NamedTempFile::new().unwrap();
+        command
+            .env("CAREEN_LOG", "trace")
+            .env("CAREEN_TERMINATION_LOG", last_word.path());
+        let ended = command.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (out, errors) = (text(&ended.stdout), text(&ended.stderr));
-        let all = format!("{words:?}: {}\n{out}\n{errors}", ended.status);
+        let last_word = std::fs::read_to_string(last_word.path()).unwrap();
+        let all = format!("{what}: {}\n{out}\n{errors}\n{last_word}", ended.status);
         for secret in self.place.secrets() {
-            assert!(!all.contains(secret), "a secret was told: {words:?}");
+            assert!(!all.contains(secret), "a secret was told: {what}");
         }
         assert!(
             !all.contains(self.golden.password()),
@@ -107,18 +122,12 @@ pub(super) const FULL: [&str; 5] = ["run", "--mode", "full", "--safety", "none"]
 #[test]
 fn a_night_in_each_store() {
     // Goal: doctor, status, plan, run, verify, as a user calls them, all end with 0; judges agree.
-    let Some(program) = program::careen() else {
-        return;
-    };
     for name in ["small-packs", "velero-0.17.0"] {
         let golden = Golden::open(name);
         for place in all() {
-            let user = User {
-                program,
-                place: &place,
-                golden: &golden,
+            let Some(user) = User::carried(&golden, &place) else {
+                return;
             };
-            user.carry();
             let told = user.call(&["doctor", "--write-probe"]);
             let states = told.lines.iter().filter(|line| line["kind"] == "row");
             for row in states {
@@ -136,6 +145,33 @@ fn a_night_in_each_store() {
             let told = user.call(&["doctor"]);
             assert!(!told.all.contains("\"error\""), "{}", told.all);
             user.judge(&format!("{name} at {}", place.location));
+        }
+    }
+}
+
+#[test]
+fn a_run_that_used_up_its_bytes_lets_the_next_one_begin() {
+    // Goal: wherever the budget ends, the run gives back its lease, and nothing is lost.
+    let golden = Golden::open("small-packs");
+    for (budget, exit) in [
+        ("--max-upload=1KiB", Some(20)),
+        ("--max-upload=40KiB", None),
+        ("--max-download=20KiB", Some(20)),
+    ] {
+        for place in all() {
+            let Some(user) = User::carried(&golden, &place) else {
+                return;
+            };
+            let told = user.call_through(&[&FULL[..], &[budget]].concat(), &place);
+            assert!(matches!(told.exit, Some(0 | 20)), "{}", told.all);
+            assert!(
+                exit.is_none() || told.exit == exit,
+                "{budget}: {}",
+                told.all
+            );
+            user.call(&FULL);
+            user.call(&["verify", "--contents"]);
+            user.judge(&format!("{budget} at {}", place.location));
         }
     }
 }

@@ -16,7 +16,6 @@ use kit::cycle::cycle;
 use kit::golden::Golden;
 use kit::index_work::{Bench, open_storage};
 use kit::object_stores::{Place, all};
-use kit::program;
 use kit::timed_store::TimedStore;
 use servers::fault_proxy::{Fault, FaultProxy, Kind, Seen};
 
@@ -48,20 +47,14 @@ fn now_and_then(fault: Fault) -> impl FnMut(Seen<'_>) -> Fault + Send {
 
 /// Runs with each fault in a store of its own, and then without.
 fn survive(faults: &[Fault], place: impl Fn() -> Option<Place>) {
-    let Some(program) = program::careen() else {
-        return;
-    };
     let golden = Golden::open(GOLDEN);
     for fault in faults {
         let Some(place) = place() else {
             return;
         };
-        let user = User {
-            program,
-            place: &place,
-            golden: &golden,
+        let Some(user) = User::carried(&golden, &place) else {
+            return;
         };
-        user.carry();
         let proxy = FaultProxy::before(place.port);
         let through = place.clone().through(proxy.port());
         proxy.rule(now_and_then(fault.clone()));
@@ -110,26 +103,20 @@ fn every_fault_at_every_operation_is_survived_in_the_emulation_of_google() {
 #[test]
 fn what_does_not_end_stops_the_run_and_the_next_one_goes_on() {
     // Goal: from some request on nothing of one kind works any more; the code says why.
-    let Some(program) = program::careen() else {
-        return;
-    };
     let golden = Golden::open(GOLDEN);
     let cases = [
-        (Fault::Refuse(403, "AccessDenied"), Kind::Put, 30),
-        (Fault::Refuse(403, "AccessDenied"), Kind::Get, 30),
-        (Fault::Refuse(403, "AccessDenied"), Kind::Delete, 30),
-        (Fault::Refuse(403, "AccessDenied"), Kind::List, 30),
+        (Fault::Refuse(403, "AccessDenied"), Kind::Put, 50),
+        (Fault::Refuse(403, "AccessDenied"), Kind::Get, 50),
+        (Fault::Refuse(403, "AccessDenied"), Kind::Delete, 50),
+        (Fault::Refuse(403, "AccessDenied"), Kind::List, 50),
         (Fault::Refuse(403, "InvalidAccessKeyId"), Kind::Put, 50),
         (Fault::Refuse(400, "InvalidArgument"), Kind::Put, 50),
     ];
     for (fault, kind, exit) in cases {
         for place in all() {
-            let user = User {
-                program,
-                place: &place,
-                golden: &golden,
+            let Some(user) = User::carried(&golden, &place) else {
+                return;
             };
-            user.carry();
             let proxy = FaultProxy::before(place.port);
             let through = place.clone().through(proxy.port());
             let (lasting, mut count) = (fault.clone(), 0);
@@ -184,9 +171,6 @@ fn later(user: &User<'_>, what: &str) {
 #[test]
 fn an_outage_and_a_request_that_hangs_are_given_up_in_time() {
     // Goal: these wait for a minute each, so all of them at once.
-    let Some(program) = program::careen() else {
-        return;
-    };
     let golden = Golden::open(GOLDEN);
     let outages = [
         (Fault::Drop, None, 30),
@@ -199,12 +183,9 @@ fn an_outage_and_a_request_that_hangs_are_given_up_in_time() {
                 let golden = &golden;
                 let fault = fault.clone();
                 scope.spawn(move || {
-                    let user = User {
-                        program,
-                        place: &place,
-                        golden,
+                    let Some(user) = User::carried(golden, &place) else {
+                        return;
                     };
-                    user.carry();
                     let proxy = FaultProxy::before(place.port);
                     let through = place.clone().through(proxy.port());
                     let (rule, mut count) = (fault.clone(), 0);

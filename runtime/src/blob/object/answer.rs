@@ -33,6 +33,8 @@ pub(super) struct Refusal {
     pub(super) status: u16,
     /// Where the store says that the bucket is.
     pub(super) region: Option<String>,
+    /// Whether there are other keys by now than those that were refused.
+    pub(super) has_new_keys: bool,
     code: String,
     message: String,
 }
@@ -42,11 +44,14 @@ impl Refusal {
     pub(super) fn new(status: u16, header_code: Option<&str>, body: &str) -> Self {
         let code = header_code.map(str::to_owned);
         let message = text_of(body, "Message").unwrap_or_default();
+        // Azure adds lines with the number and the time of the request.
+        let message = message.trim().lines().next().unwrap_or_default();
         Self {
             status,
             region: text_of(body, "Region"),
+            has_new_keys: false,
             code: code.or_else(|| text_of(body, "Code")).unwrap_or_default(),
-            message: message.trim().chars().take(MESSAGE_CHARS).collect(),
+            message: message.chars().take(MESSAGE_CHARS).collect(),
         }
     }
 
@@ -60,6 +65,29 @@ impl Refusal {
             "TooManyRequests",
         ];
         matches!(self.status, 429 | 503) || CODES.contains(&self.code.as_str())
+    }
+
+    /// Tells whether the store does not know the keys, or does not believe them any more.
+    pub(super) fn is_about_keys(&self) -> bool {
+        const CODES: [&str; 15] = [
+            "ExpiredToken",
+            "TokenRefreshRequired",
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+            "InvalidToken",
+            "InvalidSecurity",
+            "NotSignedUp",
+            "RequestTimeTooSkewed",
+            "UnauthorizedAccess",
+            "CredentialsNotSupported",
+            "AuthorizationHeaderMalformed",
+            "AuthorizationQueryParametersError",
+            // Azure's, and what Azurite says for it.
+            "AuthenticationFailed",
+            "InvalidAuthenticationInfo",
+            "AuthorizationFailure",
+        ];
+        self.status == 401 || (self.status < 500 && CODES.contains(&self.code.as_str()))
     }
 
     /// Tells whether the store, or this bucket, has no object locks at all.
@@ -90,7 +118,13 @@ impl Refusal {
         let code = self.code.as_str();
         let reason = self.reason();
         match (self.status, code) {
-            (_, "ExpiredToken" | "TokenRefreshRequired" | "RequestTimeout")
+            (_, "ExpiredToken" | "TokenRefreshRequired") => BlobError::KeysEnded {
+                operation,
+                id,
+                reason,
+                has_new_keys: self.has_new_keys,
+            },
+            (_, "RequestTimeout")
             | (408 | 425 | 429 | 500 | 502 | 503 | 504, _)
             | (409, "ConditionalRequestConflict" | "OperationAborted") => BlobError::Transient {
                 operation,
@@ -119,13 +153,17 @@ impl Refusal {
             (403, "" | "AccessDenied" | "AuthorizationPermissionMismatch") => {
                 BlobError::Permission { operation, id }
             }
-            (401 | 403, _) | (400, "InvalidToken" | "AuthorizationHeaderMalformed") => {
-                BlobError::Unauthenticated {
-                    operation,
-                    id,
-                    reason,
-                }
-            }
+            _ if self.is_about_keys() && self.has_new_keys => BlobError::KeysEnded {
+                operation,
+                id,
+                reason,
+                has_new_keys: self.has_new_keys,
+            },
+            _ if self.is_about_keys() => BlobError::Unauthenticated {
+                operation,
+                id,
+                reason,
+            },
             _ => BlobError::Refused {
                 operation,
                 id,
@@ -174,8 +212,11 @@ mod tests {
             (403, "SignatureDoesNotMatch", "storage-credentials"),
             (403, "InvalidAccessKeyId", "storage-credentials"),
             (401, "", "storage-credentials"),
-            (400, "ExpiredToken", "storage-transient"),
-            (403, "ExpiredToken", "storage-transient"),
+            (400, "ExpiredToken", "keys-ended"),
+            (403, "ExpiredToken", "keys-ended"),
+            (400, "AuthorizationHeaderMalformed", "storage-credentials"),
+            (403, "KMS.DisabledException", "storage-refused"),
+            (403, "AllAccessDisabled", "storage-refused"),
             (400, "InvalidArgument", "storage-refused"),
             (429, "", "storage-transient"),
             (500, "InternalError", "storage-transient"),
@@ -185,6 +226,28 @@ mod tests {
             let body = format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
             let error = Refusal::new(status, None, &body).into_error(call);
             assert_eq!(error.code(), expected, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn refused_keys_are_tried_again_only_where_there_are_others() {
+        let call = Call {
+            operation: "get",
+            id: "p1",
+            is_blob: true,
+        };
+        for (status, code, expected) in [
+            (401, "InvalidAuthenticationInfo", "keys-ended"),
+            (401, "", "keys-ended"),
+            (403, "InvalidAccessKeyId", "keys-ended"),
+            (403, "AccessDenied", "storage-permission"),
+            (403, "AllAccessDisabled", "storage-refused"),
+        ] {
+            let mut refusal = Refusal::new(status, Some(code), "");
+            refusal.has_new_keys = true;
+            let error = refusal.into_error(call);
+            assert_eq!(error.code(), expected, "{status} {code}");
+            assert_eq!(error.is_transient(), expected == "keys-ended");
         }
     }
 
@@ -201,6 +264,9 @@ mod tests {
         let told = Refusal::new(400, None, body).into_error(call).to_string();
         assert!(told.contains("wrong region") && told.contains("eu-west-1"));
         assert!(!told.to_lowercase().contains("secret"), "{told}");
+        let body = "<Error><Code>C</Code><Message>first\nRequestId:1\nTime:2</Message></Error>";
+        let told = Refusal::new(403, None, body).into_error(call).to_string();
+        assert!(told.ends_with("HTTP 403, C, first"), "{told}");
         assert!(Refusal::new(503, None, "").is_throttling());
         assert!(Refusal::new(400, Some("ServerBusy"), "").is_throttling());
         assert!(!Refusal::new(500, None, "").is_throttling());

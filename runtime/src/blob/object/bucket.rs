@@ -7,16 +7,17 @@
 //! Secrets are in its credentials only. Memory: a request.
 
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
-use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
-use object_store::azure::{AzureAuthorizer, AzureCredentialProvider};
+use object_store::aws::{AwsAuthorizer, AwsCredential};
+use object_store::azure::{AzureAuthorizer, AzureCredential};
 use object_store::client::{HttpRequest, HttpRequestBody};
-use object_store::gcp::GcpCredentialProvider;
+use object_store::gcp::GcpCredential;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::answer::Call;
-use super::connect::Credentials;
+use super::connect::{Credentials, Keys};
 use super::location::Location;
 use crate::blob::BlobError;
 
@@ -26,16 +27,16 @@ pub(super) enum Provider {
     /// Amazon's, and the many that speak as it does. Signatures name its region.
     S3 {
         region: String,
-        credentials: Option<AwsCredentialProvider>,
+        credentials: Option<Arc<dyn Keys<AwsCredential>>>,
     },
     /// Google's, by its XML interface.
     Google {
-        credentials: Option<GcpCredentialProvider>,
+        credentials: Option<Arc<dyn Keys<GcpCredential>>>,
     },
     /// Microsoft's.
     Azure {
         account: String,
-        credentials: Option<AzureCredentialProvider>,
+        credentials: Option<Arc<dyn Keys<AzureCredential>>>,
     },
 }
 

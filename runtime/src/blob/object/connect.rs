@@ -4,12 +4,30 @@
 //! memory cost.
 
 use std::fmt;
+use std::sync::Arc;
 
-use object_store::aws::AwsCredentialProvider;
-use object_store::azure::AzureCredentialProvider;
-use object_store::gcp::GcpCredentialProvider;
+use async_trait::async_trait;
+use object_store::aws::AwsCredential;
+use object_store::azure::AzureCredential;
+use object_store::gcp::GcpCredential;
+use object_store::{CredentialProvider, StaticCredentialProvider};
 
 use crate::blob::BlobError;
+
+/// Somebody who gives keys, and others when they are refused.
+#[async_trait]
+pub trait Keys<C>: CredentialProvider<Credential = C> {
+    /// Looks for other keys than those that were refused; tells whether there are any.
+    async fn renew(&self) -> bool;
+}
+
+/// Keys that are as they are.
+#[async_trait]
+impl<C: fmt::Debug + Send + Sync> Keys<C> for StaticCredentialProvider<C> {
+    async fn renew(&self) -> bool {
+        false
+    }
+}
 
 /// The keys of a place. They refresh themselves; `Debug` shows none of them.
 #[derive(Clone)]
@@ -17,11 +35,11 @@ pub enum Credentials {
     /// None: requests are not signed.
     Anonymous,
     /// Amazon's.
-    Aws(AwsCredentialProvider),
+    Aws(Arc<dyn Keys<AwsCredential>>),
     /// Google's.
-    Google(GcpCredentialProvider),
+    Google(Arc<dyn Keys<GcpCredential>>),
     /// Microsoft's.
-    Azure(AzureCredentialProvider),
+    Azure(Arc<dyn Keys<AzureCredential>>),
 }
 
 impl fmt::Debug for Credentials {
@@ -48,6 +66,16 @@ impl Credentials {
             location: "the storage".into(),
             reason: reason_of(&error),
         })
+    }
+
+    /// Looks for other keys than those that the store refused; tells whether there are any.
+    pub(super) async fn renew(&self) -> bool {
+        match self {
+            Self::Anonymous => false,
+            Self::Aws(keys) => keys.renew().await,
+            Self::Google(keys) => keys.renew().await,
+            Self::Azure(keys) => keys.renew().await,
+        }
     }
 
     /// Asks for keys now. Blocks.

@@ -89,6 +89,16 @@ pub(super) fn parse_page(xml: &str) -> Result<Page, &'static str> {
     }
 }
 
+/// Tells whether an answer is for people, not for programs.
+pub(super) fn is_web_page(text: &str) -> bool {
+    let text = text.trim_start();
+    let begins = |with: &str| {
+        let head = text.get(..with.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(with))
+    };
+    begins("<!doctype html") || begins("<html")
+}
+
 fn finish(object: Option<Unfinished>) -> Result<Listed, &'static str> {
     let object = object.ok_or("an object ends that did not begin")?;
     Ok(Listed {
@@ -201,6 +211,21 @@ mod tests {
         }
         for (from, to) in [("<Size>1", "<Size>x"), ("14T", "99T"), ("<Key>p</Key>", "")] {
             assert!(parse_page(&xml.replace(from, to)).is_err(), "{from}");
+        }
+    }
+
+    #[test]
+    fn web_pages_are_told_from_broken_listings() {
+        for page in ["<!DOCTYPE html><html>", "\n <HTML lang='en'>", "<html>"] {
+            assert!(is_web_page(page), "{page}");
+        }
+        for other in [
+            "",
+            "<",
+            "<?xml version='1.0'?><ListBucketResult>",
+            "é<html>",
+        ] {
+            assert!(!is_web_page(other), "{other}");
         }
     }
 

@@ -114,12 +114,24 @@ impl Budget {
         if left > 0 && bytes <= left {
             return Ok(());
         }
-        Err(BlobError::TransferBudget {
+        Err(self.used_up(call, max_bytes))
+    }
+
+    /// Stops an answer of which more came than was left.
+    pub(super) fn check_passed(&self, call: Call<'_>) -> Result<(), BlobError> {
+        match self.max_bytes {
+            Some(max_bytes) if self.passed() > max_bytes => Err(self.used_up(call, max_bytes)),
+            _ => Ok(()),
+        }
+    }
+
+    fn used_up(&self, call: Call<'_>, max_bytes: u64) -> BlobError {
+        BlobError::TransferBudget {
             operation: call.operation,
             id: call.id.to_owned(),
             direction: self.direction,
             max_bytes,
-        })
+        }
     }
 
     /// Counts bytes that passed.
@@ -181,8 +193,11 @@ mod tests {
         let error = budget.check(call, 41).unwrap_err();
         assert_eq!(error.code(), "transfer-budget");
         assert!(!error.is_transient());
-        budget.count(60);
+        budget.count(40);
+        budget.check_passed(call).unwrap();
         assert!(budget.check(call, 0).is_err());
+        budget.count(1);
+        assert!(budget.check_passed(call).is_err());
         let endless = Budget::new("upload", None);
         endless.count(u64::MAX);
         endless.check(call, u64::MAX).unwrap();

@@ -50,6 +50,8 @@ pub struct Server {
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// Whether its name is made of the name of a storage account.
+    is_of_account: bool,
     transport: Transport,
 }
 
@@ -69,14 +71,23 @@ impl Server {
         Some(Self {
             host: url.host_str()?.to_owned(),
             port: url.port_or_known_default()?,
+            is_of_account: matches!(place, Location::Azure(azure) if azure.endpoint.is_none()),
             transport: place.transport().clone(),
         })
     }
 
     /// Looks its name up.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, Problem> {
-        let next = "check --endpoint (or the config file's endpoint), and that this machine or \
-                    container can look names up (DNS)";
+        let next = match self.is_of_account {
+            true => {
+                "check the storage account's name and its cloud (AZURE_CLOUD_NAME), and that this \
+                 machine or container can look names up (DNS)"
+            }
+            false => {
+                "check --endpoint (or the config file's endpoint), and that this machine or \
+                 container can look names up (DNS)"
+            }
+        };
         let host = self.host.trim_matches(['[', ']']);
         let found = (host, self.port).to_socket_addrs().map_err(|error| {
             Problem::new("name-unknown", format!("{}: {error}", self.host), next)
@@ -160,18 +171,45 @@ impl Server {
         head.starts_with("HTTP/")
     }
 
+    /// Tells whether a server that says nothing to plain HTTP speaks TLS, whatever its certificate.
+    fn answers_with_tls(&self, address: SocketAddr) -> bool {
+        let unchecked = Transport {
+            skip_tls_verify: true,
+            ..Transport::default()
+        };
+        let (Ok(mut stream), Ok((config, _))) =
+            (self.connect(&[address]), tls::client_config(&unchecked))
+        else {
+            return false;
+        };
+        let name = ServerName::try_from(self.host.trim_matches(['[', ']']).to_owned());
+        let client = name.map(|name| ClientConnection::new(Arc::new(config), name));
+        let Ok(Ok(mut client)) = client else {
+            return false;
+        };
+        while client.is_handshaking() {
+            if client.complete_io(&mut stream).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
     fn greet_plainly(&self, mut stream: TcpStream) -> Result<Greeting, Problem> {
+        let address = stream.peer_addr().ok();
         let head = self.ask(&mut stream).unwrap_or_default();
         let text = head.to_ascii_lowercase();
+        let is_http = text.starts_with("http/");
         if head.starts_with('\u{15}')
             || text.contains("https server")
             || text.contains("https port")
+            || (!is_http && address.is_some_and(|address| self.answers_with_tls(address)))
         {
             let what = format!("{}:{} speaks TLS only", self.host, self.port);
             let next = "leave out --insecure-plain-http (in Kopia's config file: doNotUseTLS)";
             return Err(Problem::new("tls-wanted", what, next));
         }
-        if !text.starts_with("http/") {
+        if !is_http {
             let what = format!("{}:{} does not answer HTTP", self.host, self.port);
             return Err(Problem::new(
                 "no-http",

@@ -72,7 +72,7 @@ fn azure_keys() -> Credentials {
 }
 
 fn store(place: &Location, credentials: &Credentials, limits: &WireLimits) -> ObjectStore {
-    let wire = Arc::new(Wire::new(place.transport(), limits).unwrap());
+    let wire = Arc::new(Wire::new(place.transport(), limits, credentials).unwrap());
     ObjectStore::new(place, credentials, wire).unwrap()
 }
 

@@ -21,6 +21,7 @@ use reqwest::{Client, Request, Response};
 
 use super::answer::{Call, EXCERPT_BYTES, Refusal};
 use super::bucket::header;
+use super::connect::Credentials;
 use super::gate::{Gate, Place};
 use super::location::Transport;
 use super::moment;
@@ -29,6 +30,7 @@ use super::tls::client_builder;
 use super::upload::{body, stalled};
 use crate::blob::{BlobError, BlobSource, Traffic};
 use crate::clock::{Clock, SystemClock};
+use crate::kopia::blob_id::MAINTENANCE;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -44,7 +46,8 @@ const IN_FLIGHT_MAX: usize = 32;
 pub struct WireLimits {
     /// Requests in a second, at most.
     pub max_requests_per_second: Option<u32>,
-    /// Bytes to read in this run, at most.
+    /// Bytes to read in this run, at most; what comes together with the last of them, some 100 KiB
+    /// a request, is not cut.
     pub max_download_bytes: Option<u64>,
     /// Bytes to write in this run, at most.
     pub max_upload_bytes: Option<u64>,
@@ -83,6 +86,7 @@ pub struct Wire {
     client: Client,
     gate: Gate,
     pace: Pace,
+    keys: Credentials,
     downloads: Budget,
     uploads: Budget,
     stall: Duration,
@@ -108,7 +112,11 @@ pub(super) struct Answer<'a> {
 
 impl Wire {
     /// Makes the way; nothing is connected yet. Errors: certificates that are none.
-    pub fn new(transport: &Transport, limits: &WireLimits) -> Result<Self, BlobError> {
+    pub fn new(
+        transport: &Transport,
+        limits: &WireLimits,
+        keys: &Credentials,
+    ) -> Result<Self, BlobError> {
         let client = client_builder(transport)?
             .http1_only()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -123,6 +131,7 @@ impl Wire {
             client,
             gate: Gate::new(limits.in_flight_max),
             pace: Pace::new(limits.max_requests_per_second),
+            keys: keys.clone(),
             downloads: Budget::new("download", limits.max_download_bytes),
             uploads: Budget::new("upload", limits.max_upload_bytes),
             stall: limits.stall,
@@ -158,9 +167,11 @@ impl Wire {
         call: Call<'a>,
         upload_bytes: u64,
     ) -> Result<Turn<'a>, BlobError> {
-        self.downloads.check(call, 0)?;
-        if upload_bytes > 0 {
-            self.uploads.check(call, upload_bytes)?;
+        if !is_free(call) {
+            self.downloads.check(call, 0)?;
+            if upload_bytes > 0 {
+                self.uploads.check(call, upload_bytes)?;
+            }
         }
         let place = self.gate.enter().await;
         self.pace.keep().await;
@@ -305,6 +316,9 @@ impl Answer<'_> {
         let chunk = chunk.map_err(|error| broken(call, error))?;
         if let Some(bytes) = &chunk {
             wire.downloads.count(bytes.len() as u64);
+            if !is_free(call) {
+                wire.downloads.check_passed(call)?;
+            }
         }
         Ok(chunk)
     }
@@ -345,6 +359,9 @@ impl Answer<'_> {
         if let Some(region) = self.header("x-amz-bucket-region") {
             refusal.region.get_or_insert_with(|| region.to_owned());
         }
+        if refusal.is_about_keys() {
+            refusal.has_new_keys = self.turn.wire.keys.renew().await;
+        }
         let is_throttling = refusal.is_throttling();
         if is_throttling {
             if let Some(place) = &self.turn.place {
@@ -360,6 +377,12 @@ impl Answer<'_> {
         }
         refusal
     }
+}
+
+/// Tells whether a call is beyond all budgets of bytes: the schedule, some KiB, in which a run that
+/// ends gives back its lease.
+fn is_free(call: Call<'_>) -> bool {
+    call.is_blob && call.id == MAINTENANCE
 }
 
 /// Returns how long to wait by a `Retry-After`: seconds, or a moment of the store's own clock.

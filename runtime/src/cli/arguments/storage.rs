@@ -50,11 +50,11 @@ pub(in crate::cli) struct StorageOptions {
     #[arg(long, global = true, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(in crate::cli) max_requests_per_second: Option<u32>,
-    /// Bytes to read in this run, at most: 10GiB; when they are used up the run ends, nothing is
-    /// lost
+    /// Bytes to read in this run, at most: 10GiB; when they are used up the run ends with exit code
+    /// 20, and nothing is lost
     #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
     pub(in crate::cli) max_download: Option<usize>,
-    /// Bytes to write in this run, at most
+    /// Bytes to write in this run, at most, in the same way; the schedule, some KiB, is beyond it
     #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
     pub(in crate::cli) max_upload: Option<usize>,
     /// Speak HTTP without TLS: everybody on the way can read and change what is sent

@@ -147,6 +147,10 @@ fn none(error: &BlobError) -> Finding {
         BlobError::Credentials { reason, .. } => reason.clone(),
         other => other.to_string(),
     };
+    if what.contains("has ended at") {
+        let next = "make a new one, that lives longer than a run";
+        return Finding::error("credentials", "keys-ended", what, next);
+    }
     let next = "give the keys in one of these places, or a file with them to --credentials-file";
     Finding::error("credentials", error.code(), what, next)
 }

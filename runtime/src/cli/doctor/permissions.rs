@@ -42,31 +42,89 @@ pub(super) fn look(walk: &mut Walk<'_>, write_probe: bool) -> Result<Storage, En
     Ok(storage)
 }
 
+/// What a store's own words, or ours for what it said, mean for a person: part of the message,
+/// code, what to do next. The first that is found counts.
+const ANSWERS: [(&str, &str, &str); 10] = [
+    (
+        "is in region",
+        "wrong-region",
+        "give --region the one that the message names",
+    ),
+    (
+        "RequestTimeTooSkewed",
+        "clock-skew",
+        "set this machine's clock (NTP): the store believes no signature of another time",
+    ),
+    (
+        "InvalidAccessKeyId",
+        "key-unknown",
+        "the store does not know this access key: look whether it is the one of this store, still \
+         there, and without quotes; keys of a role or a session need their session token too",
+    ),
+    (
+        "SignatureDoesNotMatch",
+        "secret-wrong",
+        "the store knows the access key, but the secret belongs to another: give the pair anew, \
+         without spaces or quotes around it",
+    ),
+    (
+        "the keys have ended",
+        "keys-ended",
+        "get new keys: a session token in the environment stays as it is, keys of a file, a role \
+         or a profile are renewed",
+    ),
+    (
+        "NoSuchBucket",
+        "no-bucket",
+        "check the bucket's name and --endpoint: another server may have it",
+    ),
+    (
+        "ContainerNotFound",
+        "no-bucket",
+        "check the container's name and the storage account",
+    ),
+    (
+        "ResourceNotFound",
+        "no-account",
+        "behind a server's own address the path names the account: --endpoint HOST:PORT/ACCOUNT",
+    ),
+    (
+        "answered with a web page",
+        "no-object-store",
+        "check the port of --endpoint: this one is for browsers (MinIO's console has a port of \
+         its own), or a proxy is in between",
+    ),
+    (
+        "AuthorizationFailure",
+        "keys-refused",
+        "the account's key or signature is not the right one, or the account's firewall does not \
+         let this machine in",
+    ),
+];
+
 /// Tells a refusal of the store, with what to do about it.
 fn refused(walk: &mut Walk<'_>, check: &'static str, error: BlobError) -> Ended {
     let what = error.to_string();
-    let (code, next) = match error.code() {
-        "storage-credentials" if what.contains("region") => (
-            "wrong-region",
-            "give --region the one that the message names",
-        ),
-        "storage-credentials" => (
+    let code = error.code();
+    if code == "storage-permission" {
+        return walk.end(&Finding::error(check, code, what, rights(check)));
+    }
+    let is_answer = matches!(
+        code,
+        "storage-credentials" | "storage-refused" | "keys-ended"
+    );
+    let known = ANSWERS.iter().find(|(part, ..)| what.contains(part));
+    let (code, next) = match (known, code) {
+        (Some((_, code, next)), _) if is_answer => (*code, *next),
+        (None, "storage-credentials") => (
             "keys-refused",
-            "the store does not know the key, or its secret is another: compare both with the \
-             store's; a session token may have ended",
+            "the store does not know the keys, or does not believe them: compare them with the \
+             store's",
         ),
-        "storage-permission" => ("storage-permission", rights(check)),
-        "storage-refused"
-            if what.contains("NoSuchBucket") || what.contains("ContainerNotFound") =>
-        {
-            (
-                "no-bucket",
-                "check the bucket's (container's) name and --endpoint: another server may have it",
-            )
-        }
-        "storage-refused" if what.contains("region") => (
-            "wrong-region",
-            "give --region the one that the message names",
+        (None, "storage-refused") => (
+            "storage-refused",
+            "the message says why the store does not: look at the bucket's state, its policy, and \
+             the key that it is encrypted with",
         ),
         _ => return walk.failed(check, &error.into()),
     };

@@ -9,6 +9,7 @@ use crate::cli::workspace::workspace;
 use crate::kopia::blob_id::BlobId;
 use crate::kopia::maintenance_params::MaintenanceParams;
 use crate::maintenance::diagnosis::{self, Finding, State};
+use crate::maintenance::index_repair;
 use crate::maintenance::maintenance_status::maintenance_status;
 use crate::maintenance::outlook::Outlook;
 use crate::maintenance::safety::Safety;
@@ -41,14 +42,27 @@ pub(super) fn look(walk: &mut Walk<'_>, storage: Storage, write_probe: bool) -> 
     space.scratch.open_shelf();
     let known = status_and_params(&repository, &space);
     let known = known.map_err(|error| walk.failed("index", &error.into()))?;
-    let found = diagnosis::index(&known.status);
-    let damaged = found.iter().any(|finding| finding.state == State::Error);
+    let mut found = diagnosis::index(&known.status);
+    let epochs = known.status.epochs.as_ref();
+    if epochs.is_some_and(|epochs| epochs.duplicate.total > 0) {
+        let plan = index_repair::plan(&repository, &space);
+        let plan = plan.map_err(|error| walk.failed("index", &error.into()))?;
+        if let Some(differ) = diagnosis::sets(plan.hidden_entries) {
+            found.retain(|finding| finding.state != State::Ok);
+            found.push(differ);
+        }
+    }
     tell_all(walk, &found);
-    if damaged {
+    if known.status.owner_problem.is_some() {
         return Ok(());
     }
     owner(walk, &known);
     schedule(walk, &repository, known.params.as_ref())?;
+    if found.iter().any(|finding| finding.state == State::Error) {
+        let what = "maintenance stops at the index";
+        walk.tell(&Finding::skipped("needs", what));
+        return Ok(());
+    }
     needs(walk, &repository, &space, &known)
 }
 

@@ -3,6 +3,7 @@
 //! One row a code, of all floors. A test reads the floors' sources and fails when a code has no
 //! row, or a row no code. No memory cost.
 
+mod plugins;
 mod velero;
 
 use super::Exit;
@@ -26,7 +27,7 @@ const fn row(code: &'static str, exit: Exit, hint: &'static str) -> Row {
 const UNKNOWN: Row = row("unknown", Exit::SafetyStop, REPORT);
 
 fn rows() -> impl Iterator<Item = &'static Row> {
-    TABLE.iter().chain(velero::ROWS)
+    TABLE.iter().chain(plugins::ROWS).chain(velero::ROWS)
 }
 
 /// Returns the row of `code`.
@@ -53,16 +54,7 @@ const MORE_MEMORY: &str =
 const SCRATCH: &str = "\
     Give --scratch a directory on a disk with that much free space (in Kubernetes: a volume, \
      or an emptyDir without `medium: Memory`).";
-const STRATEGY: &str = "\
-    The task that asked it has changed nothing. Fix the plugin, or leave it out to use the \
-     built-in one.";
-
-const LIMIT: &str = "\
-    The task that asked it has changed nothing. Fix the plugin, or give it more: `memory`, `fuel` \
-     and `deadline` of the strategies file, --plugin-memory and --plugin-fuel of `careen plugin` \
-     commands.";
-
-/// Every error code of every floor but [`velero`].
+/// Every error code of every floor but those of [`plugins`] and [`velero`].
 const TABLE: &[Row] = &[
     // cli
     row(
@@ -218,7 +210,7 @@ const TABLE: &[Row] = &[
     ),
     row(
         "storage-permission",
-        Exit::Storage,
+        Exit::Configuration,
         "Run as the user who owns the repository's files, or let this user, or these credentials, \
          list, read, write and delete: `careen doctor --write-probe` says what is missing.",
     ),
@@ -255,7 +247,8 @@ const TABLE: &[Row] = &[
     row(
         "storage-unsupported",
         Exit::Configuration,
-        "This storage lacks what the repository asks for; object locks need an object store.",
+        "This storage lacks what the repository asks for: object locks need a bucket that was made \
+         with them. `careen doctor --write-probe` says what to do.",
     ),
     row(
         "storage-setup",
@@ -267,6 +260,12 @@ const TABLE: &[Row] = &[
         "storage-credentials",
         Exit::Configuration,
         "Give them where the message looked for them; `careen doctor` shows which are taken.",
+    ),
+    row(
+        "keys-ended",
+        Exit::Configuration,
+        "Get new keys and run again; nothing is lost. A session token in the environment stays as \
+         it is: keys of a file, a role or a profile are renewed in the middle of a run.",
     ),
     row(
         "storage-refused",
@@ -447,53 +446,6 @@ const TABLE: &[Row] = &[
         "Nothing was deleted. If `careen snapshot expire` without --delete shows what you mean, \
          allow it with --max-expire-percent.",
     ),
-    row("plugin-answer-refused", Exit::SafetyStop, STRATEGY),
-    row(
-        "plugin-argument",
-        Exit::Configuration,
-        "Write --plugin STRATEGY=FILE or STRATEGY=FILE@blake3:HEX; the command's help names the \
-         strategy.",
-    ),
-    row(
-        "plugin-io",
-        Exit::Configuration,
-        "Check the plugin's path, and that this user may read it and write to the plugin cache.",
-    ),
-    row("plugin-too-large", Exit::Configuration, STRATEGY),
-    row(
-        "plugin-digest-mismatch",
-        Exit::Configuration,
-        "The file is not the one that was pinned: get the right one, or pin the new one after \
-         you have checked it.",
-    ),
-    row("plugin-compile", Exit::Configuration, STRATEGY),
-    row(
-        "plugin-compile-limit",
-        Exit::Configuration,
-        "Nothing was changed. Compile it where there is more memory: `careen plugin compile \
-         --compile-memory SIZE`, with the --plugin-cache of the run; or give more --memory.",
-    ),
-    row("plugin-import", Exit::Configuration, STRATEGY),
-    row("plugin-world", Exit::Configuration, STRATEGY),
-    row("plugin-description", Exit::Configuration, STRATEGY),
-    row(
-        "plugin-schema",
-        Exit::Configuration,
-        "Nothing was changed. Its author must mend the schema: `EVOLUTION.md` of the SDK names \
-         the keywords.",
-    ),
-    row(
-        "plugin-configuration",
-        Exit::Configuration,
-        "Nothing was changed. Mend the table [STRATEGY.configuration] of the strategies file; the \
-         plugin's schema says what it may hold.",
-    ),
-    row("plugin-trap", Exit::SafetyStop, STRATEGY),
-    row("plugin-fuel", Exit::SafetyStop, LIMIT),
-    row("plugin-deadline", Exit::SafetyStop, LIMIT),
-    row("plugin-memory", Exit::SafetyStop, LIMIT),
-    row("plugin-data", Exit::SafetyStop, STRATEGY),
-    row("plugin-error", Exit::SafetyStop, STRATEGY),
 ];
 
 #[cfg(test)]

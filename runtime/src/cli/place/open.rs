@@ -81,8 +81,9 @@ impl ObjectPlace {
         surroundings: &Surroundings,
     ) -> Result<Vec<String>, BlobError> {
         let (location, found) = self.ready(options, surroundings)?;
-        let wire = Wire::new(location.transport(), &self.wire_limits(options))?;
-        let store = ObjectStore::new(&location, &found.credentials, Arc::new(wire))?;
+        let (limits, keys) = (self.wire_limits(options), &found.credentials);
+        let wire = Wire::new(location.transport(), &limits, keys)?;
+        let store = ObjectStore::new(&location, keys, Arc::new(wire))?;
         store.folders_now(NAMESPACES_MAX)
     }
 

@@ -21,6 +21,12 @@ pub(super) struct Wrong {
     pub(super) overwrites: bool,
     /// It has no object locks.
     pub(super) lockless: bool,
+    /// It refuses everything, with a status and a code.
+    pub(super) refuses: Option<(u16, &'static str)>,
+    /// Where the bucket is, if not where everybody asks.
+    pub(super) region: Option<&'static str>,
+    /// It shows people a web page.
+    pub(super) is_console: bool,
 }
 
 /// The key that it knows.
@@ -101,6 +107,20 @@ fn answer(asked: &Message, blobs: &Blobs, wrong: Wrong) -> Message {
         return Message::refusal(if path == "/" { 403 } else { 404 }, "NoSuchBucket");
     };
     let signed = asked.header("authorization").unwrap_or_default();
+    if let Some((status, code)) = wrong.refuses {
+        return Message::refusal(status, code);
+    }
+    if wrong.is_console {
+        return Message::answer(
+            200,
+            &[("content-type", "text/html")],
+            b"<!doctype html><html>",
+        );
+    }
+    if let Some(region) = wrong.region.filter(|region| !signed.contains(region)) {
+        let body = b"<Error><Code>PermanentRedirect</Code></Error>";
+        return Message::answer(301, &[("x-amz-bucket-region", region)], body);
+    }
     if !signed.contains(&format!("Credential={KEY}/")) {
         return Message::refusal(403, "InvalidAccessKeyId");
     }

@@ -19,7 +19,7 @@ use super::refreshing::{Asked, Issued, Issuer, Refreshing};
 use super::{AzureKeys, Found, Given, Secret, Sources, read_text};
 use crate::blob::object::connect::Credentials;
 use crate::blob::object::location::AzureLocation;
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, Timestamp};
 
 /// What a token is asked for.
 const RESOURCE: &str = "https://storage.azure.com";
@@ -219,9 +219,9 @@ impl Search<'_> {
         authority: Option<String>,
     ) -> Result<Option<Named>, String> {
         if !keys.sas_token.is_empty() {
-            let sas = keys.sas_token.clone();
-            shared_signature(&sas)?;
-            let issuer = Asked(move || shared_signature(&sas).map(Issued::lasting));
+            let (sas, clock) = (keys.sas_token.clone(), self.sources.clock.clone());
+            shared_signature(&sas, &clock)?;
+            let issuer = Asked(move || shared_signature(&sas, &clock));
             return Ok(Some((Box::new(issuer), format!("the SAS token of {from}"))));
         }
         if !keys.account_key.is_empty() {
@@ -340,14 +340,24 @@ fn account_key(text: &str) -> Result<AzureCredential, String> {
 }
 
 /// Splits a signature into the pairs that every URL gets.
-fn shared_signature(sas: &Secret) -> Result<AzureCredential, String> {
+fn shared_signature(sas: &Secret, clock: &SharedClock) -> Result<Issued<AzureCredential>, String> {
     let text = sas.reveal().trim().trim_start_matches('?');
     let pairs = object_store::azure::split_sas(text);
     let pairs = pairs.map_err(|_| "the SAS token is no list of NAME=VALUE".to_owned())?;
-    if !pairs.iter().any(|(name, _)| name == "sig") {
-        return Err("the SAS token has no signature (sig=)".into());
+    let value = |name: &str| pairs.iter().find(|(known, _)| known == name);
+    value("sig").ok_or("the SAS token has no signature (sig=)")?;
+    // One that names a policy of the container has no end of its own.
+    let until = value("se").and_then(|(_, text)| Timestamp::parse(text));
+    if let Some(until) = until.filter(|until| *until <= clock.now()) {
+        return Err(format!(
+            "the SAS token has ended at {until}: make a new one"
+        ));
     }
-    Ok(AzureCredential::SASToken(pairs))
+    Ok(Issued {
+        credential: AzureCredential::SASToken(pairs),
+        until,
+        renew: until,
+    })
 }
 
 enum Proof {

@@ -12,6 +12,7 @@ use object_store::CredentialProvider;
 use tokio::sync::Mutex;
 
 use crate::blob::BlobError;
+use crate::blob::object::connect::Keys;
 use crate::clock::{SharedClock, Timestamp};
 
 /// How long before their end keys are renewed, if they live long enough.
@@ -83,8 +84,13 @@ pub trait Issuer: Send + Sync {
     async fn issue(&self) -> Result<Issued<Self::Credential>, String>;
 }
 
+/// Keys that a refusal brought are not looked at again so soon: others were refused with them.
+const NEW_FOR: Duration = Duration::from_millis(500);
+
 struct Held<C> {
     credential: Arc<C>,
+    /// When they came in the place of refused ones.
+    since: Option<Timestamp>,
     until: Option<Timestamp>,
     renew: Option<Timestamp>,
 }
@@ -122,6 +128,7 @@ impl<I: Issuer> Refreshing<I> {
                 let credential = Arc::new(issued.credential);
                 *held = Some(Held {
                     credential: Arc::clone(&credential),
+                    since: None,
                     until: issued.until,
                     renew: issued.renew,
                 });
@@ -159,6 +166,41 @@ impl<I: Issuer> CredentialProvider for Refreshing<I> {
                 store: "credentials",
                 source: Box::new(error),
             })
+    }
+}
+
+#[async_trait]
+impl<I: Issuer> Keys<I::Credential> for Refreshing<I>
+where
+    I::Credential: fmt::Debug + PartialEq,
+{
+    async fn renew(&self) -> bool {
+        let mut held = self.held.lock().await;
+        let now = self.clock.now();
+        let Some(old) = &*held else {
+            return true;
+        };
+        if old.renew.is_none() {
+            return false;
+        }
+        if old.since.is_some_and(|since| now.since(since) < NEW_FOR) {
+            return true;
+        }
+        let Ok(issued) = self.issuer.issue().await else {
+            // Keys of a service, which may be well again soon.
+            return old.until.is_some();
+        };
+        let is_new = *old.credential != issued.credential;
+        if is_new {
+            tracing::debug!(origin = self.origin, "keys were refused; there are others");
+            *held = Some(Held {
+                credential: Arc::new(issued.credential),
+                since: Some(now),
+                until: issued.until,
+                renew: issued.renew,
+            });
+        }
+        is_new
     }
 }
 
@@ -240,6 +282,33 @@ mod tests {
         clock.set(Timestamp::from_seconds(10_000));
         let error = keys.current().await.unwrap_err();
         assert_eq!(error.code(), "storage-credentials");
+    }
+
+    /// Goal: refused keys are replaced if there are others, once for all who were refused with
+    /// them, and keys that cannot change are not asked for again; method: an issuer of numbers.
+    #[tokio::test]
+    async fn refused_keys_are_replaced_by_others() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(0)));
+        let calls = Arc::new(AtomicU32::new(0));
+        let (time, count) = (Arc::clone(&clock), Arc::clone(&calls));
+        let issuer = Asked(move || {
+            use crate::clock::Clock as _;
+            // The second is the first again.
+            let number = count.fetch_add(1, Ordering::Relaxed).saturating_sub(1);
+            Ok(Issued::of_file(number, time.now()))
+        });
+        let keys = Refreshing::new(issuer, "test", clock.clone());
+        assert_eq!(*keys.current().await.unwrap(), 0);
+        assert!(!keys.renew().await, "the same again");
+        assert!(keys.renew().await && keys.renew().await);
+        assert_eq!(calls.load(Ordering::Relaxed), 3);
+        assert_eq!(*keys.current().await.unwrap(), 1);
+        clock.set(Timestamp::from_seconds(3));
+        assert!(keys.renew().await);
+        assert_eq!(*keys.current().await.unwrap(), 2);
+        let fixed = Refreshing::new(Fixed(7), "test", clock);
+        assert_eq!(*fixed.current().await.unwrap(), 7);
+        assert!(!fixed.renew().await);
     }
 
     #[test]

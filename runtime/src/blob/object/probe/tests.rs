@@ -24,8 +24,11 @@ const EXPIRED: [&[u8]; 2] = [
 
 const ANSWER: &str = "HTTP/1.1 403 Forbidden\r\nDate: Thu, 26 Nov 2026 08:00:00 GMT\r\n\r\n";
 
-/// Starts a server that answers everybody the same, with a certificate or without; returns its
-/// port.
+/// First byte of a connection that begins with TLS.
+const HANDSHAKE: u8 = 0x16;
+
+/// Starts a server that answers everybody the same, with a certificate or without; one with a
+/// certificate and no answer hangs up on who speaks no TLS. Returns its port.
 fn serve(pair: Option<[&'static [u8]; 2]>, answer: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -37,6 +40,10 @@ fn serve(pair: Option<[&'static [u8]; 2]>, answer: &'static str) -> u16 {
                 let _ = stream.write_all(answer.as_bytes());
                 continue;
             };
+            let _ = stream.peek(&mut asked[..1]);
+            if answer.is_empty() && asked[0] != HANDSHAKE {
+                continue;
+            }
             let certificate = CertificateDer::from_pem_slice(certificate).unwrap();
             let key = PrivateKeyDer::from_pem_slice(key).unwrap();
             let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -125,8 +132,8 @@ fn each_wrong_way_has_a_code_of_its_own() {
     );
     let https = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
     assert_eq!(code("127.0.0.1", serve(None, https), plain()), "tls-wanted");
-    assert_eq!(
-        code("localhost", serve(Some(GOOD), ANSWER), plain()),
-        "tls-wanted"
-    );
+    for answer in [ANSWER, ""] {
+        let port = serve(Some(GOOD), answer);
+        assert_eq!(code("localhost", port, plain()), "tls-wanted");
+    }
 }

@@ -318,6 +318,31 @@ fn budgets_of_bytes_end_the_run() {
         assert_eq!(error.code(), "transfer-budget");
         assert!(!error.is_transient());
         assert!(storage.traffic().unwrap().uploaded_bytes == 400_000);
+        // The schedule is beyond all budgets: a run that ends gives its lease back.
+        let schedule = BlobId::new("kopia.maintenance");
+        let put = storage.put_bytes(&schedule, &content, &PutOptions::default());
+        put.unwrap();
+        assert_eq!(storage.get_all(&schedule, 1 << 20).unwrap(), content);
+    }
+}
+
+#[test]
+fn a_budget_is_kept_in_the_middle_of_a_blob() {
+    for (_proxy, place, credentials, _server) in places() {
+        let id = BlobId::new("p1");
+        let all = quick(&place, &credentials, &limits());
+        all.put_bytes(&id, &bytes(6 << 20), &PutOptions::default())
+            .unwrap();
+        let limits = WireLimits {
+            max_download_bytes: Some(1 << 20),
+            ..limits()
+        };
+        let storage = quick(&place, &credentials, &limits);
+        let mut into = vec![0; 6 << 20];
+        let error = storage.get(&id, 0, &mut into).unwrap_err();
+        assert_eq!(error.code(), "transfer-budget");
+        let passed = storage.traffic().unwrap().downloaded_bytes;
+        assert!(passed < 2 << 20, "{place}: {passed}");
     }
 }
 

@@ -81,6 +81,8 @@ fn exit_codes_are_the_documented_ones() {
         ("not-owner", 40),
         ("empty-owner", 40),
         ("wrong-password", 50),
+        ("storage-permission", 50),
+        ("keys-ended", 50),
         ("usage", 50),
         ("tag-mismatch", 60),
     ] {

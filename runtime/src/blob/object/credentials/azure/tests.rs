@@ -94,6 +94,36 @@ async fn keys_and_signatures_come_in_kopias_order() {
 }
 
 #[tokio::test]
+async fn a_signature_that_has_ended_says_so() {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(0)));
+    let with = |se: &str| {
+        let token = format!("?sv=1&sig=hunter2&se={se}");
+        let pairs = [("AZURE_STORAGE_SAS_TOKEN", token.as_str())];
+        Sources {
+            clock: clock.clone(),
+            ..sources(Given::Nothing, None, &pairs)
+        }
+    };
+    let sources = with("1970-01-01T00%3A10%3A00Z");
+    let found = find_any(&place(), &sources).unwrap();
+    let Credentials::Azure(keys) = found.credentials else {
+        panic!("other keys");
+    };
+    keys.get_credential().await.unwrap();
+    clock.set(Timestamp::from_seconds(601));
+    let in_the_run = keys.get_credential().await.unwrap_err().to_string();
+    let before = credential(&sources).await.unwrap_err();
+    for error in [in_the_run, before] {
+        assert!(
+            error.contains("has ended at 1970-01-01T00:10:00Z"),
+            "{error}"
+        );
+        assert!(!error.contains("hunter"), "{error}");
+    }
+    credential(&with("2100-01-01")).await.unwrap();
+}
+
+#[tokio::test]
 async fn veleros_file_is_read_again() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("cloud");
