@@ -106,8 +106,8 @@ impl<'s, 'i> Worker<'s, 'i> {
         Ok(self.stats)
     }
 
-    /// Tells the store what will be read soon. Where the first is kept in scratch, the others mostly
-    /// are.
+    /// Tells the store what will be read soon. Where the first is kept in scratch, the others
+    /// mostly are.
     fn will_need(&self, soon: &[BlobId]) {
         let scratch = &self.shared.workspace.scratch;
         if soon

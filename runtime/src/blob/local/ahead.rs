@@ -10,7 +10,8 @@ use std::sync::Mutex;
 
 use crate::kopia::blob_id::BlobId;
 
-/// Files that are open at a time: what an index load knows ahead, and a batch for each of two workers.
+/// Files that are open at a time: what an index load knows ahead, and a batch for each of two
+/// workers.
 const OPEN_MAX: usize = 64;
 
 /// Opened files by blob, the oldest first.

@@ -2,8 +2,8 @@
 //!
 //! Up by one for every success until the store asks for fewer for the first time, by one for every
 //! round of successes from then on, halved when the store asks for fewer (slow start, additive
-//! increase, multiplicative decrease, as TCP does it), never above the maximum, in the order of asking.
-//! Requests that began before the last halving do not halve again. No memory cost.
+//! increase, multiplicative decrease, as TCP does it), never above the maximum, in the order of
+//! asking. Requests that began before the last halving do not halve again. No memory cost.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -3,8 +3,8 @@
 //! It waits for its turn (pace, requests in flight), is refused when a budget is used up, is given
 //! up when nothing comes or goes for a while, and is counted. Nothing is tried again here:
 //! [`crate::blob::RetryingStore`] does that, for all stores, so `object_store`'s own tries are not
-//! used. Memory: for each request in flight the buffers of HTTP and TLS, some 50 KiB, and up to 400 KiB
-//! where a large body is read.
+//! used. Memory: for each request in flight the buffers of HTTP and TLS, some 50 KiB, and up to 400
+//! KiB where a large body is read.
 
 use std::error::Error;
 use std::fmt::Write;
