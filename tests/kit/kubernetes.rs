@@ -16,10 +16,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use kube::api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use servers::fault_proxy::FaultProxy;
 use tokio::runtime::Runtime;
 
 pub use velero_kinds::{RELEASES, Release};
@@ -145,6 +147,28 @@ impl Kubernetes {
     /// Returns the kubeconfig of somebody who may do everything.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
+    }
+
+    /// Puts a proxy before the server; returns it, and the kubeconfig, in `folder`, of somebody who
+    /// may do everything and goes through it.
+    pub fn behind_proxy(&self, folder: &Path) -> (FaultProxy, PathBuf) {
+        let text = fs::read_to_string(self.kubeconfig()).expect("it was written");
+        let between = |begin: &str| {
+            let (_, rest) = text.split_once(begin).expect("the kubeconfig has it");
+            rest.split('"').next().unwrap_or_default()
+        };
+        let server = between("server: \"");
+        let port = server.rsplit(':').next().and_then(|port| port.parse().ok());
+        let ca = between("certificate-authority-data: \"");
+        let ca_pem = base64::engine::general_purpose::STANDARD.decode(ca);
+        let ca_pem = ca_pem.expect("it is base64");
+        let proxy = FaultProxy::before_secure(port.expect("a port"), &ca_pem);
+        let own = format!("http://127.0.0.1:{}", proxy.port());
+        let ca = format!(", certificate-authority-data: \"{ca}\"");
+        let file = folder.join("proxied.kubeconfig");
+        let text = text.replace(server, &own).replace(&ca, "");
+        fs::write(&file, text).expect("it can be written");
+        (proxy, file)
     }
 
     /// Makes a namespace that nobody else uses; returns its name.

@@ -4,14 +4,15 @@
 //! is for blobs of some MiB.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::gate::Gate;
 use crate::http::Message;
 use crate::listener::Listener;
-use crate::way::Way;
+use crate::upstream::{Connection, Upstream};
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub enum Fault {
     Refuse(u16, &'static str),
     /// The same, and when to come again: `Retry-After`.
     RefuseUntil(u16, &'static str, String),
+    /// This answer instead of the server's: a status, and a body of JSON.
+    Say(u16, String),
+    /// It waits at the gate, then goes through.
+    Wait(Gate),
     /// Only so many bytes of the answer's body, then the connection ends.
     Truncate(usize),
     /// The answer that the same request got first.
@@ -60,6 +65,8 @@ pub struct Seen<'a> {
     pub number: u64,
     /// What it is.
     pub kind: Kind,
+    /// Its method.
+    pub method: &'a str,
     /// Path and query.
     pub target: &'a str,
 }
@@ -91,6 +98,20 @@ impl std::fmt::Debug for FaultProxy {
 impl FaultProxy {
     /// Stands before the server on `port`; lets all through at first.
     pub fn before(port: u16) -> Self {
+        Self::start(Upstream::plain(port))
+    }
+
+    /// The same before a server that speaks TLS, with a certificate of the CA in `ca_pem`; the
+    /// proxy itself speaks plain HTTP.
+    ///
+    /// # Panics
+    ///
+    /// When that is no certificate.
+    pub fn before_secure(port: u16, ca_pem: &[u8]) -> Self {
+        Self::start(Upstream::secure(port, ca_pem))
+    }
+
+    fn start(upstream: Upstream) -> Self {
         let state = Arc::new(Mutex::new(State {
             rule: Box::new(|_| Fault::Pass),
             counts: BTreeMap::new(),
@@ -99,7 +120,7 @@ impl FaultProxy {
             dropped: None,
         }));
         let own = Arc::clone(&state);
-        let serve = move |stream, reader| serve(&own, port, stream, reader);
+        let serve = move |stream, reader| serve(&own, &upstream, stream, reader);
         Self {
             listener: Listener::start(Arc::new(serve)),
             state,
@@ -150,31 +171,30 @@ pub(crate) fn kind_of(request: &Message) -> Kind {
 
 fn serve(
     state: &Mutex<State>,
-    port: u16,
+    upstream: &Upstream,
     mut stream: TcpStream,
     mut reader: BufReader<TcpStream>,
 ) -> io::Result<()> {
-    let mut way = Way::to(port);
+    let mut server: Option<BufReader<Connection>> = None;
     while let Some(request) = Message::read_request(&mut reader)? {
         let fault = decide(state, &request);
         match &fault {
             Fault::Drop => break,
             Fault::Delay(by) => std::thread::sleep(*by),
-            Fault::Refuse(status, code) => {
-                Message::refusal(*status, code).write(&mut stream, None)?;
-                continue;
-            }
-            Fault::RefuseUntil(status, code, until) => {
-                let mut refusal = Message::refusal(*status, code);
-                refusal
-                    .headers
-                    .push(("retry-after".to_owned(), until.clone()));
-                refusal.write(&mut stream, None)?;
-                continue;
-            }
+            Fault::Wait(gate) => gate.pass(),
             _ => {}
         }
-        let mut answer = way.ask(&request)?;
+        if let Some(told) = instead(&fault) {
+            told.write(&mut stream, None)?;
+            continue;
+        }
+        let server = match &mut server {
+            Some(server) => server,
+            None => server.insert(upstream.connect()?),
+        };
+        request.write(server.get_mut(), None)?;
+        server.get_mut().flush()?;
+        let mut answer = Message::read_answer(server, request.method() != "HEAD")?;
         {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             let target = format!("{} {}", request.method(), request.target());
@@ -206,6 +226,22 @@ fn serve(
     stream.shutdown(Shutdown::Both)
 }
 
+/// Returns what is answered instead of the server.
+fn instead(fault: &Fault) -> Option<Message> {
+    let json = [("content-type", "application/json")];
+    Some(match fault {
+        Fault::Refuse(status, code) => Message::refusal(*status, code),
+        Fault::RefuseUntil(status, code, until) => {
+            let mut refusal = Message::refusal(*status, code);
+            let until = ("retry-after".to_owned(), until.clone());
+            refusal.headers.push(until);
+            refusal
+        }
+        Fault::Say(status, body) => Message::answer(*status, &json, body.as_bytes()),
+        _ => return None,
+    })
+}
+
 fn decide(state: &Mutex<State>, request: &Message) -> Fault {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     let kind = kind_of(request);
@@ -213,6 +249,7 @@ fn decide(state: &Mutex<State>, request: &Message) -> Fault {
     let seen = Seen {
         number: state.number,
         kind,
+        method: request.method(),
         target: request.target(),
     };
     state.number += 1;

@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 pub mod azurite;
 pub mod counting_proxy;
 pub mod fault_proxy;
+pub mod gate;
 pub mod google;
 pub mod http;
 mod listener;
@@ -21,6 +22,7 @@ pub mod process;
 pub mod seaweedfs;
 pub mod tls;
 pub mod token_gate;
+mod upstream;
 mod way;
 
 /// Where `.ci/object-stores.sh` puts what it installs, below the root of the workspace.
