@@ -4,9 +4,13 @@
 //! Velero's way, and the program itself. Every test has a namespace of its own. Without Go, or
 //! without the program, one line says so.
 
+mod api_faults;
+mod bucket;
 mod explaining;
 mod hands;
 mod installation;
 mod listing;
+mod middle;
 mod rights;
 mod runs;
+mod story;

@@ -14,10 +14,13 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::output::{Form, Kind, Output};
 
+/// What is told without a choice. The Kubernetes client calls an error what we ask again for.
+const DEFAULT: &str = "warn,kube_client=off";
+
 /// Starts the telling of log lines, once in a process; a second call changes nothing.
 pub(super) fn start(output: &Arc<Output>, directives: Option<&str>) {
-    let filter =
-        EnvFilter::try_new(directives.unwrap_or("warn")).unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_new(directives.unwrap_or(DEFAULT))
+        .unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     let registry = tracing_subscriber::registry().with(filter);
     let started = match output.form() {
         Form::Text => {

@@ -5,18 +5,25 @@
 //! bad one cannot take others with it. Memory: [`OWN_BYTES`], and a row a repository.
 
 mod children;
+mod conclusions;
 mod explain;
 mod hands;
+mod in_order;
+mod keeper;
 mod list;
 mod look;
 mod run;
 mod summary;
 mod watch;
 
+use std::sync::Arc;
+
 use super::Console;
 use super::arguments::{ClusterArguments, GlobalOptions, VeleroCommand};
 use super::error::{CliError, Exit};
+use super::signals::end_at_once;
 use super::workspace::memory_limit_bytes;
+use crate::maintenance::watch::StopFlag;
 use crate::memory::{MIB, MemoryError, NETWORK_FLOOR_BYTES};
 use crate::velero::cluster::{Cluster, ClusterOptions};
 use crate::velero::discovery::{FoundRepository, choose};
@@ -25,8 +32,16 @@ use crate::velero::discovery::{FoundRepository, choose};
 /// own, and pages of the program that its children use as well.
 const OWN_BYTES: usize = 16 * MIB;
 
+/// Repositories that `list` looks at at once, at most: enough that the stores' answers are not
+/// waited for one after the other, few enough for every machine.
+const LOOKS_MAX: usize = 8;
+
 /// Runs a command of Velero's.
 pub(super) fn run(console: &Console, command: &VeleroCommand) -> Result<Exit, CliError> {
+    if !matches!(command, VeleroCommand::Run(_)) {
+        // A patch is whole or not there: nothing else has a safe point.
+        end_at_once()?;
+    }
     match command {
         VeleroCommand::List(arguments) => list::run(console, arguments),
         VeleroCommand::Run(arguments) => run::run(console, arguments),
@@ -36,11 +51,12 @@ pub(super) fn run(console: &Console, command: &VeleroCommand) -> Result<Exit, Cl
     }
 }
 
-/// Connects, and says that the command has begun.
+/// Connects, and says that the command has begun; once `stop` is set it waits no more.
 fn cluster(
     console: &Console,
     command: &str,
     arguments: &ClusterArguments,
+    stop: &StopFlag,
 ) -> Result<Cluster, CliError> {
     refuse_foreign(&console.global)?;
     let options = ClusterOptions {
@@ -48,7 +64,7 @@ fn cluster(
         context: arguments.context.clone(),
         namespace: arguments.namespace.clone(),
     };
-    let cluster = Cluster::connect(&options)?;
+    let cluster = Cluster::connect(&options, Arc::clone(stop))?;
     console.started(&format!("velero {command}"), &arguments.namespace);
     Ok(cluster)
 }
@@ -103,4 +119,16 @@ fn share_bytes(console: &Console, children: usize) -> Result<usize, CliError> {
         given_bytes,
         needed_bytes,
     }))
+}
+
+/// Returns how many of `repositories` are looked at at once, and the memory of each look: 128 MiB
+/// are enough for two, 336 MiB for [`LOOKS_MAX`].
+fn looks_at_once(console: &Console, repositories: usize) -> Result<(usize, usize), CliError> {
+    let given_bytes = memory_limit_bytes(&console.global);
+    let room = given_bytes.saturating_sub(OWN_BYTES) / NETWORK_FLOOR_BYTES;
+    let looks = room.min(LOOKS_MAX).min(repositories).max(1);
+    match repositories {
+        0 => Ok((1, 0)),
+        _ => Ok((looks, share_bytes(console, looks)?)),
+    }
 }

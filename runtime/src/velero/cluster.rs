@@ -1,30 +1,30 @@
 //! The Kubernetes API as this floor sees it: one namespace, five verbs, no waiting for ever.
 //!
 //! A client of the `kube` crate behind calls that block, so that the floors above need not await.
-//! Lists come page by page. Requests that fail for a moment (429, 503, 504) are tried again by the
-//! client. Memory: the client's 4 MiB, and a page of at most [`PAGE`] objects.
+//! Lists come page by page, smaller ones where objects are large. Reads that fail for a moment are
+//! made again ([`super::asking`]); the client's own repetition is off, as it may wait for minutes,
+//! and a Lease does not. Memory: the client's 4 MiB, and a page of at most [`PAGE`] objects.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{GetParams, ListParams, ObjectList, Patch, PatchParams, PostParams, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config, Resource};
+use kube::{Client, Config, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::runtime::Runtime;
 
+use super::asking::{Asker, Patience, chain};
 use super::error::{Operation, VeleroError};
+use crate::maintenance::watch::StopFlag;
 
 /// Objects of a page; those of Velero have 1 to 10 KiB.
 const PAGE: u32 = 250;
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long an answer may take; a page of a busy API server takes seconds.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Who the API server notes as the writer of our fields.
 const FIELD_MANAGER: &str = "careen";
@@ -57,10 +57,11 @@ pub struct ClusterOptions {
     pub namespace: String,
 }
 
-/// A connection to the API server, for one namespace.
+/// A connection to the API server, for one namespace; copies share it.
+#[derive(Clone)]
 pub struct Cluster {
-    runtime: Runtime,
-    client: Client,
+    asker: Arc<Asker>,
+    patience: Patience,
     namespace: String,
 }
 
@@ -73,11 +74,12 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// Reads the configuration; nothing is asked of the API server yet.
+    /// Reads the configuration; nothing is asked of the API server yet. Once `stop` is set, what
+    /// heeds it waits no more.
     ///
     /// # Errors
     /// [`VeleroError::NoCluster`] where there is no usable configuration.
-    pub fn connect(options: &ClusterOptions) -> Result<Self, VeleroError> {
+    pub fn connect(options: &ClusterOptions, stop: StopFlag) -> Result<Self, VeleroError> {
         let none = |error: &dyn std::fmt::Display| VeleroError::NoCluster(error.to_string());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -85,15 +87,23 @@ impl Cluster {
             .map_err(|error| none(&error))?;
         let mut config = runtime.block_on(configuration(options))?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
-        config.read_timeout = Some(READ_TIMEOUT);
-        config.write_timeout = Some(READ_TIMEOUT);
+        config.read_timeout = Some(Patience::PATIENT.one);
+        config.write_timeout = Some(Patience::PATIENT.one);
         config.reset_reader_on_write = true;
-        let _entered = runtime.enter();
-        let client = Client::try_from(config).map_err(|error| none(&chain(&error)))?;
-        Ok(Self {
-            client,
-            namespace: options.namespace.clone(),
+        config.default_retry = false;
+        let client = {
+            let _entered = runtime.enter();
+            Client::try_from(config).map_err(|error| none(&chain(&error)))?
+        };
+        let asker = Asker {
             runtime,
+            client,
+            stop,
+        };
+        Ok(Self {
+            asker: Arc::new(asker),
+            patience: Patience::PATIENT,
+            namespace: options.namespace.clone(),
         })
     }
 
@@ -102,11 +112,49 @@ impl Cluster {
         &self.namespace
     }
 
-    fn api<K: Namespaced>(&self) -> Api<K> {
-        Api::namespaced(self.client.clone(), &self.namespace)
+    /// Returns the same connection with another patience.
+    pub fn with(&self, patience: Patience) -> Self {
+        Self {
+            patience,
+            ..self.clone()
+        }
+    }
+
+    /// Does `what` again while it fails with what may pass; for what looks before it writes.
+    ///
+    /// # Errors
+    /// Those of `what`.
+    pub fn persist<T>(
+        &self,
+        what: impl FnMut() -> Result<T, VeleroError>,
+    ) -> Result<T, VeleroError> {
+        self.asker.persist(self.patience, what)
+    }
+
+    /// Asks once; `make` makes the request for the path of the kind.
+    fn ask<K: Namespaced, T: DeserializeOwned>(
+        &self,
+        verb: &'static str,
+        name: &str,
+        make: impl FnOnce(&Request) -> Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<T, VeleroError> {
+        let operation = Operation {
+            verb,
+            plural: K::plural(&()).into_owned(),
+            name: name.to_owned(),
+        };
+        let path = K::url_path(&(), Some(&self.namespace));
+        match make(&Request::new(path)) {
+            Ok(request) => self.asker.ask(self.patience, &operation, request),
+            Err(error) => Err(VeleroError::Refused {
+                operation,
+                message: chain(&error),
+            }),
+        }
     }
 
     /// Shows every object of a kind, those with `labels` (a selector, empty for all), page by page.
+    /// A listing that takes so long that the server forgets its beginning goes on in the present.
     ///
     /// # Errors
     /// The API's; a kind that the cluster does not have is [`VeleroError::NoVelero`].
@@ -116,18 +164,31 @@ impl Cluster {
         labels: &str,
         see: &mut dyn FnMut(K) -> Result<(), VeleroError>,
     ) -> Result<(), VeleroError> {
-        let api = self.api::<K>();
         let mut params = ListParams::default().limit(PAGE);
         params.label_selector = Some(labels.to_owned()).filter(|labels| !labels.is_empty());
         loop {
-            let page = self.runtime.block_on(api.list(&params));
-            let page = page.map_err(|error| match &error {
-                kube::Error::Api(status) if status.code == 404 => VeleroError::NoVelero {
-                    plural,
-                    namespace: self.namespace.clone(),
-                },
-                _ => explained::<K>("list", "", &error),
-            })?;
+            let ask = || self.ask::<K, ObjectList<K>>("list", "", |path| path.list(&params));
+            let page = match self.persist(ask) {
+                Ok(page) => page,
+                Err(VeleroError::NotFound { .. }) => {
+                    return Err(VeleroError::NoVelero {
+                        plural,
+                        namespace: self.namespace.clone(),
+                    });
+                }
+                // A token that was refused is not taken again: no loop.
+                Err(VeleroError::Expired {
+                    token: Some(token), ..
+                }) if params.continue_token.as_deref() != Some(&token) => {
+                    params.continue_token = Some(token);
+                    continue;
+                }
+                Err(VeleroError::TooLarge { .. }) if params.limit > Some(1) => {
+                    params.limit = params.limit.map(|limit| limit / 2);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             page.items.into_iter().try_for_each(&mut *see)?;
             match page.metadata.continue_ {
                 Some(token) if !token.is_empty() => params.continue_token = Some(token),
@@ -156,12 +217,16 @@ impl Cluster {
 
     /// Returns an object, `None` where it is not there.
     pub fn get<K: Namespaced>(&self, name: &str) -> Result<Option<K>, VeleroError> {
-        self.runtime
-            .block_on(self.api::<K>().get_opt(name))
-            .map_err(|error| explained::<K>("get", name, &error))
+        let params = GetParams::default();
+        let ask = || self.ask::<K, K>("get", name, |path| path.get(name, &params));
+        match self.persist(ask) {
+            Ok(object) => Ok(Some(object)),
+            Err(VeleroError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Changes exactly the fields of `patch`, a JSON merge patch.
+    /// Changes exactly the fields of `patch`, a JSON merge patch; asks once.
     ///
     /// # Errors
     /// [`VeleroError::Conflict`] where the patch names a `resourceVersion` that is not the present.
@@ -174,13 +239,12 @@ impl Cluster {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        let api = self.api::<K>();
-        self.runtime
-            .block_on(api.patch(name, &params, &Patch::Merge(patch)))
-            .map_err(|error| explained::<K>("patch", name, &error))
+        self.ask::<K, K>("patch", name, |path| {
+            path.patch(name, &params, &Patch::Merge(patch))
+        })
     }
 
-    /// Makes an object.
+    /// Makes an object; asks once.
     ///
     /// # Errors
     /// [`VeleroError::Conflict`] where there is one of this name.
@@ -189,12 +253,13 @@ impl Cluster {
         name: &str,
         object: &K,
     ) -> Result<K, VeleroError> {
-        self.runtime
-            .block_on(self.api::<K>().create(&written_by_us(), object))
-            .map_err(|error| explained::<K>("create", name, &error))
+        let body = serde_json::to_vec(object);
+        self.ask::<K, K>("create", name, |path| {
+            path.create(&written_by_us(), body.map_err(written)?)
+        })
     }
 
-    /// Replaces an object by another of the same `resourceVersion`.
+    /// Replaces an object by another of the same `resourceVersion`; asks once.
     ///
     /// # Errors
     /// [`VeleroError::Conflict`] where it was changed since.
@@ -203,10 +268,15 @@ impl Cluster {
         name: &str,
         object: &K,
     ) -> Result<K, VeleroError> {
-        self.runtime
-            .block_on(self.api::<K>().replace(name, &written_by_us(), object))
-            .map_err(|error| explained::<K>("update", name, &error))
+        let body = serde_json::to_vec(object);
+        self.ask::<K, K>("update", name, |path| {
+            path.replace(name, &written_by_us(), body.map_err(written)?)
+        })
     }
+}
+
+fn written(error: serde_json::Error) -> kube::core::request::Error {
+    kube::core::request::Error::SerializeBody(error)
 }
 
 /// Says who makes or replaces an object.
@@ -233,46 +303,4 @@ async fn configuration(options: &ClusterOptions) -> Result<Config, VeleroError> 
         return config.map_err(|error| none(&error));
     }
     Config::infer().await.map_err(|error| none(&error))
-}
-
-/// Tells what an error of the client means.
-fn explained<K: Resource<DynamicType = ()>>(
-    verb: &'static str,
-    name: &str,
-    error: &kube::Error,
-) -> VeleroError {
-    let operation = Operation {
-        verb,
-        plural: K::plural(&()).into_owned(),
-        name: name.to_owned(),
-    };
-    match error {
-        kube::Error::Api(status) if matches!(status.code, 401 | 403) => VeleroError::Forbidden {
-            operation,
-            message: status.message.clone(),
-        },
-        kube::Error::Api(status) if status.code == 409 => VeleroError::Conflict { operation },
-        kube::Error::Api(status) => VeleroError::Api {
-            operation,
-            message: status.message.clone(),
-        },
-        _ => VeleroError::Api {
-            operation,
-            message: chain(error),
-        },
-    }
-}
-
-/// Returns the texts of an error and of those below it that it does not already tell.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let below = error.to_string();
-        if !text.contains(&below) {
-            text = format!("{text}: {below}");
-        }
-        next = error.source();
-    }
-    text
 }

@@ -4,10 +4,13 @@
 //! themselves. One that cannot be reached is found too, with the reason. Memory: a row a
 //! repository, at most [`REPOSITORIES_MAX`] of some 2 KiB.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::cluster::Cluster;
 use super::error::VeleroError;
+use super::go_duration;
 use super::kinds::{
     BackupRepository, BackupRepositorySpec, BackupStorageLocation, BackupStorageLocationSpec, Kind,
     RecentMaintenance,
@@ -27,6 +30,8 @@ const LOCATIONS_MAX: usize = 10_000;
 pub struct FoundRepository {
     /// The `BackupRepository`.
     pub name: String,
+    /// Its identity.
+    pub uid: Option<String>,
     /// The namespace whose volumes it holds.
     pub volume_namespace: String,
     /// The `BackupStorageLocation`.
@@ -37,6 +42,8 @@ pub struct FoundRepository {
     pub place: Result<Place, String>,
     /// Whether its storage location is for reading only.
     pub read_only: bool,
+    /// Why Velero cannot reach its storage location, if it says so.
+    pub unavailable: Option<String>,
     /// What Velero thinks.
     pub velero: VeleroView,
     /// Whose its maintenance is.
@@ -66,6 +73,21 @@ pub struct VeleroView {
     pub last_maintenance: Option<Timestamp>,
     /// The last ones, oldest first.
     pub recent: Vec<RecentMaintenance>,
+}
+
+impl VeleroView {
+    /// Returns when Velero's own maintenance is due next, by its record.
+    pub fn next_maintenance(&self) -> Option<Timestamp> {
+        let time = Duration::from_nanos(u64::try_from(go_duration::parse(&self.frequency)?).ok()?);
+        Some(self.last_maintenance?.plus(time))
+    }
+
+    /// Tells whether the frequency is such that Velero practically never maintains it: as
+    /// `--default-repo-maintain-frequency` of its server sets it where others do that.
+    pub fn is_left_to_others(&self) -> bool {
+        const MONTH_NANOS: i128 = 30 * 24 * 3600 * 1_000_000_000;
+        go_duration::parse(&self.frequency).is_some_and(|nanos| nanos > MONTH_NANOS)
+    }
 }
 
 /// Finds all repositories, in the order of their names.
@@ -149,11 +171,15 @@ fn row(repository: &BackupRepository, location: Option<&BackupStorageLocation>) 
     };
     FoundRepository {
         name: repository.name().to_owned(),
+        uid: repository.metadata.uid.clone(),
         volume_namespace: spec.volume_namespace.clone(),
         storage_location: spec.backup_storage_location.clone(),
         kind,
         place,
         read_only: location.is_some_and(|location| location.spec.access_mode == "ReadOnly"),
+        unavailable: location
+            .filter(|location| location.status.phase == "Unavailable")
+            .map(|location| location.status.message.clone()),
         velero: VeleroView {
             phase: status.phase.clone(),
             message: status.message.clone(),

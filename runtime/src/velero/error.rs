@@ -4,6 +4,7 @@
 //! server names fields, not values of Secrets.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 
@@ -42,7 +43,44 @@ pub enum VeleroError {
         operation: Operation,
         /// What it says, or why it cannot be reached.
         message: String,
+        /// When another try may help, after how long at least.
+        again: Option<Duration>,
     },
+    /// The object is not there, or its namespace.
+    #[error("{operation}: {message}")]
+    NotFound {
+        /// What was tried, with the object.
+        operation: Operation,
+        /// What the API server says.
+        message: String,
+    },
+    /// The API server will not do this, whoever asks.
+    #[error("{operation}: {message}")]
+    Refused {
+        /// What was tried, with the object.
+        operation: Operation,
+        /// What the API server says.
+        message: String,
+    },
+    /// The API server has forgotten the beginning of a listing.
+    #[error("{operation}: {message}")]
+    Expired {
+        /// What was tried.
+        operation: Operation,
+        /// What the API server says.
+        message: String,
+        /// With which the listing goes on in the present.
+        token: Option<String>,
+    },
+    /// One answer is more than we take.
+    #[error("{operation}: the answer is too large")]
+    TooLarge {
+        /// What was tried, with the object.
+        operation: Operation,
+    },
+    /// The run was stopped while the API server was waited for.
+    #[error("{0}: stopped before the API server answered")]
+    Stopped(Operation),
     /// More objects than we take.
     #[error("list {plural}: more than {max}")]
     TooMany {
@@ -103,6 +141,34 @@ impl fmt::Display for Operation {
 }
 
 impl VeleroError {
+    /// Returns, for what may pass, after how long at least another try may help.
+    pub(super) fn again(&self) -> Option<Duration> {
+        match self {
+            Self::Api { again, .. } => *again,
+            _ => None,
+        }
+    }
+
+    /// Returns a conflict as what another look may mend.
+    pub(super) fn passing(self) -> Self {
+        match self {
+            Self::Conflict { operation } => Self::Api {
+                operation,
+                message: "it was changed since it was read".to_owned(),
+                again: Some(Duration::ZERO),
+            },
+            other => other,
+        }
+    }
+
+    /// Returns what is said when the run was stopped before another try.
+    pub(super) fn stopped(self) -> Self {
+        match self {
+            Self::Api { operation, .. } => Self::Stopped(operation),
+            other => other,
+        }
+    }
+
     /// Returns the stable code of this error.
     pub fn code(&self) -> &'static str {
         match self {
@@ -110,8 +176,11 @@ impl VeleroError {
             Self::NoVelero { .. } => "no-velero",
             Self::Forbidden { .. } => "kubernetes-forbidden",
             Self::Conflict { .. } => "kubernetes-conflict",
-            Self::Api { .. } => "kubernetes-api",
-            Self::TooMany { .. } => "kubernetes-too-many",
+            Self::Api { .. } | Self::Expired { .. } => "kubernetes-api",
+            Self::NotFound { .. } => "kubernetes-not-found",
+            Self::Refused { .. } => "kubernetes-refused",
+            Self::TooMany { .. } | Self::TooLarge { .. } => "kubernetes-too-many",
+            Self::Stopped(_) => "stopped",
             Self::UnknownRepository { .. } => "unknown-velero-repository",
             Self::NoSecret { .. } => "no-secret",
             Self::LeaseHeld { .. } => "lease-held",

@@ -2,8 +2,9 @@
 //!
 //! Besides Kopia's own schedule in the repository, which also holds between clusters, this keeps
 //! two Jobs from starting on the same repository at the same moment. It is renewed while the run
-//! lives; one that is not is free after [`LEASE_TIME`], which is long enough that clocks a minute
-//! apart do no harm. Memory: one object.
+//! lives; one that is not is free after its time ([`LEASE_TIME`] unless another is given), which is
+//! long enough that clocks a minute apart do no harm. A write whose answer is lost is looked for
+//! before it is made again. Memory: one object.
 //!
 //! Mirrors client-go's `leaderelection`, without an election: who comes second goes away.
 
@@ -21,8 +22,8 @@ use crate::clock::Timestamp;
 /// How long a lease holds without a renewal.
 pub const LEASE_TIME: Duration = Duration::from_secs(120);
 
-/// How often it is renewed: several tries fit into its time.
-pub const RENEW_INTERVAL: Duration = Duration::from_secs(20);
+/// How often a lease that changes under our hands is looked at again.
+const TRIES_MAX: usize = 3;
 
 /// A lease that we hold.
 #[derive(Debug)]
@@ -30,7 +31,6 @@ pub struct HeldLease {
     name: String,
     holder: String,
     object: Lease,
-    renewed: Timestamp,
 }
 
 /// Returns the name of the Lease of a repository.
@@ -39,7 +39,8 @@ pub fn lease_name(repository: &str) -> String {
 }
 
 impl HeldLease {
-    /// Takes the lease of `repository`, as `holder`, a name that no other process has.
+    /// Takes the lease of `repository`, as `holder`, a name that no other process has; without a
+    /// renewal it holds for `time`.
     ///
     /// # Errors
     /// [`VeleroError::LeaseHeld`] where another holds it.
@@ -47,122 +48,161 @@ impl HeldLease {
         cluster: &Cluster,
         repository: &str,
         holder: &str,
-        now: Timestamp,
+        (now, time): (Timestamp, Duration),
     ) -> Result<Self, VeleroError> {
         let name = lease_name(repository);
-        let found = cluster.get::<Lease>(&name)?;
-        if let Some((other, until)) = found.as_ref().and_then(|lease| holder_of(lease, now))
-            && other != holder
-        {
-            return Err(VeleroError::LeaseHeld {
-                lease: name,
-                holder: other,
-                until,
-            });
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match cluster.persist(|| try_to_take(cluster, &name, holder, (now, time))) {
+                // Somebody was faster, and has a name.
+                Err(VeleroError::Conflict { .. }) if tries < TRIES_MAX => {}
+                Err(error) => return Err(error),
+                Ok(object) => {
+                    let holder = holder.to_owned();
+                    return Ok(Self {
+                        name,
+                        holder,
+                        object,
+                    });
+                }
+            }
         }
-        let transitions = match &found {
-            Some(lease) => lease.spec.as_ref().and_then(|spec| spec.lease_transitions),
-            None => None,
-        };
-        let spec = LeaseSpec {
-            holder_identity: Some(holder.to_owned()),
-            lease_duration_seconds: Some(LEASE_TIME.as_secs() as i32),
-            acquire_time: Some(micro_time(now)),
-            renew_time: Some(micro_time(now)),
-            lease_transitions: Some(transitions.map_or(0, |count| count.saturating_add(1))),
-            ..LeaseSpec::default()
-        };
-        let object = match found {
-            Some(lease) => cluster.replace(
-                &name,
-                &Lease {
-                    metadata: lease.metadata,
-                    spec: Some(spec),
-                },
-            ),
-            None => cluster.create(
-                &name,
-                &Lease {
-                    metadata: ObjectMeta {
-                        name: Some(name.clone()),
-                        ..ObjectMeta::default()
-                    },
-                    spec: Some(spec),
-                },
-            ),
-        };
-        let object = object.map_err(|error| match error {
-            // Somebody was faster.
-            VeleroError::Conflict { .. } => VeleroError::LeaseHeld {
-                lease: name.clone(),
-                holder: "a run that began at the same moment".to_owned(),
-                until: now.plus(LEASE_TIME),
-            },
-            other => other,
-        })?;
-        Ok(Self {
-            name,
-            holder: holder.to_owned(),
-            object,
-            renewed: now,
-        })
     }
 
     /// Renews it.
     ///
     /// # Errors
-    /// [`VeleroError::LeaseHeld`] where somebody else has it by now; the API's, then it still holds
-    /// until [`Self::ends`].
+    /// [`VeleroError::LeaseHeld`] where it is not ours any more; the API's, then it still holds for
+    /// what is left of its time.
     pub fn renew(&mut self, cluster: &Cluster, now: Timestamp) -> Result<(), VeleroError> {
-        let mut object = self.object.clone();
-        if let Some(spec) = &mut object.spec {
-            spec.renew_time = Some(micro_time(now));
-        }
-        match cluster.replace(&self.name, &object) {
-            Ok(object) => {
-                self.object = object;
-                self.renewed = now;
-                Ok(())
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut object = self.object.clone();
+            if let Some(spec) = &mut object.spec {
+                spec.renew_time = Some(micro_time(now));
             }
-            Err(VeleroError::Conflict { .. }) => self.look_again(cluster, now),
-            Err(error) => Err(error),
+            match cluster.replace(&self.name, &object) {
+                Ok(object) => {
+                    self.object = object;
+                    return Ok(());
+                }
+                Err(VeleroError::Conflict { .. } | VeleroError::NotFound { .. })
+                    if tries < TRIES_MAX =>
+                {
+                    self.look_again(cluster, now)?;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    /// Somebody changed the object: that is fine while we are named in it.
+    /// Somebody changed the object, or our own last answer was lost: that is fine while we are
+    /// named in it.
     fn look_again(&mut self, cluster: &Cluster, now: Timestamp) -> Result<(), VeleroError> {
-        let lost = |holder: String, until| VeleroError::LeaseHeld {
+        let lost = |holder: &str, until| VeleroError::LeaseHeld {
             lease: self.name.clone(),
-            holder,
+            holder: holder.to_owned(),
             until,
         };
-        match cluster.get::<Lease>(&self.name)? {
-            None => Err(lost("nobody: it was deleted".to_owned(), now)),
-            Some(lease) => match holder_of(&lease, now) {
-                Some((holder, until)) if holder != self.holder => Err(lost(holder, until)),
-                _ => {
-                    self.object = lease;
-                    Ok(())
-                }
-            },
+        let Some(lease) = cluster.get::<Lease>(&self.name)? else {
+            return Err(lost("nobody: it was deleted", now));
+        };
+        let spec = lease.spec.as_ref();
+        match spec.and_then(|spec| spec.holder_identity.as_deref()) {
+            Some(holder) if holder == self.holder => {
+                self.object = lease;
+                Ok(())
+            }
+            None | Some("") => Err(lost("nobody: somebody gave it back", now)),
+            Some(other) => {
+                let until = holder_of(&lease, now).map_or(now, |(_, until)| until);
+                Err(lost(other, until))
+            }
         }
-    }
-
-    /// Returns until when it holds without another renewal.
-    pub fn ends(&self) -> Timestamp {
-        self.renewed.plus(LEASE_TIME)
     }
 
     /// Gives it back, so that the next run need not wait. What goes wrong is left to time.
-    pub fn release(mut self, cluster: &Cluster) {
-        if let Some(spec) = &mut self.object.spec {
-            spec.holder_identity = Some(String::new());
-            spec.lease_duration_seconds = Some(1);
-        }
-        if let Err(error) = cluster.replace(&self.name, &self.object) {
-            tracing::warn!(lease = self.name, %error, "not released; it ends by itself");
+    pub fn release(mut self, cluster: &Cluster, now: Timestamp) {
+        let released = cluster.persist(|| {
+            let mut object = self.object.clone();
+            if let Some(spec) = &mut object.spec {
+                spec.holder_identity = Some(String::new());
+                spec.lease_duration_seconds = Some(1);
+            }
+            match cluster.replace(&self.name, &object) {
+                Ok(_) => Ok(()),
+                Err(error @ VeleroError::Conflict { .. }) => {
+                    self.look_again(cluster, now)?;
+                    // Once more, as soon as patience allows.
+                    Err(error.passing())
+                }
+                Err(error) => Err(error),
+            }
+        });
+        match released {
+            Ok(()) | Err(VeleroError::LeaseHeld { .. } | VeleroError::NotFound { .. }) => {}
+            Err(error) => {
+                tracing::warn!(lease = self.name, %error, "not released; it ends by itself");
+            }
         }
     }
+}
+
+fn try_to_take(
+    cluster: &Cluster,
+    name: &str,
+    holder: &str,
+    (now, time): (Timestamp, Duration),
+) -> Result<Lease, VeleroError> {
+    let found = cluster.get::<Lease>(name)?;
+    if let Some((other, until)) = found.as_ref().and_then(|lease| holder_of(lease, now))
+        && other != holder
+    {
+        return Err(VeleroError::LeaseHeld {
+            lease: name.to_owned(),
+            holder: other,
+            until,
+        });
+    }
+    let transitions = match &found {
+        Some(lease) => lease.spec.as_ref().and_then(|spec| spec.lease_transitions),
+        None => None,
+    };
+    let spec = LeaseSpec {
+        holder_identity: Some(holder.to_owned()),
+        lease_duration_seconds: Some(time.as_secs() as i32),
+        acquire_time: Some(micro_time(now)),
+        renew_time: Some(micro_time(now)),
+        lease_transitions: Some(transitions.map_or(0, |count| count.saturating_add(1))),
+        ..LeaseSpec::default()
+    };
+    match found {
+        Some(lease) => {
+            let metadata = lease.metadata;
+            let spec = Some(spec);
+            cluster.replace(name, &Lease { metadata, spec })
+        }
+        None => {
+            let metadata = ObjectMeta {
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            };
+            let spec = Some(spec);
+            cluster.create(name, &Lease { metadata, spec })
+        }
+    }
+}
+
+/// Returns who maintains `repository` at `now`, by its lease, and until when at least.
+pub fn maintainer(
+    cluster: &Cluster,
+    repository: &str,
+    now: Timestamp,
+) -> Result<Option<(String, Timestamp)>, VeleroError> {
+    let lease = cluster.get::<Lease>(&lease_name(repository))?;
+    Ok(lease.and_then(|lease| holder_of(&lease, now)))
 }
 
 /// Returns who holds a lease at `now`, and until when.

@@ -128,12 +128,24 @@ pub fn step(direction: Direction, repository: &BackupRepository) -> Step {
 }
 
 /// Does the step of one repository, which is looked at again where it was changed since; returns
-/// what was done.
+/// what was done. A patch is whole or not there, and one whose answer is lost is looked for.
 ///
 /// # Errors
 /// The API's; [`VeleroError::Conflict`] where somebody changes it again and again.
 pub fn apply(cluster: &Cluster, direction: Direction, name: &str) -> Result<Step, VeleroError> {
     let mut tries = 0;
+    // A patch of which it is not known whether it was made.
+    let mut open: Option<Step> = None;
+    cluster.persist(|| apply_once(cluster, direction, name, &mut tries, &mut open))
+}
+
+fn apply_once(
+    cluster: &Cluster,
+    direction: Direction,
+    name: &str,
+    tries: &mut usize,
+    open: &mut Option<Step>,
+) -> Result<Step, VeleroError> {
     loop {
         let Some(repository) = cluster.get::<BackupRepository>(name)? else {
             let because = "it is not there any more".to_owned();
@@ -143,13 +155,18 @@ pub fn apply(cluster: &Cluster, direction: Direction, name: &str) -> Result<Step
         };
         let step = step(direction, &repository);
         let Action::Patch { patch, .. } = &step.action else {
-            return Ok(step);
+            let is_done = matches!(step.action, Action::Nothing { .. });
+            return Ok(open.take().filter(|_| is_done).unwrap_or(step));
         };
-        tries += 1;
+        *tries += 1;
         match cluster.merge::<BackupRepository>(name, patch) {
             Ok(_) => return Ok(step),
-            Err(VeleroError::Conflict { .. }) if tries < TRIES_MAX => {}
-            Err(error) => return Err(error),
+            Err(VeleroError::Conflict { .. } | VeleroError::NotFound { .. })
+                if *tries < TRIES_MAX => {}
+            Err(error) => {
+                *open = Some(step);
+                return Err(error);
+            }
         }
     }
 }

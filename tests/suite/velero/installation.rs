@@ -3,8 +3,9 @@
 //! Velero itself does not run: its objects are written as it leaves them.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use kit::golden::Golden;
 use kit::kubernetes::{self, Kubernetes};
@@ -23,6 +24,8 @@ pub(crate) struct Installation<'s> {
     pub(crate) server: &'s Kubernetes,
     pub(crate) namespace: String,
     pub(crate) kubeconfig: PathBuf,
+    /// Of commands, as `--memory`.
+    pub(crate) memory: &'static str,
     folder: TempDir,
 }
 
@@ -86,6 +89,7 @@ impl<'s> Installation<'s> {
         Self {
             namespace: server.namespace(),
             kubeconfig: server.kubeconfig(),
+            memory: "128MiB",
             folder: folder.unwrap(),
             server,
         }
@@ -99,7 +103,7 @@ impl<'s> Installation<'s> {
         };
         let namespace = &self.namespace;
         match plural {
-            "secrets" | "pods" => format!("/api/v1/namespaces/{namespace}/{plural}"),
+            "secrets" | "pods" | "events" => format!("/api/v1/namespaces/{namespace}/{plural}"),
             "jobs" => format!("/apis/batch/v1/namespaces/{namespace}/{plural}"),
             "leases" => format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/{plural}"),
             _ => format!("/apis/velero.io/{version}/namespaces/{namespace}/{plural}"),
@@ -133,6 +137,42 @@ impl<'s> Installation<'s> {
             "metadata": { "name": name }, "spec": spec,
         });
         self.post("backupstoragelocations", &body);
+    }
+
+    /// Writes a backup of a volume of `namespace` that is at work.
+    pub(crate) fn begin_backup(&self, name: &str, namespace: &str, location: &str) {
+        let body = json!({
+            "apiVersion": "velero.io/v1", "kind": "PodVolumeBackup",
+            "metadata": { "name": name },
+            "spec": {
+                "backupStorageLocation": location, "node": "n", "repoIdentifier": "",
+                "pod": { "namespace": namespace, "name": "p" }, "volume": "v",
+                "uploaderType": "kopia",
+            },
+            "status": { "phase": "InProgress" },
+        });
+        self.post("podvolumebackups", &body);
+    }
+
+    pub(crate) fn end_backup(&self, name: &str) {
+        let done = json!({ "status": { "phase": "Completed" } });
+        self.change("podvolumebackups", name, &done);
+    }
+
+    /// Changes fields of an object.
+    pub(crate) fn change(&self, plural: &str, name: &str, patch: &Value) {
+        let changed = self.server.merge(&self.collection(plural), name, patch);
+        changed.unwrap_or_else(|refusal| panic!("{plural}: {}", refusal.message));
+    }
+
+    /// Returns who holds the lease of a repository; `None` where there is no lease.
+    pub(crate) fn holder(&self, repository: &str) -> Option<String> {
+        let leases = self.collection("leases");
+        let lease = self
+            .server
+            .get(&leases, &format!("careen-{repository}"))
+            .ok()?;
+        lease["spec"]["holderIdentity"].as_str().map(str::to_owned)
     }
 
     /// Records a repository of `namespace` in the location; returns its name.
@@ -194,7 +234,7 @@ impl<'s> Installation<'s> {
             .args(words)
             .args(["--namespace", &self.namespace, "--kubeconfig"])
             .arg(&self.kubeconfig)
-            .args(["--json", "--memory", "128MiB", "--scratch"])
+            .args(["--json", "--memory", self.memory, "--scratch"])
             .arg(self.scratch())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -214,18 +254,62 @@ impl<'s> Installation<'s> {
         answer(output)
     }
 
+    /// Starts a command.
+    pub(crate) fn start(&self, words: &[&str]) -> Running {
+        let mut command = self.command(words);
+        let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Running {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
+    }
+}
+
+/// A command at work.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    seen: Vec<String>,
+}
+
+impl Running {
+    /// Reads on until a line has all of `words`, which may be in a line that was read before.
+    pub(crate) fn until(&mut self, words: &[&str]) {
+        let has = |line: &String| words.iter().all(|word| line.contains(word));
+        while !self.seen.iter().any(has) {
+            let line = self.lines.next();
+            let line = line.unwrap_or_else(|| panic!("no {words:?} in {:#?}", self.seen));
+            self.seen.push(line.unwrap());
+        }
+    }
+
+    /// Reads to the end.
+    pub(crate) fn ended(mut self) -> Answer {
+        self.seen.extend(self.lines.by_ref().map(Result::unwrap));
+        let status = self.child.wait().unwrap();
+        let text = self.seen.join("\n");
+        told(status.code(), text, "")
     }
 }
 
 /// Reads what a command said.
 pub(crate) fn answer(output: std::process::Output) -> Answer {
     let text = String::from_utf8(output.stdout).unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    told(output.status.code(), text, &complaint)
+}
+
+fn told(exit: Option<i32>, text: String, complaint: &str) -> Answer {
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
     Answer {
-        exit: output.status.code().unwrap_or(-1),
+        exit: exit.unwrap_or(-1),
         lines: lines.collect(),
-        text: format!("{text}{}", String::from_utf8_lossy(&output.stderr)),
+        text: format!("{text}{complaint}"),
     }
 }

@@ -9,6 +9,10 @@ use kit::golden::Golden;
 use kit::object_stores::{self, carry_there};
 use serde_json::{Value, json};
 
+use servers::fault_proxy::Fault;
+use servers::gate::Gate;
+
+use super::bucket::Bucket;
 use super::installation::installation;
 
 /// Goal: one bad repository hides none; method: a good one, one whose folder is gone, restic's, and
@@ -42,6 +46,43 @@ fn every_repository_has_a_row() {
     assert_eq!(answer.row(&restic)["type"], "restic");
     assert_eq!(answer.row(&restic)["health"], "unknown");
     assert_eq!(answer.all("row").len(), 4);
+}
+
+/// Goal: several are looked at at once, as many as the memory has shares for, and the rows keep the
+/// order of names; method: the first names are held before the store until as many wait as may.
+#[test]
+fn several_are_looked_at_at_once() {
+    let Some(mut velero) = installation() else {
+        return;
+    };
+    let Some(bucket) = Bucket::fresh(&velero) else {
+        return;
+    };
+    let namespaces = ["a", "b", "c", "d", "e"];
+    let names = namespaces.map(|namespace| bucket.repository(&velero, namespace));
+    // Three shares of 40 MiB beside 16.
+    velero.memory = "140MiB";
+    let gates = ["a", "b", "c"].map(|name| (format!("/kopia/{name}/"), Gate::default()));
+    let own = gates.clone();
+    bucket.proxy.rule(move |seen| {
+        let gate = own.iter().find(|(path, _)| {
+            seen.target.contains(path) || seen.target.contains(&path.replace('/', "%2F"))
+        });
+        gate.map_or(Fault::Pass, |(_, gate)| Fault::Wait(gate.clone()))
+    });
+    let running = velero.start(&["list"]);
+    gates.iter().for_each(|(_, gate)| gate.reached());
+    // The last one first.
+    gates.iter().rev().for_each(|(_, gate)| gate.open());
+    let answer = running.ended();
+    assert_eq!(answer.exit, 0, "{}", answer.text);
+    let rows = answer.all("row");
+    let told: Vec<&str> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
+    assert_eq!(told, names);
+    assert!(
+        rows.iter()
+            .all(|row| row["truth"]["owner"] == "default@default")
+    );
 }
 
 /// Goal: with `--no-look` nothing but Kubernetes is asked; method: no secret to read.

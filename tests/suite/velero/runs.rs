@@ -115,30 +115,16 @@ fn a_repository_at_work_is_skipped() {
     };
     let shop = velero.repository("shop");
     let run = || velero.careen(&["run", "shop", "--mode", "quick"]);
-    let backup = |name: &str, namespace: &str| {
-        json!({
-            "apiVersion": "velero.io/v1", "kind": "PodVolumeBackup",
-            "metadata": { "name": name },
-            "spec": {
-                "backupStorageLocation": "default", "node": "n", "repoIdentifier": "",
-                "pod": { "namespace": namespace, "name": "p" }, "volume": "v",
-                "uploaderType": "kopia",
-            },
-            "status": { "phase": "InProgress" },
-        })
-    };
-    velero.post("podvolumebackups", &backup("others", "bank"));
+    velero.begin_backup("others", "bank", "default");
     assert_eq!(run().exit, 0);
-    velero.post("podvolumebackups", &backup("ours", "shop"));
+    velero.begin_backup("ours", "shop", "default");
     let skipped = run();
     assert_eq!(skipped.exit, 40, "{}", skipped.text);
     let because = skipped.row(&shop)["because"].as_str().unwrap().to_owned();
     assert!(because.contains("PodVolumeBackup ours"), "{because}");
     let beside = velero.careen(&["run", "shop", "--mode", "quick", "--beside-backups"]);
     assert_eq!(beside.exit, 0, "{}", beside.text);
-    let done = json!({ "status": { "phase": "Completed" } });
-    let backups = velero.collection("podvolumebackups");
-    velero.server.merge(&backups, "ours", &done).unwrap();
+    velero.end_backup("ours");
 
     let job = json!({
         "apiVersion": "batch/v1", "kind": "Job",
@@ -154,6 +140,48 @@ fn a_repository_at_work_is_skipped() {
     assert_eq!(skipped.exit, 40, "{}", skipped.text);
     let because = skipped.row(&shop)["because"].as_str().unwrap().to_owned();
     assert!(because.contains("shop-maintain-job-1"), "{because}");
+}
+
+/// Goal: what was done is seen where people look; method: the Events of a repository that is taken
+/// over, maintained, at work, and given back, and of one that is gone.
+#[test]
+fn what_was_done_is_told_in_events() {
+    let Some(velero) = installation() else {
+        return;
+    };
+    let shop = velero.repository("shop");
+    let gone = velero.record("gone", "default");
+    velero.careen(&["takeover", "--apply"]);
+    velero.careen(&["run", "--all", "--mode", "quick"]);
+    velero.careen(&["run", "shop"]);
+    velero.begin_backup("nightly", "shop", "default");
+    velero.careen(&["run", "shop", "--mode", "quick"]);
+    velero.careen(&["giveback", "shop", "--apply"]);
+    let events = velero.server.list(&velero.collection("events")).unwrap();
+    let of = |name: &str| {
+        let object = velero.get(name);
+        let events = events.iter();
+        let events = events.filter(|event| event["involvedObject"]["name"] == name);
+        let told = events.map(|event| {
+            assert_eq!(event["involvedObject"]["uid"], object["metadata"]["uid"]);
+            assert_eq!(event["reportingComponent"], "careen");
+            let words = [&event["type"], &event["reason"]];
+            words
+                .map(|word| word.as_str().unwrap().to_owned())
+                .join(" ")
+        });
+        told.collect::<std::collections::BTreeSet<_>>()
+    };
+    let known = |told: &[&str]| told.iter().map(|one| (*one).to_owned()).collect();
+    let all = [
+        "Normal Maintained",
+        "Normal MaintenanceGivenBack",
+        "Normal MaintenanceSkipped",
+        "Normal MaintenanceTakenOver",
+    ];
+    assert_eq!(of(&shop), known(&all));
+    let failed = ["Normal MaintenanceTakenOver", "Warning MaintenanceFailed"];
+    assert_eq!(of(&gone), known(&failed));
 }
 
 /// Goal: a memory that is too small is refused before anything is touched.

@@ -2,14 +2,20 @@
 //!
 //! No memory cost.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::{CycleMode, StrategiesArgument};
+use crate::velero::lease::LEASE_TIME;
 
 /// Children at once, at most: each has a share of the memory, and 64 shares are small enough.
 const PARALLEL_MAX: u64 = 64;
+
+/// Times of a Lease: from one with room for a few renewals to an hour.
+const LEASE_SECONDS: RangeInclusive<u64> = 12..=3600;
 
 /// `careen velero …`
 #[derive(Debug, Subcommand)]
@@ -88,9 +94,23 @@ pub(in crate::cli) struct VeleroRunArguments {
     /// ends at its next safe point.
     #[arg(long)]
     pub(in crate::cli) beside_backups: bool,
+    /// How long a Lease holds that is not renewed
+    ///
+    /// A run goes on for two thirds of that while the API server cannot be reached, and one that
+    /// has died keeps others away for all of it.
+    #[arg(long, value_name = "N", default_value_t = LEASE_TIME.as_secs(),
+          value_parser = clap::value_parser!(u64).range(LEASE_SECONDS))]
+    lease_seconds: u64,
     /// Which strategies file.
     #[command(flatten)]
     pub(in crate::cli) strategies: StrategiesArgument,
+}
+
+impl VeleroRunArguments {
+    /// Returns how long a Lease holds that is not renewed.
+    pub(in crate::cli) fn lease_time(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds)
+    }
 }
 
 /// Options of `velero takeover` and `velero giveback`.

@@ -133,6 +133,16 @@ impl Said {
         let message = self.error.as_ref()?["message"].as_str()?;
         Some(message.to_owned())
     }
+
+    /// Returns the message of its error, and what to do.
+    pub(super) fn problem(&self) -> String {
+        let message = self.message().unwrap_or_default();
+        let hint = self.error.as_ref().and_then(|error| error["hint"].as_str());
+        match hint {
+            Some(hint) => format!("{message}. {hint}"),
+            None => message,
+        }
+    }
 }
 
 /// Runs a command to its end, for commands that are short; returns what it said.

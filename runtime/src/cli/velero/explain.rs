@@ -14,20 +14,19 @@ use super::super::arguments::ExplainArguments;
 use super::super::error::{CliError, Exit};
 use super::super::output::Kind;
 use super::look::{Truth, look};
-use super::{chosen, cluster};
+use super::{chosen, cluster, share_bytes};
 use crate::clock::Timestamp;
+use crate::maintenance::watch::StopFlag;
 use crate::velero::activity::at_work;
 use crate::velero::cluster::Cluster;
-use crate::velero::discovery::{FoundRepository, VeleroView, find};
+use crate::velero::discovery::{FoundRepository, RepositoryKind, VeleroView, find};
 use crate::velero::history::{JobRow, jobs};
+use crate::velero::lease::maintainer;
 use crate::velero::takeover::Held;
-
-/// A maintenance that Velero counts, but that is so much newer than the last full cycle, was none.
-const FALSE_SUCCESS_SECONDS: i64 = 2 * 24 * 60 * 60;
 
 /// Bytes that wait for a task.
 #[derive(Serialize)]
-struct Waiting {
+pub(super) struct Waiting {
     what: String,
     bytes: u64,
     count: u64,
@@ -38,18 +37,27 @@ struct Waiting {
 
 /// All that is known of a repository's maintenance.
 #[derive(Serialize)]
-struct Explanation<'a> {
-    name: &'a str,
+pub(super) struct Explanation<'a> {
+    pub(super) name: &'a str,
     namespace: &'a str,
-    maintained_by: &'a Held,
-    velero: &'a VeleroView,
+    #[serde(rename = "type")]
+    pub(super) kind: RepositoryKind,
+    pub(super) read_only: bool,
+    /// Why Velero cannot reach its storage location, if it says so.
+    pub(super) unavailable: Option<&'a str>,
+    pub(super) maintained_by: &'a Held,
+    pub(super) velero: &'a VeleroView,
+    /// When Velero's own maintenance is due, by its record.
+    velero_next: Option<Timestamp>,
     /// Velero's Jobs, the oldest first.
-    jobs: Vec<JobRow>,
+    pub(super) jobs: Vec<JobRow>,
     /// Why they are not known.
     jobs_problem: Option<String>,
     /// Who is at work now.
     at_work: Option<String>,
-    truth: Option<Truth>,
+    /// Which run of careen holds the Lease, and until when at least.
+    lease: Option<String>,
+    pub(super) truth: Option<Truth>,
     /// Why the truth is not known.
     problem: Option<String>,
     waiting: Vec<Waiting>,
@@ -59,7 +67,7 @@ struct Explanation<'a> {
 
 /// Explains each repository that the name means.
 pub(super) fn run(console: &Console, arguments: &ExplainArguments) -> Result<Exit, CliError> {
-    let cluster = cluster(console, "explain", &arguments.cluster)?;
+    let cluster = cluster(console, "explain", &arguments.cluster, &StopFlag::default())?;
     let names = std::slice::from_ref(&arguments.name);
     for found in chosen(&cluster, find(&cluster)?, names)? {
         let explanation = explain(console, &cluster, &found)?;
@@ -73,7 +81,7 @@ fn explain<'a>(
     cluster: &Cluster,
     found: &'a FoundRepository,
 ) -> Result<Explanation<'a>, CliError> {
-    let look = look(console, cluster, found)?;
+    let look = look(console, cluster, found, share_bytes(console, 1)?)?;
     let (jobs, jobs_problem) = match jobs(cluster, &found.name) {
         Ok(jobs) => (jobs, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
@@ -83,9 +91,15 @@ fn explain<'a>(
         Err(problem) => (None, Some(problem)),
     };
     let now = console.surroundings.clock.now();
+    let lease = maintainer(cluster, &found.name, now).unwrap_or_default();
     let mut explanation = Explanation {
         name: &found.name,
         namespace: &found.volume_namespace,
+        kind: found.kind,
+        read_only: found.read_only,
+        unavailable: found.unavailable.as_deref(),
+        velero_next: found.velero.next_maintenance(),
+        lease: lease.map(|(holder, until)| format!("{holder}, until {until} at least")),
         maintained_by: &found.held,
         velero: &found.velero,
         at_work: at_work(cluster, found, now).unwrap_or_default(),
@@ -96,7 +110,7 @@ fn explain<'a>(
         waiting: look.report.as_ref().map(waiting).unwrap_or_default(),
         conclusions: Vec::new(),
     };
-    explanation.conclusions = explanation.conclude();
+    explanation.conclusions = explanation.conclude(now);
     Ok(explanation)
 }
 
@@ -117,61 +131,6 @@ fn waiting(report: &Value) -> Vec<Waiting> {
     .collect()
 }
 
-impl Explanation<'_> {
-    fn conclude(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        if let Some(job) = self.jobs.iter().rev().find(|job| job.out_of_memory) {
-            let limit = match &job.memory_limit {
-                Some(limit) => format!("its limit of {limit}"),
-                None => "the node's memory".to_owned(),
-            };
-            all.push(format!(
-                "Velero's maintenance does not fit into {limit}: the kernel killed {}. Velero's \
-                 own record cannot say so, since the process printed nothing.",
-                job.name
-            ));
-        }
-        if let Some(truth) = &self.truth
-            && let Some(counted) = self.velero.last_maintenance
-            && is_false_success(counted, truth.last_full)
-        {
-            let last = match truth.last_full {
-                Some(time) => format!("the last full cycle that ended well was {time}"),
-                None => "no full cycle has ever ended well".to_owned(),
-            };
-            all.push(format!(
-                "Velero counts a maintenance as done at {counted}, but by the repository's own \
-                 schedule {last}. After a crash Kopia waits for its next time, and a Job that \
-                 finds nothing due succeeds."
-            ));
-        }
-        match self.maintained_by {
-            Held::Careen { .. } => all.push(
-                "Velero leaves it to careen: `careen velero run` must be scheduled.".to_owned(),
-            ),
-            Held::Changed { now, .. } => all.push(format!(
-                "It was taken over, but Velero maintains it again every {now}: `careen velero \
-                 takeover --apply` takes it over once more."
-            )),
-            Held::Velero => {}
-        }
-        if let Some(truth) = &self.truth
-            && truth.waiting_bytes == Some(0)
-        {
-            all.push(
-                "No bytes wait to become free. What deleted backups leave is found by the next \
-                 full cycle, and becomes free in the cycles after it."
-                    .to_owned(),
-            );
-        }
-        all
-    }
-}
-
-fn is_false_success(counted: Timestamp, last_full: Option<Timestamp>) -> bool {
-    last_full.is_none_or(|last| counted.seconds() - last.seconds() > FALSE_SUCCESS_SECONDS)
-}
-
 impl fmt::Display for Explanation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}  (namespace {})", self.name, self.namespace)?;
@@ -183,6 +142,13 @@ impl fmt::Display for Explanation<'_> {
             &velero.phase
         };
         writeln!(f, "velero says  {phase} {}", velero.message.trim())?;
+        if let Some(time) = velero.last_maintenance {
+            let next = self
+                .velero_next
+                .map(|next| format!(", the next not before {next}"));
+            let next = next.unwrap_or_default();
+            writeln!(f, "             last maintenance {time}{next}")?;
+        }
         for one in &velero.recent {
             let end = one.complete_timestamp.map(|time| time.to_string());
             let end = end.unwrap_or_default();
@@ -198,9 +164,18 @@ impl fmt::Display for Explanation<'_> {
         if let Some(who) = &self.at_work {
             writeln!(f, "at work      {who}")?;
         }
+        if let Some(who) = &self.lease {
+            writeln!(f, "lease        careen is at work: {who}")?;
+        }
         match (&self.truth, &self.problem) {
             (Some(truth), _) => {
                 writeln!(f, "is due       {}", truth.due)?;
+                if let Some(time) = truth.last_full {
+                    writeln!(f, "last full    {time}")?;
+                }
+                if let Some(time) = truth.next_full {
+                    writeln!(f, "next full    not before {time}")?;
+                }
                 for failed in &truth.failed {
                     writeln!(f, "failed       {failed}")?;
                 }
@@ -247,19 +222,5 @@ impl fmt::Display for JobRow {
             true => Ok(()),
             false => write!(f, ": {}", self.because.join("; ")),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_success_long_after_the_last_full_cycle_is_none() {
-        let day = |day: i64| Timestamp::from_seconds(day * 86_400);
-        assert!(is_false_success(day(10), None));
-        assert!(is_false_success(day(10), Some(day(7))));
-        assert!(!is_false_success(day(10), Some(day(9))));
-        assert!(!is_false_success(day(10), Some(day(11))));
     }
 }

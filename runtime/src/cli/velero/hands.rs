@@ -13,7 +13,10 @@ use super::super::error::{CliError, Exit};
 use super::super::output::Kind;
 use super::cluster;
 use super::summary::gravest;
+use crate::maintenance::watch::StopFlag;
+use crate::velero::cluster::Cluster;
 use crate::velero::discovery::{choose, repositories};
+use crate::velero::events::{self, Happened, Tone};
 use crate::velero::kinds::BackupRepository;
 use crate::velero::takeover::{Action, Direction, Step, apply, step};
 
@@ -67,7 +70,7 @@ fn change(
         Direction::Takeover => "takeover",
         Direction::Giveback => "giveback",
     };
-    let cluster = cluster(console, command, &arguments.cluster)?;
+    let cluster = cluster(console, command, &arguments.cluster, &StopFlag::default())?;
     let words = |one: &BackupRepository| [one.name().to_owned(), one.spec.volume_namespace.clone()];
     let all = choose(&cluster, repositories(&cluster)?, &arguments.names, words)?;
     let mut report = Report {
@@ -106,7 +109,12 @@ fn change(
             }
         };
         match row.step.action {
-            Action::Patch { .. } => report.patches += usize::from(row.error.is_none()),
+            Action::Patch { .. } => {
+                report.patches += usize::from(row.error.is_none());
+                if row.done {
+                    tell(console, &cluster, direction, repository, &row.step);
+                }
+            }
             Action::Refused { .. } => {
                 report.refused += 1;
                 exits.push(Exit::SafetyStop);
@@ -117,6 +125,26 @@ fn change(
     }
     console.output.both(Kind::Report, "report", &report);
     Ok(gravest(exits))
+}
+
+fn tell(
+    console: &Console,
+    cluster: &Cluster,
+    direction: Direction,
+    repository: &BackupRepository,
+    step: &Step,
+) {
+    let happened = Happened {
+        repository: repository.name(),
+        uid: repository.metadata.uid.as_deref(),
+        tone: Tone::Normal,
+        reason: match direction {
+            Direction::Takeover => "MaintenanceTakenOver",
+            Direction::Giveback => "MaintenanceGivenBack",
+        },
+        message: &step.to_string(),
+    };
+    events::tell(cluster, happened, console.surroundings.clock.now());
 }
 
 impl fmt::Display for Row {

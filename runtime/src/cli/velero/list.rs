@@ -1,6 +1,7 @@
 //! `careen velero list`: a row a repository, what Velero thinks beside what is true.
 //!
-//! Row by row, as each is looked at. Memory: one report.
+//! Several are looked at at once, rows come in the order of names. Memory: a child's share for each
+//! look, its report, and the rows that wait for an earlier one.
 
 use std::fmt;
 
@@ -11,8 +12,10 @@ use super::super::Console;
 use super::super::arguments::VeleroListArguments;
 use super::super::error::{CliError, Exit};
 use super::super::output::Kind;
+use super::in_order::in_order;
 use super::look::{FailedTask, Health, Truth, look};
-use super::{chosen, cluster};
+use super::{chosen, cluster, looks_at_once};
+use crate::maintenance::watch::StopFlag;
 use crate::velero::discovery::{FoundRepository, RepositoryKind, VeleroView, find};
 use crate::velero::takeover::Held;
 
@@ -35,22 +38,30 @@ struct Row<'a> {
     problem: Option<String>,
 }
 
+/// What is true, or why it is not known; neither where nobody looked.
+type Looked = Result<(Option<Truth>, Option<String>), CliError>;
+
 /// Lists repositories.
 pub(super) fn run(console: &Console, arguments: &VeleroListArguments) -> Result<Exit, CliError> {
-    let cluster = cluster(console, "list", &arguments.cluster)?;
+    let cluster = cluster(console, "list", &arguments.cluster, &StopFlag::default())?;
     let found = chosen(&cluster, find(&cluster)?, &arguments.names)?;
     if found.is_empty() {
         console.output.text("Velero has no repositories yet");
     }
-    for repository in &found {
-        let (truth, problem) = match &repository.place {
-            Err(because) => (None, Some(because.clone())),
-            Ok(_) if arguments.no_look => (None, None),
-            Ok(_) => match look(console, &cluster, repository)?.truth {
-                Ok(truth) => (Some(truth), None),
-                Err(problem) => (None, Some(problem)),
+    let looking = if arguments.no_look { 0 } else { found.len() };
+    let (workers, memory_bytes) = looks_at_once(console, looking)?;
+    let look = |repository: &FoundRepository| -> Looked {
+        match &repository.place {
+            Err(because) => Ok((None, Some(because.clone()))),
+            Ok(_) if arguments.no_look => Ok((None, None)),
+            Ok(_) => match look(console, &cluster, repository, memory_bytes)?.truth {
+                Ok(truth) => Ok((Some(truth), None)),
+                Err(problem) => Ok((None, Some(problem))),
             },
-        };
+        }
+    };
+    in_order(&found, workers, look, |repository, looked| {
+        let (truth, problem) = looked?;
         let health = match (&truth, &problem) {
             (Some(truth), _) => truth.health(console.surroundings.clock.now()),
             (None, Some(_)) if repository.kind == RepositoryKind::Kopia => Health::Unreachable,
@@ -59,10 +70,8 @@ pub(super) fn run(console: &Console, arguments: &VeleroListArguments) -> Result<
         console
             .output
             .both(Kind::Row, "row", &row(repository, health, truth, problem));
-        if console.output.is_closed() {
-            break;
-        }
-    }
+        Ok::<_, CliError>(!console.output.is_closed())
+    })?;
     Ok(Exit::Done)
 }
 

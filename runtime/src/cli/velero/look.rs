@@ -10,7 +10,6 @@ use serde_json::Value;
 use super::super::Console;
 use super::super::error::CliError;
 use super::children::{Said, ask, prepare};
-use super::share_bytes;
 use crate::clock::Timestamp;
 use crate::velero::cluster::Cluster;
 use crate::velero::credentials::credentials;
@@ -98,6 +97,7 @@ pub(super) fn look(
     console: &Console,
     cluster: &Cluster,
     found: &FoundRepository,
+    memory_bytes: usize,
 ) -> Result<Look, CliError> {
     let unknown = |because: String| Look {
         truth: Err(because),
@@ -111,7 +111,6 @@ pub(super) fn look(
         Ok(keys) => keys,
         Err(error) => return Ok(unknown(error.to_string())),
     };
-    let memory_bytes = share_bytes(console, 1)?;
     let prepared = prepare(
         console,
         &found.name,
@@ -130,7 +129,7 @@ pub(super) fn look(
             keys: keys.origin,
             ..truth(report)
         }),
-        None => Err(said.message().unwrap_or_default()),
+        None => Err(said.problem()),
     };
     Ok(Look {
         truth,

@@ -17,10 +17,11 @@ use super::super::output::Kind;
 use super::super::signals::stop_flag;
 use super::children::prepare;
 use super::summary::{Outcome, Summary, gravest};
-use super::watch::{Ended, Watch};
+use super::watch::{Ended, watch};
 use super::{chosen, cluster, share_bytes};
 use crate::clock::Stopwatch;
 use crate::maintenance::watch::StopFlag;
+use crate::velero::Patience;
 use crate::velero::activity::at_work;
 use crate::velero::cluster::Cluster;
 use crate::velero::credentials::credentials;
@@ -54,13 +55,14 @@ enum Took {
 
 /// Maintains repositories.
 pub(super) fn run(console: &Console, arguments: &VeleroRunArguments) -> Result<Exit, CliError> {
-    let cluster = cluster(console, "run", &arguments.cluster)?;
+    let stop = stop_flag()?;
+    let cluster = cluster(console, "run", &arguments.cluster, &stop)?;
     let mut found = chosen(&cluster, find(&cluster)?, &arguments.names)?;
     found.retain(|one| one.kind == RepositoryKind::Kopia);
     let workers = (arguments.parallel as usize).min(found.len()).max(1);
     let everything = Everything {
         share_bytes: share_bytes(console, workers)?,
-        stop: stop_flag()?,
+        stop,
         cluster: &cluster,
         console,
         arguments,
@@ -100,6 +102,7 @@ fn work(everything: &Everything<'_>, queue: &Mutex<VecDeque<Turn>>, into: &Mutex
             Took::Outcome(outcome) => {
                 let console = everything.console;
                 console.output.both(Kind::Row, "row", &outcome);
+                outcome.tell(everything.cluster, console.surroundings.clock.now());
                 let mut into = into.lock().unwrap_or_else(PoisonError::into_inner);
                 into.push(outcome);
             }
@@ -111,9 +114,10 @@ fn work(everything: &Everything<'_>, queue: &Mutex<VecDeque<Turn>>, into: &Mutex
 fn take(everything: &Everything<'_>, turn: Turn) -> Took {
     let watch = Stopwatch::start();
     let Turn { found, again } = turn;
-    let outcome = |name: String, exit: Exit, because: Option<String>| {
+    let outcome = |found: FoundRepository, exit: Exit, because: Option<String>| {
         Took::Outcome(Outcome {
-            name,
+            name: found.name,
+            uid: found.uid,
             exit,
             seconds: watch.elapsed().as_secs_f64(),
             because,
@@ -122,30 +126,31 @@ fn take(everything: &Everything<'_>, turn: Turn) -> Took {
     };
     if everything.stop.load(Ordering::Relaxed) {
         let because = "the run was stopped before its turn".to_owned();
-        return outcome(found.name, Exit::PartDone, Some(because));
+        return outcome(found, Exit::PartDone, Some(because));
     }
     if found.read_only {
         let because = "its storage location is for reading only".to_owned();
-        return outcome(found.name, Exit::Done, Some(because));
+        return outcome(found, Exit::Done, Some(because));
     }
     let place = match &found.place {
         Ok(place) => place.clone(),
         Err(because) => {
             let because = Some(because.clone());
-            return outcome(found.name, Exit::Configuration, because);
+            return outcome(found, Exit::Configuration, because);
         }
     };
     match maintain(everything, &found, &place) {
         Ok(Maintained::Busy(_)) if !again => Took::Again(Box::new(found)),
-        Ok(Maintained::Busy(who)) => outcome(found.name, Exit::OtherMaintainer, Some(who)),
+        Ok(Maintained::Busy(who)) => outcome(found, Exit::OtherMaintainer, Some(who)),
         Ok(Maintained::Ended(ended)) => Took::Outcome(Outcome {
             name: found.name,
+            uid: found.uid,
             exit: ended.exit,
             seconds: watch.elapsed().as_secs_f64(),
             because: ended.because,
             report: ended.report,
         }),
-        Err(error) => outcome(found.name, error.exit(), Some(error.to_string())),
+        Err(error) => outcome(found, error.exit(), Some(error.to_string())),
     }
 }
 
@@ -165,8 +170,9 @@ fn maintain(
         console, cluster, ..
     } = everything;
     let clock = &console.surroundings.clock;
-    let lease = HeldLease::take(cluster, &found.name, &holder(console), clock.now())?;
-    let mut watch = Watch::new(everything, found, lease);
+    let time = (clock.now(), everything.arguments.lease_time());
+    let lease = HeldLease::take(cluster, &found.name, &holder(console), time)?;
+    let mut lease = Some(lease);
     let result = if everything.arguments.beside_backups {
         Ok(None)
     } else {
@@ -175,9 +181,11 @@ fn maintain(
     let result = match result {
         Err(error) => Err(error.into()),
         Ok(Some(who)) => Ok(Maintained::Busy(who)),
-        Ok(None) => child(everything, found, place, &mut watch).map(Maintained::Ended),
+        Ok(None) => child(everything, found, place, &mut lease).map(Maintained::Ended),
     };
-    watch.release();
+    if let Some(lease) = lease {
+        lease.release(&cluster.with(Patience::LAST), clock.now());
+    }
     result
 }
 
@@ -185,7 +193,7 @@ fn child(
     everything: &Everything<'_>,
     found: &FoundRepository,
     place: &Place,
-    watch: &mut Watch<'_>,
+    lease: &mut Option<HeldLease>,
 ) -> Result<Ended, CliError> {
     let Everything {
         console, cluster, ..
@@ -204,7 +212,7 @@ fn child(
         prepared.command.arg("--strategies").arg(file);
     }
     console.output.text(format_args!("{}: begins", found.name));
-    watch.run(prepared)
+    watch(everything, found, lease, prepared)
 }
 
 /// Returns a name that no other process has: the pod's, and something random.

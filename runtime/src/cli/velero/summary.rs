@@ -7,6 +7,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::super::error::Exit;
+use crate::clock::Timestamp;
+use crate::velero::cluster::Cluster;
+use crate::velero::events::{self, Happened, Tone};
 
 /// From the gravest to the least.
 const ORDER: [Exit; 7] = [
@@ -33,6 +36,9 @@ pub(super) fn gravest(exits: impl IntoIterator<Item = Exit>) -> Exit {
 pub(super) struct Outcome {
     /// The `BackupRepository`.
     pub(super) name: String,
+    /// Its identity.
+    #[serde(skip)]
+    pub(super) uid: Option<String>,
     /// Its exit code.
     #[serde(serialize_with = "as_number")]
     pub(super) exit: Exit,
@@ -43,6 +49,28 @@ pub(super) struct Outcome {
     /// The report of its run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) report: Option<serde_json::Value>,
+}
+
+impl Outcome {
+    /// Tells it in an Event; that nothing was due is none.
+    pub(super) fn tell(&self, cluster: &Cluster, now: Timestamp) {
+        let done = |report: &serde_json::Value| !report["cycle"].is_null();
+        let (tone, reason) = match self.exit {
+            Exit::Done if !self.report.as_ref().is_some_and(done) => return,
+            Exit::Done => (Tone::Normal, "Maintained"),
+            Exit::PartDone => (Tone::Normal, "MaintenancePartDone"),
+            Exit::OtherMaintainer => (Tone::Normal, "MaintenanceSkipped"),
+            _ => (Tone::Warning, "MaintenanceFailed"),
+        };
+        let happened = Happened {
+            repository: &self.name,
+            uid: self.uid.as_deref(),
+            tone,
+            reason,
+            message: &self.to_string(),
+        };
+        events::tell(cluster, happened, now);
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's form

@@ -1,7 +1,8 @@
-//! A run in a child process, watched: its lines told, its lease renewed, its end sent early.
+//! A run in a child process, watched: its lines told, its lease kept, its end sent early.
 //!
 //! SIGTERM goes to the child when we get one, when a backup begins (unless that is fine), and when
-//! the lease cannot be kept: it ends at its next safe point, nothing is lost. Memory: one line.
+//! the lease is lost or cannot be kept: it ends at its next safe point, nothing is lost. Memory: one
+//! line, and the keeper's threads.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
@@ -16,18 +17,13 @@ use super::super::demo::child::each_line;
 use super::super::error::{CliError, Exit};
 use super::super::output::Kind;
 use super::children::{Prepared, Said};
+use super::keeper::Keeper;
 use super::run::Everything;
-use crate::clock::Stopwatch;
-use crate::velero::VeleroError;
-use crate::velero::activity::at_work;
 use crate::velero::discovery::FoundRepository;
-use crate::velero::lease::{HeldLease, RENEW_INTERVAL};
+use crate::velero::lease::HeldLease;
 
 /// How often it is looked whether the child has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How often it is looked whether a backup has begun.
-const BACKUP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How a child ended.
 #[derive(Debug)]
@@ -40,140 +36,84 @@ pub(super) struct Ended {
     pub(super) report: Option<Value>,
 }
 
-/// Watches over the run of one repository.
-pub(super) struct Watch<'a> {
-    everything: &'a Everything<'a>,
-    found: &'a FoundRepository,
-    lease: Option<HeldLease>,
-    clock: Stopwatch,
-    renewed: Duration,
-    looked: Duration,
-    /// Why SIGTERM was sent.
-    told: Option<String>,
+/// Runs the child of one repository to its end; `lease` is gone where it is not ours any more.
+pub(super) fn watch(
+    everything: &Everything<'_>,
+    found: &FoundRepository,
+    lease: &mut Option<HeldLease>,
+    mut prepared: Prepared,
+) -> Result<Ended, CliError> {
+    let failed = |error: std::io::Error| CliError::Child {
+        repository: found.name.clone(),
+        reason: error.to_string(),
+    };
+    let mut child = prepared.command.spawn().map_err(failed)?;
+    drop(prepared);
+    let stdout = child.stdout.take().expect("was piped");
+    let (console, name) = (everything.console, found.name.as_str());
+    let keeper = &Keeper::new(everything, found);
+    let held = lease.take();
+    let (status, told, said) = std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let mut said = Said::default();
+            each_line(stdout, &mut |line| {
+                said.note(line);
+                tell(console, name, line);
+            });
+            said
+        });
+        let keeping = held.map(|held| scope.spawn(move || keeper.keep(held)));
+        if !everything.arguments.beside_backups {
+            scope.spawn(move || keeper.look());
+        }
+        let (status, told) = until_ended(everything, keeper, name, &mut child);
+        keeper.end();
+        *lease = keeping.and_then(|keeping| keeping.join().ok().flatten());
+        (status, told, reader.join().unwrap_or_default())
+    });
+    let status = status.map_err(failed)?;
+    let exit = exit_of(status, told.is_some());
+    let because = match (told, said.message()) {
+        (Some(why), _) if exit != Exit::Done => Some(why),
+        (_, Some(message)) => Some(message),
+        (_, None) if status.code().is_none() => Some(format!("it was killed: {status}")),
+        (_, None) if exit != Exit::Done => Some(format!("it ended with {status}")),
+        (_, None) => idle(said.report.as_ref()),
+    };
+    Ok(Ended {
+        exit,
+        because,
+        report: said.report,
+    })
 }
 
-impl<'a> Watch<'a> {
-    /// Begins with a lease.
-    pub(super) fn new(
-        everything: &'a Everything<'a>,
-        found: &'a FoundRepository,
-        lease: HeldLease,
-    ) -> Self {
-        Self {
-            everything,
-            found,
-            lease: Some(lease),
-            clock: Stopwatch::start(),
-            renewed: Duration::ZERO,
-            looked: Duration::ZERO,
-            told: None,
+/// Waits for the child, and tells it to end when it is to; returns why.
+fn until_ended(
+    everything: &Everything<'_>,
+    keeper: &Keeper<'_>,
+    name: &str,
+    child: &mut Child,
+) -> (std::io::Result<ExitStatus>, Option<String>) {
+    let mut told = None;
+    loop {
+        match child.try_wait() {
+            Ok(None) => {}
+            Ok(Some(status)) => return (Ok(status), told),
+            Err(error) => return (Err(error), told),
         }
-    }
-
-    /// Gives the lease back.
-    pub(super) fn release(self) {
-        if let Some(lease) = self.lease {
-            lease.release(self.everything.cluster);
-        }
-    }
-
-    /// Runs the child to its end.
-    pub(super) fn run(&mut self, mut prepared: Prepared) -> Result<Ended, CliError> {
-        let failed = |error: std::io::Error| CliError::Child {
-            repository: self.found.name.clone(),
-            reason: error.to_string(),
-        };
-        let mut child = prepared.command.spawn().map_err(failed)?;
-        drop(prepared);
-        let stdout = child.stdout.take().expect("was piped");
-        let (console, name) = (self.everything.console, self.found.name.as_str());
-        let (status, said) = std::thread::scope(|scope| {
-            let reader = scope.spawn(move || {
-                let mut said = Said::default();
-                each_line(stdout, &mut |line| {
-                    said.note(line);
-                    tell(console, name, line);
-                });
-                said
-            });
-            let status = self.until_ended(&mut child);
-            (status, reader.join().unwrap_or_default())
-        });
-        let status = status.map_err(|error| CliError::Child {
-            repository: self.found.name.clone(),
-            reason: error.to_string(),
-        })?;
-        let exit = exit_of(status, self.told.is_some());
-        let because = match (&self.told, said.message()) {
-            (Some(why), _) if exit != Exit::Done => Some(why.clone()),
-            (_, Some(message)) => Some(message),
-            (_, None) if status.code().is_none() => Some(format!("it was killed: {status}")),
-            (_, None) if exit != Exit::Done => Some(format!("it ended with {status}")),
-            (_, None) => idle(said.report.as_ref()),
-        };
-        Ok(Ended {
-            exit,
-            because,
-            report: said.report,
-        })
-    }
-
-    fn until_ended(&mut self, child: &mut Child) -> std::io::Result<ExitStatus> {
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status);
-            }
-            if self.told.is_none()
-                && let Some(why) = self.reason_to_end()
-            {
-                tracing::warn!(repository = self.found.name, "ends early: {why}");
+        if told.is_none() {
+            told = match everything.stop.load(Ordering::Relaxed) {
+                true => Some("the run was stopped".to_owned()),
+                false => keeper.why(),
+            };
+            if let Some(why) = &told {
+                tracing::warn!(repository = name, "ends early: {why}");
                 if let Some(id) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
                     let _ = kill_process(id, Signal::TERM); // it may have ended by itself
                 }
-                self.told = Some(why);
-            }
-            std::thread::sleep(LOOK_INTERVAL);
-        }
-    }
-
-    /// Returns why the child is to end now, if it is.
-    fn reason_to_end(&mut self) -> Option<String> {
-        if self.everything.stop.load(Ordering::Relaxed) {
-            return Some("the run was stopped".to_owned());
-        }
-        let passed = self.clock.elapsed();
-        if passed >= self.renewed + RENEW_INTERVAL {
-            self.renewed = passed;
-            if let Some(why) = self.renew() {
-                return Some(why);
             }
         }
-        if !self.everything.arguments.beside_backups && passed >= self.looked + BACKUP_INTERVAL {
-            self.looked = passed;
-            let now = self.everything.console.surroundings.clock.now();
-            match at_work(self.everything.cluster, self.found, now) {
-                Ok(who) => return who,
-                Err(error) => tracing::warn!(%error, "backups cannot be looked for"),
-            }
-        }
-        None
-    }
-
-    fn renew(&mut self) -> Option<String> {
-        let now = self.everything.console.surroundings.clock.now();
-        let lease = self.lease.as_mut()?;
-        match lease.renew(self.everything.cluster, now) {
-            Ok(()) => None,
-            Err(error @ VeleroError::LeaseHeld { .. }) => {
-                self.lease = None; // it is not ours to release
-                Some(error.to_string())
-            }
-            Err(error) if now >= lease.ends() => Some(format!("its lease has ended: {error}")),
-            Err(error) => {
-                tracing::warn!(%error, "the lease was not renewed; it is tried again");
-                None
-            }
-        }
+        std::thread::sleep(LOOK_INTERVAL);
     }
 }
 

@@ -40,6 +40,18 @@ pub(super) const ROWS: &[Row] = &[
         "The API server did not answer as it should; run again, nothing is lost.",
     ),
     row(
+        "kubernetes-not-found",
+        Exit::Configuration,
+        "Somebody deleted it, or its namespace, just now: look with `careen velero list`, and at \
+         --namespace.",
+    ),
+    row(
+        "kubernetes-refused",
+        Exit::Configuration,
+        "Nothing was changed. The message says who refused it, as a rule a policy of the cluster: \
+         let it allow what the README says that careen writes.",
+    ),
+    row(
         "kubernetes-too-many",
         Exit::Configuration,
         "Name the repositories that are meant, or clean up in Velero's namespace.",
