@@ -7,6 +7,7 @@
 mod api_faults;
 mod bucket;
 mod explaining;
+mod explaining_states;
 mod hands;
 mod installation;
 mod listing;

@@ -117,10 +117,43 @@ fn is_alive<K: Kind>(object: &Object<K>, now: Timestamp) -> bool {
 fn covers(spec: &BackupSpec, namespace: &str) -> bool {
     let named = |list: &Option<Vec<String>>| {
         let list = list.as_deref().unwrap_or_default();
-        list.iter().any(|name| name == namespace || name == "*")
+        list.iter().any(|name| matches(name, namespace))
     };
     let all = spec.included_namespaces.as_ref().is_none_or(Vec::is_empty);
     (all || named(&spec.included_namespaces)) && !named(&spec.excluded_namespaces)
+}
+
+/// Tells whether a name of a backup means the namespace: from 1.18 on it may be a pattern, of which
+/// `*` and `?` are known here. What else there is shows when data begin to move.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut at, mut in_name) = (0, 0);
+    // Behind the last star, and how much of the name it has taken.
+    let mut star: Option<(usize, usize)> = None;
+    while let Some(byte) = name.get(in_name) {
+        match pattern.get(at) {
+            Some(b'*') => {
+                at += 1;
+                star = Some((at, in_name));
+            }
+            Some(one) if *one == b'?' || one == byte => {
+                at += 1;
+                in_name += 1;
+            }
+            _ => {
+                let Some((behind, taken)) = star else {
+                    return false;
+                };
+                star = Some((behind, taken + 1));
+                (at, in_name) = (behind, taken + 1);
+            }
+        }
+    }
+    pattern
+        .get(at..)
+        .unwrap_or_default()
+        .iter()
+        .all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]
@@ -141,6 +174,9 @@ mod tests {
         assert!(covers(&spec(&[], &[]), "shop"));
         assert!(covers(&spec(&["*"], &[]), "shop"));
         assert!(covers(&spec(&["a", "shop"], &[]), "shop"));
+        assert!(covers(&spec(&["sh*"], &[]), "shop"));
+        assert!(covers(&spec(&["*-1", "s?op"], &[]), "shop"));
+        assert!(!covers(&spec(&["sh*x"], &[]), "shop"));
         assert!(!covers(&spec(&["a"], &[]), "shop"));
         assert!(!covers(&spec(&[], &["shop"]), "shop"));
     }

@@ -4,11 +4,12 @@
 //! that breaks. What only reads is made again, with growing pauses or after the time that the
 //! server asks for, until [`Patience`] ends. What writes is made once, since a lost answer leaves
 //! open whether it was done: those who write look again first ([`Asker::persist`]). Invariant:
-//! nothing here waits longer than its patience and one more try. Memory: one answer, at most
+//! nothing here waits longer than its patience and one more try; and once patience has ended in
+//! vain, nobody has any until the server answers again. Memory: one answer, at most
 //! [`ANSWER_BYTES_MAX`].
 
 use std::pin::{Pin, pin};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -23,7 +24,7 @@ use crate::clock::Stopwatch;
 use crate::maintenance::watch::StopFlag;
 
 /// Longest answer that is taken: hundreds of Velero's objects, each of 1 to 10 KiB.
-pub(super) const ANSWER_BYTES_MAX: usize = 8 << 20;
+pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// The first pause before another try; each one is twice the last.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -72,6 +73,9 @@ pub(super) struct Asker {
     pub(super) client: Client,
     /// Set when the run is to end.
     pub(super) stop: StopFlag,
+    /// Whether somebody has waited in vain, and nobody had an answer since: a thousand repositories
+    /// do not wait one after the other.
+    pub(super) is_away: AtomicBool,
 }
 
 /// What the server said: its status, and the body.
@@ -109,7 +113,15 @@ impl Asker {
                 return Err(passing(format!("no answer within {seconds} s")));
             }
         };
-        answer.understood(operation)
+        let understood = answer.understood(operation);
+        let is_answer = understood
+            .as_ref()
+            .err()
+            .is_none_or(|error| error.again().is_none());
+        if is_answer {
+            self.is_away.store(false, Ordering::Relaxed);
+        }
+        understood
     }
 
     /// Does `what` again while it fails with what may pass, and patience lasts.
@@ -132,7 +144,13 @@ impl Asker {
                 return Err(error);
             };
             let wait = pause.max(asked_for);
-            if since.elapsed().saturating_add(wait) > patience.all {
+            let all = match self.is_away.load(Ordering::Relaxed) {
+                true => Duration::ZERO,
+                false => patience.all,
+            };
+            if since.elapsed().saturating_add(wait) > all {
+                // Those who only look in between say nothing of the server.
+                self.is_away.fetch_or(!all.is_zero(), Ordering::Relaxed);
                 return Err(error);
             }
             if pause == PAUSE {

@@ -7,6 +7,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -99,6 +100,7 @@ impl Cluster {
             runtime,
             client,
             stop,
+            is_away: AtomicBool::new(false),
         };
         Ok(Self {
             asker: Arc::new(asker),

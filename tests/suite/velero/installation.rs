@@ -123,7 +123,7 @@ impl<'s> Installation<'s> {
         self.post("secrets", &body);
     }
 
-    fn folder_location(&self) -> Value {
+    pub(crate) fn folder_location(&self) -> Value {
         json!({
             "provider": "velero.io/fs",
             "config": { "fspath": self.folder.path() },
@@ -213,9 +213,14 @@ impl<'s> Installation<'s> {
 
     /// Makes a repository in the location `default`, and records it; returns its name.
     pub(crate) fn repository(&self, namespace: &str) -> String {
+        self.repository_from(GOLDEN, namespace)
+    }
+
+    /// The same from another golden repository.
+    pub(crate) fn repository_from(&self, golden: &str, namespace: &str) -> String {
         let folder = self.folder_of(namespace);
         fs::create_dir_all(folder.parent().unwrap()).unwrap();
-        Golden::open(GOLDEN).data().copy_to(&folder).unwrap();
+        Golden::open(golden).data().copy_to(&folder).unwrap();
         self.record(namespace, "default")
     }
 

@@ -14,7 +14,7 @@ use super::bucket::{Bucket, LOCATION};
 use super::installation::{Answer, Installation, installation};
 
 /// Leases are short, so that what depends on their time comes soon.
-const RUN: [&str; 5] = ["run", "--mode", "full", "--lease-seconds", "12"];
+const RUN: [&str; 5] = ["run", "--mode", "full", "--lease-seconds", "20"];
 
 fn run(more: &[&'static str]) -> Vec<&'static str> {
     [&RUN[..], more].concat()

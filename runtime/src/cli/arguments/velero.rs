@@ -154,7 +154,8 @@ Examples:
 const VELERO_RUN_HELP: &str = "\
 Each repository is maintained by a process of its own, `careen run` with Velero's password, keys and
 owner; one that fails does not touch the others. A Lease keeps two runs in a cluster from the same
-repository. SIGTERM ends all of them at their next safe points.
+repository; a run goes on while the API server is away and the Lease holds. SIGTERM ends all of them
+at their next safe points. `kubectl describe backuprepository` shows what was done, as Events.
 
 Exit code: 0 if all went well, else the gravest one, in this order: 60, 50, 20, 30, 10, 40. A
 repository that is skipped, because another run has it or a backup is at work, counts as 40.

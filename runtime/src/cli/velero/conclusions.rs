@@ -99,9 +99,7 @@ impl Explanation<'_> {
         if truth.health(now) == Health::Late {
             let who = match self.maintained_by {
                 Held::Careen { .. } => "careen has not run: look at its CronJob and its last Job",
-                _ if self.velero.is_left_to_others() => {
-                    "nobody maintains it: `careen velero run` must be scheduled"
-                }
+                _ if self.velero.is_left_to_others() => "nobody maintains it",
                 _ => {
                     "Velero has not maintained it: look at its server and its Jobs, or let \
                       `careen velero run` do it"
