@@ -164,8 +164,8 @@ fn row(repository: &BackupRepository, location: Option<&BackupStorageLocation>) 
     let place = match (kind, location) {
         (RepositoryKind::Restic, _) => Err("it is restic's, not Kopia's".to_owned()),
         (_, None) => Err(format!(
-            "its storage location {} is not there: make it again or, if it is gone for good, delete \
-             this BackupRepository",
+            "its storage location {} is not there: make it again or, if it is gone for good, \
+             delete this BackupRepository",
             spec.backup_storage_location
         )),
         (_, Some(location)) => place_of(spec, &location.spec),

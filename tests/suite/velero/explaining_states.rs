@@ -1,5 +1,6 @@
-//! `careen velero explain` in every state that somebody is called for at night: it says what is wrong
-//! and what to do, and in a good state nothing of that.
+//! `careen velero explain` in every state that somebody is called for at night.
+//!
+//! It says what is wrong and what to do, and in a good state nothing of that.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! What happens in the middle of `careen velero run`: backups begin, leases are lost, the API server
-//! goes away, another cluster comes.
+//! What happens in the middle of `careen velero run`: backups begin, leases are lost, the API
+//! server goes away, another cluster comes.
 //!
 //! Runs are held at a gate before the store, so that each test acts in the middle and waits for
 //! what it has caused, not for a time.

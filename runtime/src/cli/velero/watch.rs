@@ -1,8 +1,8 @@
 //! A run in a child process, watched: its lines told, its lease kept, its end sent early.
 //!
 //! SIGTERM goes to the child when we get one, when a backup begins (unless that is fine), and when
-//! the lease is lost or cannot be kept: it ends at its next safe point, nothing is lost. Memory: one
-//! line, and the keeper's threads.
+//! the lease is lost or cannot be kept: it ends at its next safe point, nothing is lost. Memory:
+//! one line, and the keeper's threads.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
