@@ -4,8 +4,8 @@
 //! the program in it as a kubelet would: process 1 of its namespace, an unprivileged user, no way
 //! to new rights, a memory cgroup without swap that it sees as its own, `/dev/termination-log`, and
 //! nothing to write to but the volumes that are mounted. Needs root and says once what is missing.
-//! Where the program will do, [`Image::find_or_make`] puts this build's into a root like it. Memory:
-//! the program's output.
+//! Where the program will do, [`Image::find_or_make`] puts this build's into a root like it.
+//! Memory: the program's output.
 
 mod made;
 

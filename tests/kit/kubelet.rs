@@ -1,10 +1,11 @@
 //! As much of a kubelet as the manifests need: it runs a pod that the API server has, for real.
 //!
-//! The pod is bound to a node; its containers run one after another in the image's root and a memory
-//! cgroup ([`crate::image`]), with the environment, volumes and user that the specification asks
-//! for; how they end is written as the pod's status, with exit code, reason and termination message.
-//! A pod that is deleted meanwhile gets SIGTERM and, after its grace period, SIGKILL. Whatever is in
-//! a specification that this kubelet does not know is a panic. Memory: the program's output.
+//! The pod is bound to a node; its containers run one after another in the image's root and a
+//! memory cgroup ([`crate::image`]), with the environment, volumes and user that the specification
+//! asks for; how they end is written as the pod's status, with exit code, reason and termination
+//! message. A pod that is deleted meanwhile gets SIGTERM and, after its grace period, SIGKILL.
+//! Whatever is in a specification that this kubelet does not know is a panic. Memory: the program's
+//! output.
 
 mod fields;
 mod spec;
@@ -328,7 +329,7 @@ impl Pod {
 
 /// Returns the exit code as container runtimes tell it.
 fn exit_code(run: &Run) -> i32 {
-    // util-linux 2.38 to 2.40 fails to end by the signal that its child ended by. It was SIGKILL:
+    // util-linux 2.38 fails to end by the signal that its child ended by. It was SIGKILL:
     // process 1 of a namespace dies of no other that comes from outside.
     if run
         .stderr_text()

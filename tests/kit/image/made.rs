@@ -1,7 +1,7 @@
 //! A root as the image's, with the program of this build instead of the released one.
 //!
-//! `cargo test` has no release build, and a debug build is linked dynamically: so the libraries that
-//! it asks for are in this root too. Code of the built-in plugins is compiled ahead, as in the
+//! `cargo test` has no release build, and a debug build is linked dynamically: so the libraries
+//! that it asks for are in this root too. Code of the built-in plugins is compiled ahead, as in the
 //! image. It is made once for each build of the program and kept below `target/`.
 
 use std::fs;

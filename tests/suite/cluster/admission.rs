@@ -15,6 +15,7 @@ image: {digest: "sha256:0123456789abcdef0123456789abcdef0123456789abcdef01234567
 imagePullSecrets: [{name: pull}]
 repository: az://container/prefix/
 settings: {AZURE_STORAGE_ACCOUNT: account}
+ca: {configMap: careen-ca, key: root.pem}
 extraArgs: [--max-download=10GiB]
 memory: 128Mi
 schedule: M * * * *
@@ -44,8 +45,9 @@ serviceAccount: {annotations: {eks.amazonaws.com/role-arn: "arn:aws:iam::1:role/
 "#;
 
 /// Components of `runtime/deploy/components`.
-const COMPONENTS: [&str; 5] = [
+const COMPONENTS: [&str; 6] = [
     "alerts",
+    "ca",
     "emptydir-scratch",
     "metrics-push",
     "plugins",

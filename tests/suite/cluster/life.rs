@@ -6,7 +6,7 @@
 use kit::kubelet::Report;
 use serde_json::{Value, json};
 
-use super::site::{BACKUPS, Site, damage_index};
+use super::site::{ALL, BACKUPS, Site, damage_index};
 
 /// Checks how a pod ended, and the form of its message.
 pub(super) fn ended(report: &Report, exit: i32, result: &str) -> Value {
@@ -50,7 +50,7 @@ fn a_job_does_what_is_due() {
             ("Complete", &json!(1))
         );
     }
-    site.verify();
+    site.verify(&ALL);
 }
 
 /// Goal: what trying again cannot mend fails the Job at once; method: a case for each exit code.
@@ -108,10 +108,10 @@ fn a_job_that_cannot_succeed_fails_at_once() {
     site.job("after", |_| ());
     let report = site.kubelet.run(&site.pod("after")).unwrap();
     ended(&report, 0, "done");
-    site.verify();
+    site.verify(&ALL);
     damage_index(&site.repository());
     site.job("damaged", with("--mode=full"));
-    fails(&site, "damaged", 60, "corrupt-index");
+    fails(&site, "damaged", 60, "tag-mismatch");
 }
 
 /// Goal: a store that fails is tried again, and the next pod of the same Job does the work; method:
@@ -136,5 +136,5 @@ fn a_job_whose_store_failed_is_tried_again() {
         (condition.as_str(), counted),
         ("Complete", (&json!(1), &json!(1)))
     );
-    site.verify();
+    site.verify(&ALL);
 }

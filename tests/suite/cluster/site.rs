@@ -34,6 +34,9 @@ pub(super) const BACKUPS: [&str; 4] = [
     "--sessions=4",
 ];
 
+/// How they are checked.
+pub(super) const ALL: [&str; 3] = ["--index", "--snapshots", "--contents"];
+
 /// An index whose compaction takes some seconds.
 pub(super) const INDEX: [&str; 2] = ["--entries=600000", "--index-blobs=600"];
 
@@ -48,6 +51,8 @@ pub(super) struct Site {
     pub(super) server: &'static Kubernetes,
     pub(super) namespace: String,
     pub(super) kubelet: Kubelet<'static>,
+    /// The program of the image, which runs on this machine too.
+    program: PathBuf,
     /// Where the repository lies.
     folder: TempDir,
     /// Pods that were run.
@@ -64,11 +69,23 @@ impl Site {
     /// The same with other manifests.
     pub(super) fn of(objects: Vec<Value>, shape: &[&str]) -> Option<Self> {
         let server = kubernetes::shared_with_controllers()?;
+        let site = Self::empty(server.restricted_namespace(), shape)?;
+        for mut object in objects {
+            into_namespace(&mut object, &site.namespace);
+            mount_repository(&mut object);
+            site.apply(&object);
+        }
+        Some(site)
+    }
+
+    /// Makes a repository and Velero's password, and applies nothing.
+    pub(super) fn empty(namespace: String, shape: &[&str]) -> Option<Self> {
+        let server = kubernetes::shared_with_controllers()?;
         let image = Image::find_or_make()?;
-        let namespace = server.restricted_namespace();
         let disk = kit::workspace_root().join("target/suite-scratch");
         let folder = tempfile::tempdir_in(disk).unwrap();
-        let made = Command::new(image.root.join("careen"))
+        let program = image.root.join("careen");
+        let made = Command::new(&program)
             .args(["demo", "--no-run", "--scratch"])
             .arg(folder.path())
             .arg("--keep")
@@ -84,15 +101,11 @@ impl Site {
             server,
             namespace,
             kubelet,
+            program,
             folder,
             seen: RefCell::default(),
         };
         site.secret("velero-repo-credentials", "repository-password", PASSWORD);
-        for mut object in objects {
-            into_namespace(&mut object, &site.namespace);
-            mount_repository(&mut object);
-            site.apply(&object);
-        }
         Some(site)
     }
 
@@ -187,6 +200,20 @@ impl Site {
         })
     }
 
+    /// Waits until a pod of the Job is counted as failed; returns the Job's status.
+    pub(super) fn counted(&self, job: &str) -> Value {
+        wait(&format!("a failure of {job}"), || {
+            let status = self.server.get(&self.batch("jobs"), job).unwrap()["status"].clone();
+            (status["failed"] == 1).then_some(status)
+        })
+    }
+
+    /// Waits until a run has written the repository's schedule, where its lease is.
+    pub(super) fn wait_for_lease(&self) {
+        let schedule = self.repository().join("kopia.maintenance.f");
+        wait("a lease", || schedule.exists().then_some(()));
+    }
+
     /// Waits for a Job of the CronJob that nobody but its schedule made; returns its name.
     pub(super) fn scheduled_job(&self) -> String {
         wait("a Job of the schedule", || {
@@ -201,23 +228,18 @@ impl Site {
         self.folder.path().join("repository")
     }
 
-    /// Runs the program on the repository, outside of the cluster; it must end well.
-    pub(super) fn verify(&self) {
-        let verified = Command::new(kit::program::careen().expect("it is there"))
-            .args([
-                "verify",
-                "--index",
-                "--snapshots",
-                "--contents",
-                "--memory=256MiB",
-            ])
-            .arg("--scratch")
+    /// Checks the repository by the program, outside of the cluster: `--index` and so on.
+    pub(super) fn verify(&self, what: &[&str]) {
+        let verified = Command::new(&self.program)
+            .args(["verify", "--memory=256MiB", "--scratch"])
             .arg(self.folder.path())
+            .args(what)
             .arg(self.repository())
             .env("KOPIA_PASSWORD", PASSWORD)
             .output();
         let verified = verified.unwrap();
-        assert!(verified.status.success(), "{verified:?}");
+        let said = String::from_utf8_lossy(&verified.stdout);
+        assert!(verified.status.success(), "{said}");
     }
 }
 
