@@ -1,7 +1,7 @@
 //! A strategy of the user's own in a Job: compiled by the init container, pinned, used by the run.
 //!
-//! The component lies in a ConfigMap, as files of links to links; the compiler has a memory group of
-//! its own and leaves its code on the pod's scratch.
+//! The component lies in a ConfigMap, as files of links to links; the compiler has a memory group
+//! of its own and leaves its code on the pod's scratch.
 
 use k8s_openapi::ByteString;
 use kit::manifests::Renderer;
