@@ -4,7 +4,10 @@
 //! the program in it as a kubelet would: process 1 of its namespace, an unprivileged user, no way
 //! to new rights, a memory cgroup without swap that it sees as its own, `/dev/termination-log`, and
 //! nothing to write to but the volumes that are mounted. Needs root and says once what is missing.
+//! Where the program will do, [`Image::find_or_make`] puts this build's into a root like it.
 //! Memory: the program's output.
+
+mod made;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -30,7 +33,19 @@ shift 5
 mount --make-rprivate /
 mount --bind "$root" "$root"
 while IFS=' ' read -r from to mode; do
-  mount --bind "$from" "$root$to"
+  case $mode in
+  ro | rw) mount --bind "$from" "$root$to" ;;
+  *)
+    # A disk of so many bytes. It is an overlay, since scratch in memory is refused.
+    mount -t tmpfs -o "size=$mode" disk "$own/disk"
+    mkdir "$own/disk/upper" "$own/disk/work"
+    chown --reference="$from" "$own/disk/upper"
+    chmod --reference="$from" "$own/disk/upper"
+    layers=lowerdir=$from,upperdir=$own/disk/upper,workdir=$own/disk/work
+    mount -t overlay -o "$layers" disk "$root$to"
+    mode=rw
+    ;;
+  esac
   mount -o "remount,bind,$mode,nosuid,nodev" "$root$to"
 done < "$own/mounts"
 mount --bind "$own/etc" "$root/etc"
@@ -79,6 +94,21 @@ impl Image {
             "{}: no image",
             root.display()
         );
+        Self { root }.usable()
+    }
+
+    /// Finds the root, or makes one with the program of this build.
+    pub fn find_or_make() -> Option<Self> {
+        if env::var_os("CAREEN_IMAGE_ROOT").is_some_and(|name| !name.is_empty()) {
+            return Self::find();
+        }
+        crate::say_once("CAREEN_IMAGE_ROOT is not set: pods run this build's program");
+        let root = made::root()?.to_owned();
+        Self { root }.usable()
+    }
+
+    /// Returns the image where it can be run.
+    fn usable(self) -> Option<Self> {
         let tried = Command::new("unshare")
             .args([
                 "--mount",
@@ -90,7 +120,7 @@ impl Image {
             ])
             .output();
         match tried {
-            Ok(ended) if ended.status.success() => Some(Self { root }),
+            Ok(ended) if ended.status.success() => Some(self),
             _ => {
                 crate::say_once("no image: it is tried in mount namespaces, which need root");
                 None
@@ -118,6 +148,17 @@ impl Pod {
     ///
     /// When its folders cannot be made.
     pub fn new(image: &Image, user: u32, limit_bytes: u64) -> Option<Self> {
+        let mut pod = Self::without_volumes(image, user, limit_bytes)?;
+        let scratch = pod.scratch();
+        fs::create_dir(&scratch).expect("scratch can be made");
+        // As the kubelet makes an emptyDir.
+        open_to_all(&scratch, 0o777).expect("scratch can be opened");
+        pod.mount(&scratch, "/scratch", true);
+        Some(pod)
+    }
+
+    /// The same with nothing to write to.
+    pub(crate) fn without_volumes(image: &Image, user: u32, limit_bytes: u64) -> Option<Self> {
         let group = MemoryGroup::new_or_say(Some(limit_bytes))?;
         // On a disk, whatever the system's temporary directory is.
         let disk = crate::workspace_root().join("target/suite-scratch");
@@ -130,6 +171,7 @@ impl Pod {
                 fs::create_dir_all(root.join(point))?;
             }
             fs::create_dir(own.path().join("etc"))?;
+            fs::create_dir(own.path().join("disk"))?;
             fs::write(own.path().join("etc/hostname"), "careen-29000000-abcde\n")?;
             fs::write(own.path().join("etc/hosts"), "127.0.0.1 localhost\n")?;
             fs::write(own.path().join("etc/resolv.conf"), "")?;
@@ -139,19 +181,13 @@ impl Pod {
             Ok(own)
         };
         let own = made().expect("the pod's folders can be made");
-        let mut pod = Self {
+        Some(Self {
             own,
             user,
             mounts: Vec::new(),
             env: BTreeMap::new(),
             group,
-        };
-        let scratch = pod.own.path().join("scratch");
-        fs::create_dir(&scratch).expect("scratch can be made");
-        // As the kubelet makes an emptyDir.
-        open_to_all(&scratch, 0o777).expect("scratch can be opened");
-        pod.mount(&scratch, "/scratch", true);
-        Some(pod)
+        })
     }
 
     /// Mounts a folder of this machine at `inside`.
@@ -160,10 +196,18 @@ impl Pod {
     ///
     /// When there is nothing to mount.
     pub fn mount(&mut self, from: &Path, inside: &str, writable: bool) {
+        self.mount_as(from, inside, if writable { "rw" } else { "ro" });
+    }
+
+    /// Mounts an empty disk of `bytes` at `inside`, with owner and mode of the folder `like`.
+    pub(crate) fn mount_disk(&mut self, like: &Path, inside: &str, bytes: u64) {
+        self.mount_as(like, inside, &bytes.to_string());
+    }
+
+    fn mount_as(&mut self, from: &Path, inside: &str, mode: &str) {
         let from = from.canonicalize().expect("what is mounted is there");
         let point = self.own.path().join("root").join(&inside[1..]);
         fs::create_dir_all(point).expect("a mount point can be made");
-        let mode = if writable { "rw" } else { "ro" };
         self.mounts
             .push(format!("{} {inside} {mode}\n", from.display()));
     }
@@ -219,6 +263,24 @@ impl Pod {
             return false;
         };
         kill_process(pid, signal).is_ok()
+    }
+
+    /// Returns its memory group.
+    pub(crate) fn group(&self) -> &MemoryGroup {
+        &self.group
+    }
+
+    /// Makes the program the first that the kernel kills for lack of memory.
+    pub(crate) fn let_die_first(&self) {
+        let pid = self.program().expect("the program is at work");
+        let file = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+        fs::write(file, "1000").expect("anybody may be made the first");
+    }
+
+    /// Returns its termination message by now.
+    pub(crate) fn message(&self) -> String {
+        let file = self.own.path().join("termination-log");
+        fs::read_to_string(file).unwrap_or_default()
     }
 
     /// Returns whether the program runs by now.
@@ -287,7 +349,12 @@ fn open_to_all(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status()?;
+    // Nobody can write them in there, so they need not be copied where they lie on the same disk.
+    let linked = Command::new("cp").arg("-al").arg(from).arg(to).output()?;
+    if linked.status.success() {
+        return Ok(());
+    }
+    let copied = Command::new("cp").arg("-aT").arg(from).arg(to).status()?;
     copied
         .success()
         .then_some(())

@@ -3,8 +3,8 @@
 //! `.ci/kubernetes.sh` builds it on first use (`tests/kubernetes`, a small Go program); it ends
 //! when this process does. One server serves a whole binary: every test has a namespace of its
 //! own. Without Go one line says so, and with `CAREEN_KUBERNETES_REQUIRED` that is a failure. There
-//! is no kubelet: a test that wants a pod to have ended writes its status. Memory: the server's
-//! 300 MiB.
+//! is no kubelet: a test that wants a pod to have ended writes its status, or runs it
+//! (`kit::kubelet`). Memory: the server's 300 MiB, the controllers' 100 MiB.
 
 mod velero_kinds;
 
@@ -62,6 +62,18 @@ pub fn shared() -> Option<&'static Kubernetes> {
     SHARED.get_or_init(start).as_ref()
 }
 
+/// Returns the server of [`shared`] with its controllers at work: Jobs make pods, CronJobs Jobs.
+///
+/// # Panics
+///
+/// As [`shared`].
+pub fn shared_with_controllers() -> Option<&'static Kubernetes> {
+    static CONTROLLERS: OnceLock<Controllers> = OnceLock::new();
+    let server = shared()?;
+    CONTROLLERS.get_or_init(|| server.controllers());
+    Some(server)
+}
+
 /// Starts another server, without Velero's kinds; `None` without Go.
 ///
 /// # Panics
@@ -74,28 +86,28 @@ pub fn start() -> Option<Kubernetes> {
 /// Returns the server's program, which is built if it must be.
 fn program() -> Option<PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let find = || {
-        let script = crate::workspace_root().join(".ci/kubernetes.sh");
-        let mut build = Command::new("bash");
-        let built = build
-            .arg(script)
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit());
-        let built = built.output().expect("bash runs");
-        if built.status.success() {
-            let path = String::from_utf8_lossy(&built.stdout);
-            return Some(PathBuf::from(path.trim()));
-        }
-        let line = "skipped: no Go, so no Kubernetes API server (.ci/kubernetes.sh)";
-        assert_eq!(built.status.code(), Some(75), "the API server is not built");
-        assert!(
-            std::env::var_os("CAREEN_KUBERNETES_REQUIRED").is_none(),
-            "{line}"
-        );
-        crate::say_once(line);
-        None
-    };
-    FOUND.get_or_init(find).clone()
+    FOUND.get_or_init(|| built("cluster")).clone()
+}
+
+/// Returns a program of `.ci/kubernetes.sh`, which builds it if it must; `None` without Go.
+pub(crate) fn built(what: &str) -> Option<PathBuf> {
+    let script = crate::workspace_root().join(".ci/kubernetes.sh");
+    let mut build = Command::new("bash");
+    let build = build.arg(script).arg(what);
+    let build = build.stdin(Stdio::null()).stderr(Stdio::inherit());
+    let built = build.output().expect("bash runs");
+    if built.status.success() {
+        let path = String::from_utf8_lossy(&built.stdout);
+        return Some(PathBuf::from(path.trim()));
+    }
+    let line = "skipped: no Go, so no Kubernetes API server (.ci/kubernetes.sh)";
+    assert_eq!(built.status.code(), Some(75), "{what} is not built");
+    assert!(
+        std::env::var_os("CAREEN_KUBERNETES_REQUIRED").is_none(),
+        "{line}"
+    );
+    crate::say_once(line);
+    None
 }
 
 impl Kubernetes {
@@ -173,15 +185,31 @@ impl Kubernetes {
 
     /// Makes a namespace that nobody else uses; returns its name.
     pub fn namespace(&self) -> String {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("suite-{}-{number}", std::process::id());
+        let name = fresh_name();
+        self.make_namespace(&name, &json!({}));
+        name
+    }
+
+    /// Makes one whose pods must be as Pod Security `restricted` wants them; returns its name.
+    pub fn restricted_namespace(&self) -> String {
+        let name = fresh_name();
+        self.make_restricted_namespace(&name);
+        name
+    }
+
+    /// The same with a name of the caller's.
+    pub fn make_restricted_namespace(&self, name: &str) {
+        let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
+        self.make_namespace(name, &labels);
+    }
+
+    fn make_namespace(&self, name: &str, labels: &Value) {
         let body = json!({
-            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name },
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": name, "labels": labels },
         });
         self.post("/api/v1/namespaces", &body)
             .expect("a namespace is made");
-        name
     }
 
     /// Makes an object in the collection at `path`.
@@ -222,15 +250,58 @@ impl Kubernetes {
     /// Makes an object of YAML, or changes it to that, by server-side apply.
     pub fn apply(&self, path: &str, name: &str, yaml: &str) -> Result<Value, Refusal> {
         let params = PatchParams::apply("suite").force();
-        let request = Request::new(path).patch(name, &params, &Patch::Apply(json!({})));
+        self.apply_with(&params, path, name, yaml)
+    }
+
+    /// The same without any effect, or with one; fields that Kubernetes does not know are refused.
+    pub fn apply_strictly(
+        &self,
+        path: &str,
+        object: &Value,
+        dry_run: bool,
+    ) -> Result<Value, Refusal> {
+        let mut params = PatchParams::apply("suite").validation_strict();
+        params.dry_run = dry_run;
+        let name = object["metadata"]["name"].as_str().expect("a name");
+        self.apply_with(&params, path, name, &object.to_string())
+    }
+
+    fn apply_with(
+        &self,
+        params: &PatchParams,
+        path: &str,
+        name: &str,
+        yaml: &str,
+    ) -> Result<Value, Refusal> {
+        let request = Request::new(path).patch(name, params, &Patch::Apply(json!({})));
         let mut request = request.expect("a request can be made");
         *request.body_mut() = yaml.as_bytes().to_vec();
         self.ask(request)
     }
 
+    /// Makes an object without any effect: admission is asked as for a real one.
+    pub fn try_post(&self, path: &str, body: &Value) -> Result<Value, Refusal> {
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let bytes = serde_json::to_vec(body).expect("JSON can be written");
+        let request = Request::new(path).create(&params, bytes);
+        self.ask(request.expect("a request can be made"))
+    }
+
     /// Deletes an object.
     pub fn delete(&self, path: &str, name: &str) -> Result<Value, Refusal> {
-        let request = Request::new(path).delete(name, &DeleteParams::default());
+        self.delete_with(&DeleteParams::default(), path, name)
+    }
+
+    /// Deletes one at once, as a kubelet does when a pod's containers have ended.
+    pub fn delete_now(&self, path: &str, name: &str) -> Result<Value, Refusal> {
+        self.delete_with(&DeleteParams::default().grace_period(0), path, name)
+    }
+
+    fn delete_with(&self, params: &DeleteParams, path: &str, name: &str) -> Result<Value, Refusal> {
+        let request = Request::new(path).delete(name, params);
         self.ask(request.expect("a request can be made"))
     }
 
@@ -244,26 +315,31 @@ impl Kubernetes {
 
     /// Installs the kinds of a release of Velero, or changes those that are there to it.
     pub fn install(&self, release: Release) {
-        const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
         for definition in velero_kinds::definitions(release) {
-            let name = definition["metadata"]["name"].as_str().expect("a name");
-            let text = definition.to_string();
-            self.apply(DEFINITIONS, name, &text)
-                .expect("a kind is installed");
-            let since = Instant::now();
-            loop {
-                let now = self.get(DEFINITIONS, name).expect("it is there");
-                let conditions = now["status"]["conditions"].as_array();
-                let mut conditions = conditions.into_iter().flatten();
-                let established =
-                    conditions.any(|one| one["type"] == "Established" && one["status"] == "True");
-                // A new schema is served a moment later.
-                if established {
-                    break;
-                }
-                assert!(since.elapsed() < SERVED_WITHIN, "{name} is not served");
-                std::thread::sleep(Duration::from_millis(20));
+            self.install_kind(&definition);
+        }
+    }
+
+    /// Installs a kind, or changes one that is there, and waits until it is served.
+    pub fn install_kind(&self, definition: &Value) {
+        const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        let name = definition["metadata"]["name"].as_str().expect("a name");
+        let text = definition.to_string();
+        self.apply(DEFINITIONS, name, &text)
+            .expect("a kind is installed");
+        let since = Instant::now();
+        loop {
+            let now = self.get(DEFINITIONS, name).expect("it is there");
+            let conditions = now["status"]["conditions"].as_array();
+            let mut conditions = conditions.into_iter().flatten();
+            let established =
+                conditions.any(|one| one["type"] == "Established" && one["status"] == "True");
+            // A new schema is served a moment later.
+            if established {
+                break;
             }
+            assert!(since.elapsed() < SERVED_WITHIN, "{name} is not served");
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -305,6 +381,12 @@ impl Drop for Controllers {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
+}
+
+fn fresh_name() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("suite-{}-{number}", std::process::id())
 }
 
 fn client(runtime: &Runtime, kubeconfig: &Path) -> Client {

@@ -17,7 +17,10 @@ pub mod golden;
 pub mod image;
 pub mod index_work;
 pub mod kopia;
+
+pub mod kubelet;
 pub mod kubernetes;
+pub mod manifests;
 mod notice;
 pub mod object_stores;
 pub mod program;

@@ -134,7 +134,7 @@ func cronJob(t *testing.T, all objects) *batchv1.CronJob {
 
 // all renders everything that can be rendered.
 func all(t *testing.T) map[string]objects {
-	components := []string{"alerts", "emptydir-scratch", "metrics-push", "plugins", "velero"}
+	components := []string{"alerts", "ca", "emptydir-scratch", "metrics-push", "plugins", "velero"}
 	renderings := map[string]objects{
 		"base":       overlay(t),
 		"components": overlay(t, components...),
@@ -155,6 +155,7 @@ image: {digest: "sha256:0123456789abcdef0123456789abcdef0123456789abcdef01234567
 imagePullSecrets: [{name: pull}]
 repository: az://container/prefix/
 settings: {AZURE_STORAGE_ACCOUNT: account}
+ca: {configMap: careen-ca}
 extraArgs: [--max-download=10GiB]
 memory: 128Mi
 scratch: {type: emptyDir, size: 20Gi, quota: 18GiB}
@@ -219,6 +220,7 @@ func TestBothRenderingsAreTheSame(t *testing.T) {
 func TestOptionalPartsAreTheSame(t *testing.T) {
 	for component, values := range map[string]string{
 		"alerts":           "{alerts: {enabled: true}}",
+		"ca":               "{ca: {configMap: careen-ca}}",
 		"velero":           "{velero: {enabled: true}}",
 		"emptydir-scratch": "{scratch: {type: emptyDir}}",
 	} {
@@ -401,12 +403,14 @@ func TestTheMinuteIsNotEverybodys(t *testing.T) {
 }
 
 func TestEverythingThatIsMountedIsThere(t *testing.T) {
+	// What a user makes.
+	given := map[string]bool{"careen-ca": true, "careen-plugins": true}
 	for rendering, objects := range all(t) {
 		for name, template := range podSpecs(t, objects) {
 			volumes := map[string]bool{}
 			for _, volume := range template.Spec.Volumes {
 				volumes[volume.Name] = true
-				if claim := volume.ConfigMap; claim != nil && claim.Name != "careen-plugins" && rendering != "once" {
+				if claim := volume.ConfigMap; claim != nil && !given[claim.Name] && rendering != "once" {
 					if objects["ConfigMap/"+claim.Name] == nil {
 						t.Errorf("%s, %s: no ConfigMap %s", rendering, name, claim.Name)
 					}

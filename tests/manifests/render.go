@@ -1,16 +1,16 @@
 // Renders the manifests of runtime/deploy by kustomize's and Helm's own code.
 //
-// Command line: go run . kustomize FOLDER | go run . helm [VALUES.yaml], below runtime/deploy; prints YAML. Other
-// suites, which apply what is rendered, use it too.
+// Command line: go run . [json] kustomize FOLDER | go run . [json] helm [VALUES.yaml]. A FOLDER is below runtime/deploy
+// or absolute. Prints YAML, or one JSON array, for the suite that applies what is rendered (tests/kit/manifests.rs).
 package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sort"
 	"strings"
 
@@ -24,10 +24,14 @@ import (
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
-// Deploy returns the folder runtime/deploy.
+// Deploy returns the folder runtime/deploy. The working directory is this folder: a built program is kept, and used for
+// other copies of the project.
 func Deploy() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "../../runtime/deploy")
+	folder, err := filepath.Abs("../../runtime/deploy")
+	if err != nil {
+		panic(err)
+	}
+	return folder
 }
 
 // Kustomize builds a folder as `kubectl apply -k` would.
@@ -90,8 +94,14 @@ func Objects(text []byte) ([]*unstructured.Unstructured, error) {
 
 func run(arguments []string) ([]byte, error) {
 	switch {
+	case len(arguments) > 1 && arguments[0] == "json":
+		return inJSON(run(arguments[1:]))
 	case len(arguments) == 2 && arguments[0] == "kustomize":
-		return Kustomize(filepath.Join(Deploy(), arguments[1]))
+		folder := arguments[1]
+		if !filepath.IsAbs(folder) {
+			folder = filepath.Join(Deploy(), folder)
+		}
+		return Kustomize(folder)
 	case len(arguments) == 1 && arguments[0] == "helm":
 		return Helm(nil)
 	case len(arguments) == 2 && arguments[0] == "helm":
@@ -105,7 +115,18 @@ func run(arguments []string) ([]byte, error) {
 		}
 		return Helm(values)
 	}
-	return nil, fmt.Errorf("go run . kustomize FOLDER | go run . helm [VALUES.yaml]")
+	return nil, fmt.Errorf("go run . [json] kustomize FOLDER | go run . [json] helm [VALUES.yaml]")
+}
+
+func inJSON(text []byte, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	objects, err := Objects(text)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(objects)
 }
 
 func main() {

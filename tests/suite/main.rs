@@ -8,6 +8,7 @@
 // `#[test]`.
 #![allow(clippy::unwrap_used)]
 
+mod cluster;
 mod damaged;
 mod golden_state;
 mod histories;

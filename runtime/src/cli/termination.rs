@@ -38,7 +38,8 @@ const KILLED: Failure = Failure {
     message: String::new(),
     hint: Cow::Borrowed(
         "Look at the container's reason and exit code: OOMKilled wants the container's limit at \
-         --memory or above it, 143 is a SIGTERM. Nothing is lost; run again.",
+         --memory or above it, 137 without that is a SIGKILL, 143 a SIGTERM. Nothing is lost; a \
+         run half an hour later goes on, when the lease of this one has ended.",
     ),
 };
 

@@ -76,6 +76,9 @@ containers:
       {{- if $v.credentials.secret }}
       - --credentials-file=/secrets/cloud/{{ $v.credentials.key }}
       {{- end }}
+      {{- if $v.ca.configMap }}
+      - --ca-file=/ca/{{ $v.ca.key }}
+      {{- end }}
       {{- if eq $v.scratch.type "emptyDir" }}
       - --scratch-quota={{ $v.scratch.quota }}
       {{- end }}
@@ -115,6 +118,11 @@ containers:
         mountPath: /secrets/cloud
         readOnly: true
       {{- end }}
+      {{- if $v.ca.configMap }}
+      - name: ca
+        mountPath: /ca
+        readOnly: true
+      {{- end }}
       {{- if $v.plugins.volume }}
       - name: plugin-files
         mountPath: /plugin-files
@@ -149,6 +157,11 @@ volumes:
     secret:
       secretName: {{ $v.credentials.secret }}
       defaultMode: 288
+  {{- end }}
+  {{- with $v.ca.configMap }}
+  - name: ca
+    configMap:
+      name: {{ . }}
   {{- end }}
   {{- with $v.plugins.volume }}
   - name: plugin-files
