@@ -199,9 +199,9 @@ impl Pod {
         self.mount_as(from, inside, if writable { "rw" } else { "ro" });
     }
 
-    /// Mounts an empty disk of `bytes` at `inside`, with owner and mode of the folder `like`.
-    pub(crate) fn mount_disk(&mut self, like: &Path, inside: &str, bytes: u64) {
-        self.mount_as(like, inside, &bytes.to_string());
+    /// Mounts a disk with what is in a folder and `bytes` free at `inside`; one of them at most.
+    pub(crate) fn mount_disk(&mut self, from: &Path, inside: &str, bytes: u64) {
+        self.mount_as(from, inside, &bytes.to_string());
     }
 
     fn mount_as(&mut self, from: &Path, inside: &str, mode: &str) {

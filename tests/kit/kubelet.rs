@@ -50,6 +50,8 @@ pub struct Kubelet<'s> {
     pub claims: BTreeMap<String, PathBuf>,
     /// Whether these can only be read, as disks after an error.
     pub claims_are_read_only: bool,
+    /// How much more can be written to them; it is gone with the pod.
+    pub claims_free_bytes: Option<u64>,
     /// How large the disks of scratch are; without it as large as this machine's.
     pub scratch_bytes: Option<u64>,
 }
@@ -134,6 +136,7 @@ impl<'s> Kubelet<'s> {
             folder: tempfile::tempdir_in(disk).expect("a folder can be made"),
             claims: BTreeMap::new(),
             claims_are_read_only: false,
+            claims_free_bytes: None,
             scratch_bytes: None,
         }
     }
@@ -254,11 +257,13 @@ impl<'s> Kubelet<'s> {
         for mount in &container.mounts {
             let place = &places[&mount.volume];
             let writable = !mount.read_only && !place.read_only;
-            match self.scratch_bytes {
-                Some(bytes) if place.is_scratch => {
-                    pod.mount_disk(&place.folder, &mount.path, bytes);
-                }
-                _ => pod.mount(&place.folder, &mount.path, writable),
+            let bytes = match place.is_scratch {
+                true => self.scratch_bytes,
+                false => self.claims_free_bytes.filter(|_| writable),
+            };
+            match bytes {
+                Some(bytes) => pod.mount_disk(&place.folder, &mount.path, bytes),
+                None => pod.mount(&place.folder, &mount.path, writable),
             }
         }
         for name in &container.env_from {

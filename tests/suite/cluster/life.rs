@@ -78,14 +78,19 @@ fn a_job_that_cannot_succeed_fails_at_once() {
         assert_eq!(status["failed"], 1, "{status}");
         Some(())
     };
+    // Nobody gives a claim to the pod's group that can only be read: it is still root's.
+    site.kubelet.claims_are_read_only = true;
+    site.job("no-rights", |_| ());
+    if fails(&site, "no-rights", 50, "storage-permission").is_none() {
+        return;
+    }
+    site.kubelet.claims_are_read_only = false;
     site.job("small", |container| {
         for kind in ["requests", "limits"] {
             container["resources"][kind]["memory"] = "24Mi".into();
         }
     });
-    if fails(&site, "small", 20, "memory-too-small").is_none() {
-        return;
-    }
+    fails(&site, "small", 20, "memory-too-small");
     site.kubelet.scratch_bytes = Some(64 << 10);
     site.job("full-scratch", |_| ());
     fails(&site, "full-scratch", 20, "scratch-full");
@@ -115,22 +120,29 @@ fn a_job_that_cannot_succeed_fails_at_once() {
 }
 
 /// Goal: a store that fails is tried again, and the next pod of the same Job does the work; method:
-/// a disk that can only be read, and then can be written again.
+/// a disk that is full, and then is larger.
 #[test]
 fn a_job_whose_store_failed_is_tried_again() {
     let Some(mut site) = Site::new(&BACKUPS) else {
         return;
     };
-    site.job("read-only", |_| ());
-    site.kubelet.claims_are_read_only = true;
-    let Some(report) = site.kubelet.run(&site.pod("read-only")) else {
+    site.job("full-disk", |_| ());
+    site.kubelet.claims_free_bytes = Some(8 << 10);
+    let Some(report) = site.kubelet.run(&site.pod("full-disk")) else {
         return;
     };
     ended(&report, 30, "storage-failed");
-    site.kubelet.claims_are_read_only = false;
+    site.kubelet.claims_free_bytes = None;
+    // The same for a disk that the system has made read-only.
+    site.kubelet.claims_are_read_only = true;
+    site.job("read-only", |_| ());
     let report = site.kubelet.run(&site.pod("read-only")).unwrap();
+    ended(&report, 30, "storage-failed");
+    assert_eq!(site.counted("read-only")["conditions"], Value::Null);
+    site.kubelet.claims_are_read_only = false;
+    let report = site.kubelet.run(&site.pod("full-disk")).unwrap();
     ended(&report, 0, "done");
-    let (condition, _, status) = site.end("read-only");
+    let (condition, _, status) = site.end("full-disk");
     let counted = (&status["failed"], &status["succeeded"]);
     assert_eq!(
         (condition.as_str(), counted),
