@@ -98,7 +98,8 @@ impl<'a> There<'a> {
         let zeros = self.scratch.with_extension("zeros");
         let mut request = |key: &str, rest: &str| {
             let url = format!("{endpoint}/{}/{}{key}", s3.bucket, s3.prefix);
-            requests += &format!("url = \"{url}\"\noutput = \"/dev/null\"\n{rest}next\n");
+            let next = if requests.is_empty() { "" } else { "next\n" };
+            requests += &format!("{next}url = \"{url}\"\noutput = \"/dev/null\"\nfail\n{rest}");
         };
         let mut puts = 0;
         for (id, blob) in asked.blobs_of(&[""]) {
@@ -110,10 +111,10 @@ impl<'a> There<'a> {
             }
             for _ in 0..blob.puts {
                 puts += 1;
-                let bytes = blob.put_bytes / blob.puts;
-                let file = format!("upload-file = \"{}-{puts}\"\n", zeros.display());
-                let body = vec![0; bytes as usize];
-                std::fs::write(format!("{}-{puts}", zeros.display()), body).expect("room");
+                let path = format!("{}-{puts}", zeros.display());
+                let body = std::fs::File::create(&path).expect("room");
+                body.set_len(blob.put_bytes / blob.puts).expect("room");
+                let file = format!("upload-file = \"{path}\"\n");
                 request(&format!("nobody-{puts}"), &file);
             }
         }

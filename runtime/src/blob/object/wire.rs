@@ -38,7 +38,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an unused connection is kept: shorter than stores keep theirs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Requests in flight at most, where nothing else is said: more than the threads of a run ask for.
+/// Requests in flight at most, where nothing else is said: as many as are sent ahead of an index
+/// load.
 const IN_FLIGHT_MAX: usize = 32;
 
 /// How much a store is asked.
