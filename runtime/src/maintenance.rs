@@ -26,6 +26,7 @@ pub mod expire_snapshots;
 pub mod explain_packs;
 pub mod extend_blob_retention;
 mod halt;
+pub mod holder;
 pub mod holdings;
 mod index_due;
 pub mod index_maintenance;

@@ -5,6 +5,7 @@
 //! Memory: that of a run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use careen::kopia::schedule::{RunInfo, Schedule};
 use careen::maintenance::MaintenanceError;
@@ -40,6 +41,8 @@ pub fn cycle(mode: Mode, safety: Safety, owner: &str) -> RunOptions {
         accept_unexplained: false,
         expire: None,
         zone: Zone::default(),
+        holder: None,
+        retry_lock: Duration::ZERO,
         stop: Arc::default(),
     }
 }

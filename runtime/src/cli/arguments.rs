@@ -17,6 +17,7 @@ mod velero;
 mod verify;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -299,6 +300,12 @@ pub(super) struct RunArguments {
     /// be lost, and these packs are then all that is left of some backup.
     #[arg(long)]
     pub(super) accept_unexplained: bool,
+    /// Wait for another run's lease to end, for so long at most: 90s, 20m, 1h
+    ///
+    /// The lease of a run that was killed ends within a quarter of an hour, and at once where it is
+    /// seen that its process is gone. Without this option a run that meets one ends with 40.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
+    pub(super) retry_lock: Duration,
 }
 
 const RUN_HELP: &str = "\
@@ -306,9 +313,10 @@ Kopia's own protocol: its owner, its schedule, its tasks in its order, with its 
 task is recorded in the schedule as it ended, so that `kopia maintenance info` shows it. Run it as
 often as you like, from a timer: with --mode auto it does nothing until something is due.
 
-One maintainer at a time: while a run is at work, the schedule says that nothing is due for half
-an hour, renewed as long as it lives. So if it is killed, the next one can begin half an hour later
-at most. SIGTERM ends it within seconds; nothing is lost, what is due stays due, exit code 10.
+One maintainer at a time: while a run is at work, the schedule says that nothing is due for a
+quarter of an hour, renewed as long as it lives. So if it is killed, the next one can begin so much
+later at most, on the same machine at once; --retry-lock waits for it. SIGTERM ends a run within
+seconds; nothing is lost, what is due stays due, exit code 10.
 
 A scheduling plugin chooses among what is due, or says that nothing is to be done before a moment:
 then the run ends with exit code 0, as when nothing is due, and the report says why and until when.
@@ -328,6 +336,25 @@ pub(super) struct StatusArguments {
     /// Which repository.
     #[command(flatten)]
     pub(super) repository: RepositoryArgument,
+}
+
+/// Longest time that can be waited for.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Parses a time as people write it, a whole number and its unit: `90s`, `20m`, `1h`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a time such as 90s, 20m or 1h".to_owned();
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let seconds_each = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        _ => return Err(expected()),
+    };
+    let number: u64 = digits.parse().map_err(|_| expected())?;
+    let time = number.checked_mul(seconds_each).map(Duration::from_secs);
+    let time = time.filter(|time| *time <= DURATION_MAX);
+    time.ok_or_else(|| format!("at most {} hours", DURATION_MAX.as_secs() / 3600))
 }
 
 /// Parses a size as people write it: `64MiB`, `64Mi` (Kubernetes), `1GB`, plain bytes.

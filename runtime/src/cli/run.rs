@@ -3,6 +3,8 @@
 //! Text shows a line a task, JSON the plan, an object for each beginning and end, and the report.
 //! No memory cost besides the run's own.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::Console;
@@ -21,6 +23,7 @@ use crate::kopia::source_filter::SourceFilter;
 use crate::maintenance::cycle_plan::{Mode, PlannedTask, Scheduled, Verdict, Wanted};
 use crate::maintenance::cycle_task::CycleTask;
 use crate::maintenance::expire_snapshots::ExpireOptions;
+use crate::maintenance::holder::Holder;
 use crate::maintenance::run::{self, Event, RunOptions};
 use crate::maintenance::run_plan;
 use crate::maintenance::safety::Safety;
@@ -35,6 +38,8 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
     let target = console.target("run", &cycle.repository)?;
     let options = RunOptions {
         accept_unexplained: arguments.accept_unexplained,
+        holder: Holder::here(),
+        retry_lock: arguments.retry_lock,
         stop: stop_flag()?,
         ..options(console, &target, cycle)?
     };
@@ -112,6 +117,8 @@ fn options(
             percent_max: arguments.max_expire_percent,
         }),
         zone,
+        holder: None,
+        retry_lock: Duration::ZERO,
         stop: StopFlag::default(),
     })
 }
@@ -122,6 +129,13 @@ struct TaskLine<'a, T: Serialize> {
     state: &'static str,
     #[serde(flatten)]
     details: T,
+}
+
+/// Another run is waited for.
+#[derive(Serialize)]
+struct Waits<'a> {
+    waits_for_run: &'a str,
+    until: Timestamp,
 }
 
 #[derive(Serialize)]
@@ -146,6 +160,18 @@ struct EndedDetails<'a> {
 fn tell(console: &Console, event: &Event<'_>) {
     let output = &console.output;
     match event {
+        Event::Waits(run, until) => {
+            output.json(
+                Kind::Task,
+                &Waits {
+                    waits_for_run: run,
+                    until: *until,
+                },
+            );
+            output.text(format_args!(
+                "waits: run {run} is at work, or has crashed, until {until}"
+            ));
+        }
         Event::Planned(plan) => {
             output.json_field(Kind::Plan, "plan", plan);
             console.ending.note(|facts| {

@@ -38,8 +38,9 @@ const KILLED: Failure = Failure {
     message: String::new(),
     hint: Cow::Borrowed(
         "Look at the container's reason and exit code: OOMKilled wants the container's limit at \
-         --memory or above it, 137 without that is a SIGKILL, 143 a SIGTERM. Nothing is lost; a \
-         run half an hour later goes on, when the lease of this one has ended.",
+         --memory or above it, 137 without that is a SIGKILL, 143 a SIGTERM. Nothing is lost; the \
+         next run goes on when the lease of this one has ended, a quarter of an hour later at \
+         most (--retry-lock waits for that).",
     ),
 };
 

@@ -198,7 +198,9 @@ pub fn schedule(schedule: &Schedule, params: &MaintenanceParams, now: Timestamp)
             ));
         }
     }
-    if let Some(lease) = Lease::of(schedule) {
+    let mut known = schedule.clone();
+    Lease::end_where_gone(&mut known, now);
+    if let Some(lease) = Lease::of(&known) {
         let finding = if lease.until > now {
             Finding::ok(
                 check,

@@ -56,7 +56,8 @@ pub fn maintenance_status(
     repository: &Repository,
     params: Option<&MaintenanceParams>,
 ) -> Result<MaintenanceStatus, RepositoryError> {
-    let (schedule, _) = read_schedule(repository)?;
+    let (mut schedule, _) = read_schedule(repository)?;
+    Lease::end_where_gone(&mut schedule, repository.clock.now());
     let defaults = MaintenanceParams::default();
     let facts = Circumstances {
         has_epochs: repository.format.epochs.enabled,

@@ -25,9 +25,11 @@ use super::cycle_plan::{PlannedTask, Verdict, Wanted, gate, gc_first};
 use super::cycle_task::{Cycle, CycleTask};
 use super::expire_snapshots::{ExpireOptions, ExpirePlan};
 use super::halt::Halt;
+use super::holder::Holder;
 use super::index_plan;
 use super::index_tasks::{Done, IndexTasks};
 use super::interlocks::{Gate, History, safe_drop_time};
+use super::lease::wait_for_lease;
 use super::local_lock::LocalLock;
 use super::owner::Identity;
 use super::pack_tasks::PackTasks;
@@ -59,6 +61,11 @@ pub struct RunOptions {
     pub expire: Option<ExpireOptions>,
     /// Local time, for the scheduling strategy.
     pub zone: Zone,
+    /// Which process this is, for the lease; without it the lease of a run that is killed ends by
+    /// its time only.
+    pub holder: Option<Holder>,
+    /// How long to wait for another run's lease to end.
+    pub retry_lock: Duration,
     /// Set from outside to end the run at the next storage operation.
     pub stop: StopFlag,
 }
@@ -76,6 +83,9 @@ pub struct Strategies<'a> {
 /// What happens during a run.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// Another run is at work, or has crashed, until this moment unless it renews its lease: it is
+    /// waited for.
+    Waits(&'a str, Timestamp),
     /// It was decided what will be done.
     Planned(&'a RunPlan),
     /// A task begins.
@@ -104,11 +114,7 @@ pub fn run(
         retention,
     } = strategies;
     let guarded = halt.guarded(repository);
-    let (mut prepared, owner) = Prepared::make(&guarded, workspace, options)
-        .and_then(|prepared| prepared.may_run(repository.clock.now()))
-        .map_err(|error| halt.reason(error))?;
-    prepared
-        .ask(&guarded, workspace, &mut *scheduling, options)
+    let (prepared, owner) = prepare(&guarded, workspace, &mut *scheduling, options, on_event)
         .map_err(|error| halt.reason(error))?;
     drop(scheduling);
     let plan = prepared.plan;
@@ -118,7 +124,8 @@ pub fn run(
     on_event(&Event::Planned(&plan));
     let _lock = options.config.as_deref().map(LocalLock::take).transpose()?;
     let began = repository.clock.now();
-    let (watch, anchor) = Watch::begin(repository, Arc::clone(&options.stop))?;
+    let (stop, holder) = (Arc::clone(&options.stop), options.holder.clone());
+    let (watch, anchor) = Watch::begin(repository, stop, holder)?;
     let watched = watch.watched();
     halt.watched_by(&watch);
     let index_options = index_plan::Options {
@@ -159,6 +166,31 @@ pub fn run(
     let requests = repository.storage.counters();
     report.ended(next, workspace.scratch.peak_bytes(), requests);
     Ok(report)
+}
+
+/// Plans, once no other run has a lease, or says that one has when the time to wait is over.
+fn prepare(
+    guarded: &Repository,
+    workspace: &Workspace,
+    scheduling: &mut dyn Scheduling,
+    options: &RunOptions,
+    on_event: &mut dyn FnMut(&Event<'_>),
+) -> Result<(Prepared, String), MaintenanceError> {
+    let clock = &guarded.clock;
+    let give_up = clock.now().plus(options.retry_lock);
+    let (mut prepared, owner) = loop {
+        let made = Prepared::make(guarded, workspace, options)
+            .and_then(|prepared| prepared.may_run(clock.now()));
+        match made {
+            Err(MaintenanceError::Leased { run, until }) if clock.now() < give_up => {
+                on_event(&Event::Waits(&run, until));
+                wait_for_lease(guarded, &options.stop, until, give_up)?;
+            }
+            made => break made?,
+        }
+    };
+    prepared.ask(guarded, workspace, scheduling, options)?;
+    Ok((prepared, owner))
 }
 
 /// A cycle at work.

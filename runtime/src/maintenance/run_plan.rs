@@ -88,8 +88,9 @@ impl Prepared {
         workspace: &Workspace,
         options: &RunOptions,
     ) -> Result<Self, MaintenanceError> {
-        let (schedule, _) = read_schedule(repository)?;
+        let (mut schedule, _) = read_schedule(repository)?;
         let (wanted, now) = (&options.wanted, repository.clock.now());
+        Lease::end_where_gone(&mut schedule, now);
         if wanted.mode == Mode::Auto && wanted.tasks.is_empty() {
             // Nothing is due whatever the parameters say: they can only disable cycles.
             let params = MaintenanceParams::default();
@@ -110,8 +111,9 @@ impl Prepared {
         drop(loaded);
         let identity = options.owner.check(&params.owner);
         // Read again: a large index takes its time.
-        let (schedule, _) = read_schedule(repository)?;
+        let (mut schedule, _) = read_schedule(repository)?;
         let now = repository.clock.now();
+        Lease::end_where_gone(&mut schedule, now);
         let cycle = decide(repository, options, &params, &schedule, now);
         let has_epochs = repository.format.epochs.enabled;
         check_names(&cycle, options, has_epochs)?;

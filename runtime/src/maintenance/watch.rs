@@ -30,6 +30,7 @@ use crate::repository::{Repository, RepositoryError};
 
 use super::MaintenanceError;
 use super::cycle_task::{Cycle, CycleTask};
+use super::holder::Holder;
 use super::interlocks::History;
 use super::lease::{LEASE, Lease, RENEW_AFTER};
 use writing::Held;
@@ -77,6 +78,7 @@ struct State {
     /// Times of full and quick cycles before the run.
     before: (Timestamp, Timestamp),
     run: String,
+    holder: Option<Holder>,
     /// The task that copies contents now.
     task: Option<CycleTask>,
     /// Until when it may write its index, once the run was told to end.
@@ -117,13 +119,14 @@ impl Verdict {
 }
 
 impl Watch {
-    /// Takes the lease. Returns the watch, and from where the run starts.
+    /// Takes the lease for `holder`. Returns the watch, and from where the run starts.
     ///
     /// # Errors
     /// Another run's lease; clocks that are too far apart (the lease is taken back).
     pub fn begin(
         repository: &Repository,
         stop: StopFlag,
+        holder: Option<Holder>,
     ) -> Result<(Arc<Self>, Anchor), MaintenanceError> {
         let format = FormatWatch::start(repository)?;
         let StoredSchedule {
@@ -132,6 +135,7 @@ impl Watch {
             version,
         } = read_stored_schedule(repository)?;
         let now = repository.clock.now();
+        Lease::end_where_gone(&mut schedule, now);
         bury_crashed_run(&mut schedule, now)?;
         let history = History::of(&schedule);
         let before = (schedule.next_full, schedule.next_quick);
@@ -140,6 +144,7 @@ impl Watch {
             until: now.plus(LEASE),
             run: run.clone(),
             task: None,
+            holder: holder.clone(),
         };
         lease.put(&mut schedule, before);
         let watch = Arc::new(Self {
@@ -155,6 +160,7 @@ impl Watch {
                 waiting: Vec::new(),
                 before,
                 run,
+                holder,
                 task: None,
                 stop_until: None,
                 format,

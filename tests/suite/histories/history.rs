@@ -249,6 +249,16 @@ impl History {
     /// Lets the program maintain, with or without margins, and kills it some time after it has
     /// taken its lease: less than such a run takes, mostly.
     pub(super) fn kill_careen(&mut self, margins: bool) {
+        let mut wait = self.random(250) as u64;
+        // One that was faster than its killer is followed by one that has half as long.
+        while !self.is_killed(margins, wait) && wait > 0 {
+            wait /= 2;
+        }
+    }
+
+    /// A run of the program is killed so many milliseconds after it has taken its lease, unless it
+    /// ends before; returns whether it was.
+    fn is_killed(&mut self, margins: bool, wait: u64) -> bool {
         let program = program::careen().expect("the test asked for it");
         let safety = if margins { "full" } else { "none" };
         let mut command = Command::new(program);
@@ -264,7 +274,6 @@ impl History {
         while std::fs::read(&schedule).ok() == before && child.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let wait = self.random(250) as u64;
         std::thread::sleep(Duration::from_millis(wait));
         child.kill().unwrap();
         let ended = child.wait().unwrap();
@@ -275,6 +284,7 @@ impl History {
             None | Some(0) => Ok(()),
             Some(_) => Err(what),
         });
+        ended.code().is_none()
     }
 
     /// Kopia reads everything, and finds every snapshot that nobody deleted. Whoever acts next

@@ -4,28 +4,15 @@
 //! Faults that end are survived: each at every kind of request, the first and then every fifth.
 //! Faults that do not end stop the run with the code that the README promises.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use careen::blob::{BlobError, Storage};
-use careen::clock::{Clock, ManualClock, SystemClock};
-use careen::maintenance::cycle_plan::Mode;
-use careen::maintenance::safety::Safety;
-use kit::cycle::cycle;
 use kit::golden::Golden;
-use kit::index_work::{Bench, open_storage};
 use kit::object_stores::{Place, all};
-use kit::timed_store::TimedStore;
 use servers::fault_proxy::{Fault, FaultProxy, Kind, Seen};
 
 use super::commands::{FULL, User};
-use super::limits;
 
 const GOLDEN: &str = "small-packs";
-
-/// Longer than a lease lives.
-const LEASE_TIME: Duration = Duration::from_secs(31 * 60);
 
 const KINDS: [Kind; 5] = [Kind::Get, Kind::List, Kind::Head, Kind::Put, Kind::Delete];
 
@@ -135,37 +122,13 @@ fn what_does_not_end_stops_the_run_and_the_next_one_goes_on() {
     }
 }
 
-/// Runs again without faults. A run that could not give its lease back is as one that crashed: the
-/// next one waits until the lease ends, and says until when.
+/// Runs again without faults. The lease that a run could not give back holds nobody up: its process
+/// is gone.
 fn go_on(user: &User<'_>, what: &str) {
     let told = user.call_through(&FULL, user.place);
-    let is_leased = told.lines.iter().any(|line| line["code"] == "leased");
-    if is_leased {
-        assert_eq!(told.exit, Some(40), "{what}: {}", told.all);
-        later(user, what);
-    } else {
-        assert_eq!(told.exit, Some(0), "{what}: {}", told.all);
-    }
+    assert_eq!(told.exit, Some(0), "{what}: {}", told.all);
     user.call(&["verify", "--contents"]);
     user.judge(what);
-}
-
-/// Runs a cycle when the lease has ended.
-fn later(user: &User<'_>, what: &str) {
-    let storage = Storage::new(user.place.store(&limits()));
-    let mut times = BTreeMap::new();
-    let each = storage.for_each("", |blob| {
-        times.insert(blob.id, blob.timestamp);
-        Ok::<_, BlobError>(())
-    });
-    each.unwrap();
-    let clock = Arc::new(ManualClock::new(SystemClock.now().plus(LEASE_TIME)));
-    let store = TimedStore::new(user.place.store(&limits()), clock.clone(), times);
-    let (storage, golden) = (Storage::new(Arc::new(store)), user.golden);
-    let repository = open_storage(storage, golden.password(), clock, 64 << 20).unwrap();
-    let options = cycle(Mode::Full, Safety::none(), golden.maintenance_owner());
-    let outcome = Bench::new().cycle(&repository, &options);
-    outcome.unwrap_or_else(|error| panic!("{what}: {error}"));
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn take_turns(client: &Client, folder: &Path) {
 /// maintenance takes over.
 fn interrupted(client: &Client, folder: &Path) {
     let repository = open(folder, PASSWORD, now()).unwrap();
-    let (watch, _) = Watch::begin(&repository, Default::default()).unwrap();
+    let (watch, _) = Watch::begin(&repository, Default::default(), None).unwrap();
     client.fresh().unwrap().maintenance_info().unwrap();
     client.fresh().unwrap().maintenance_run(true).unwrap();
     let kopia = client.kopia();

@@ -4,6 +4,7 @@
 //! would see is read from the schedule while the run is at work.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use careen::blob::{Delays, SimulatedStore, SimulationOptions};
@@ -13,7 +14,7 @@ use careen::kopia::schedule::UNSET;
 use careen::maintenance::cycle_plan::Mode;
 use careen::maintenance::cycle_task::CycleTask;
 use careen::maintenance::lease::{LEASE, Lease, RENEW_AFTER};
-use careen::maintenance::run::Event;
+use careen::maintenance::run::{Event, RunOptions};
 use careen::maintenance::safety::Safety;
 use careen::maintenance::watch::Watch;
 use careen::repository::Repository;
@@ -141,7 +142,7 @@ fn a_slow_run_renews_its_lease() {
 fn a_run_is_refused_beside_another_and_a_crashed_rewrite_is_remembered() {
     let world = world();
     let repository = world.repository();
-    let (watch, anchor) = Watch::begin(&repository, Arc::default()).unwrap();
+    let (watch, anchor) = Watch::begin(&repository, Arc::default(), None).unwrap();
     assert_eq!(anchor.start, START);
     watch.enter(CycleTask::FullRewriteContents).unwrap();
     let refused = Bench::new()
@@ -150,10 +151,10 @@ fn a_run_is_refused_beside_another_and_a_crashed_rewrite_is_remembered() {
         .unwrap_err();
     assert_eq!(refused.code(), "leased");
     assert!(
-        refused.to_string().contains("2026-09-01T00:30:00Z"),
+        refused.to_string().contains("2026-09-01T00:15:00Z"),
         "{refused}"
     );
-    // The run dies here. Half an hour later the next one goes on, and knows.
+    // The run dies here. When its lease has ended the next one goes on, and knows.
     world.clock.set(START.plus(LEASE));
     Bench::new().quick().cycle(&repository, &quick()).unwrap();
     let after = schedule_of(&world);
@@ -162,6 +163,82 @@ fn a_run_is_refused_beside_another_and_a_crashed_rewrite_is_remembered() {
     assert!(run.error.ends_with("crashed"), "{run:?}");
     // What is left of the dead run cannot write any more.
     assert_eq!(watch.still_ours().unwrap_err().code(), "taken-over");
+}
+
+/// Goal: a run waits for the lease of one that has died, and no longer than it was told to for one
+/// that lives; method: nobody renews it, somebody does, and a wait that is told to end. The clock
+/// moves whenever the run says that it waits.
+#[test]
+fn a_run_waits_for_a_lease_within_its_time() {
+    let waits = |retry_lock: Duration, on_wait: &dyn Fn(&World, &Arc<Watch>)| {
+        let world = world();
+        let repository = world.repository();
+        let (watch, _) = Watch::begin(&repository, Arc::default(), None).unwrap();
+        let options = RunOptions {
+            retry_lock,
+            ..quick()
+        };
+        let mut waits = 0;
+        let outcome = Bench::new()
+            .quick()
+            .cycle_with(&repository, &options, &mut |event| {
+                if let Event::Waits(_, until) = event {
+                    assert_eq!(*until, Lease::of(&schedule_of(&world)).unwrap().until);
+                    waits += 1;
+                    world.clock.advance(MINUTE * 4);
+                    on_wait(&world, &watch);
+                }
+            });
+        (waits, outcome.map_err(|error| error.code()).map(drop))
+    };
+    let (hour, dies) = (MINUTE * 60, |world: &World, _: &Arc<Watch>| {
+        world.clock.advance(LEASE)
+    });
+    assert_eq!(waits(hour, &dies), (1, Ok(())));
+    let (count, outcome) = waits(MINUTE * 2, &|_, _| ());
+    assert_eq!(
+        (count, outcome),
+        (1, Err("leased")),
+        "the time to wait is over"
+    );
+    let renews = |world: &World, watch: &Arc<Watch>| {
+        watch
+            .watched()
+            .storage
+            .metadata(&BlobId::new(REPOSITORY))
+            .unwrap();
+        world.clock.advance(LEASE / 4); // and it is looked at
+    };
+    let (count, outcome) = waits(hour, &renews);
+    assert!(count > 3, "{count}");
+    assert_eq!(outcome, Err("leased"), "it lives");
+    let ends = |world: &World, watch: &Arc<Watch>| {
+        watch.release();
+        world.clock.advance(MINUTE);
+    };
+    assert_eq!(waits(hour, &ends), (1, Ok(())));
+}
+
+/// Goal: who waits ends when it is told to, having written nothing.
+#[test]
+fn a_wait_can_be_stopped() {
+    let world = world();
+    let repository = world.repository();
+    let (_watch, _) = Watch::begin(&repository, Arc::default(), None).unwrap();
+    let blobs = world.all();
+    let options = RunOptions {
+        retry_lock: LEASE * 2,
+        ..quick()
+    };
+    let stop = Arc::clone(&options.stop);
+    let outcome = Bench::new()
+        .quick()
+        .cycle_with(&repository, &options, &mut |event| {
+            assert!(matches!(event, Event::Waits(..)), "{event:?}");
+            stop.store(true, Ordering::SeqCst);
+        });
+    assert_eq!(outcome.unwrap_err().code(), "stopped");
+    assert_eq!(world.all(), blobs);
 }
 
 #[test]
@@ -197,7 +274,7 @@ fn the_owner_is_checked_before_anything_is_written() {
 fn a_changed_format_and_an_upgrade_lock_end_a_run() {
     let world = world();
     let repository = world.repository();
-    let (watch, _) = Watch::begin(&repository, Arc::default()).unwrap();
+    let (watch, _) = Watch::begin(&repository, Arc::default(), None).unwrap();
     let watched = watch.watched();
     let other = World::new(WorldOptions {
         seed: 2,
@@ -220,7 +297,7 @@ fn a_changed_format_and_an_upgrade_lock_end_a_run() {
         clock: clock.clone(),
         ..open(intact.path(), damaged.password(), intact.now()).unwrap()
     };
-    let (watch, _) = Watch::begin(&repository, Arc::default()).unwrap();
+    let (watch, _) = Watch::begin(&repository, Arc::default(), None).unwrap();
     let watched = watch.watched();
     let before = schedule(&repository);
     let locked = damaged.variant("upgrade-lock").data();

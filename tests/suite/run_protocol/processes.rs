@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use careen::maintenance::lease::Lease;
 use careen::maintenance::local_lock::LocalLock;
+use careen::repository::schedule_store::{read_schedule, write_schedule};
 use kit::cycle::schedule;
 use kit::index_work::open;
 use kit::program;
@@ -85,6 +86,44 @@ fn sigterm_ends_a_run_with_10_and_the_next_one_goes_on() {
     assert!(command.output().unwrap().status.success());
     let runs = schedule(&repository);
     assert!(runs.runs_of("compact-single-epoch")[0].success);
+}
+
+/// Goal: a run that was killed holds nobody up on its own machine; method: SIGKILL in the middle,
+/// and the next run a moment later. As seen from another machine its lease holds.
+#[test]
+fn after_a_sigkill_the_next_run_goes_on_at_once() {
+    if program::careen().is_none() {
+        return;
+    }
+    let world = large_world();
+    let folder = tempfile::tempdir().unwrap();
+    world.write_to(folder.path()).unwrap();
+    let mut command = careen(folder.path(), &["run", "--mode", "quick"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let began = |line: &Value| line["task"] == "compact-single-epoch" && line["state"] == "began";
+    assert!(lines.any(|line| began(&serde_json::from_str(&line.unwrap()).unwrap())));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let repository = open(folder.path(), PASSWORD, START).unwrap();
+    let (mut left, _) = read_schedule(&repository).unwrap();
+    let holder = left.unknown["careenLease"]["holder"].clone();
+    assert_eq!(holder["process"], i64::from(child.id()));
+
+    let mut elsewhere = left.clone();
+    elsewhere.unknown["careenLease"]["holder"]["host"] = "another".into();
+    write_schedule(&repository, &elsewhere).unwrap();
+    let mut command = careen(folder.path(), &["run", "--mode", "auto"]);
+    assert_eq!(command.output().unwrap().status.code(), Some(40));
+
+    // What is due is found to be, although the schedule says that it is not for a while.
+    left.next_full = left.next_quick;
+    write_schedule(&repository, &left).unwrap();
+    let mut command = careen(folder.path(), &["run", "--mode", "auto"]);
+    assert_eq!(command.output().unwrap().status.code(), Some(0));
+    let after = schedule(&repository);
+    assert_eq!(Lease::of(&after), None);
+    assert!(after.runs_of("compact-single-epoch")[0].success);
 }
 
 #[test]

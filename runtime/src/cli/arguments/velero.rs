@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{CycleMode, StrategiesArgument};
+use super::{CycleMode, StrategiesArgument, parse_duration};
 use crate::velero::lease::LEASE_TIME;
 
 /// Children at once, at most: each has a share of the memory, and 64 shares are small enough.
@@ -101,6 +101,11 @@ pub(in crate::cli) struct VeleroRunArguments {
     #[arg(long, value_name = "N", default_value_t = LEASE_TIME.as_secs(),
           value_parser = clap::value_parser!(u64).range(LEASE_SECONDS))]
     lease_seconds: u64,
+    /// Wait for the lease that an earlier run has left in a repository, for so long at most
+    ///
+    /// As `careen run` does: 90s, 20m, 1h.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
+    pub(in crate::cli) retry_lock: Duration,
     /// Which strategies file.
     #[command(flatten)]
     pub(in crate::cli) strategies: StrategiesArgument,

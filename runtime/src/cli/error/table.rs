@@ -410,7 +410,8 @@ const TABLE: &[Row] = &[
     row(
         "leased",
         Exit::OtherMaintainer,
-        "Wait until that run has ended. If it has crashed, run again after the time that is shown.",
+        "Wait until that run has ended. If it has crashed, run again after the time that is shown, \
+         or let --retry-lock=20m wait for it.",
     ),
     row(
         "locked",

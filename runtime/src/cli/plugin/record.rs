@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::BufWriter;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -164,6 +165,8 @@ impl Asking<'_> {
             accept_unexplained: false,
             expire: None,
             zone: time_zone::local(self.console.surroundings.time_zone.as_deref()),
+            holder: None,
+            retry_lock: Duration::ZERO,
             stop: StopFlag::default(),
         };
         let strategies = Strategies {

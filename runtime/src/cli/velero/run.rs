@@ -204,7 +204,8 @@ fn child(
         CycleMode::Quick => "quick",
         CycleMode::Full => "full",
     };
-    let words = ["run", "--mode", mode];
+    let retry_lock = format!("{}s", everything.arguments.retry_lock.as_secs());
+    let words = ["run", "--mode", mode, "--retry-lock", &retry_lock];
     let bytes = everything.share_bytes;
     let mut prepared = prepare(console, &found.name, &words, place, &keys, bytes)?;
     drop(keys);

@@ -62,6 +62,7 @@ impl Watch {
             until: now.plus(LEASE),
             run: state.run.clone(),
             task: state.task.map(|task| task.name().to_owned()),
+            holder: state.holder.clone(),
         };
         for attempt in 1..=WRITES_MAX {
             let (mut schedule, version) = match state.held.take() {
