@@ -30,6 +30,7 @@ const ENTER: &str = r#"
 set -eu
 root=$1 user=$2 own=$3 group=$4 cgroup=$1/sys/fs/cgroup/$5
 shift 5
+cat "$own/etc/hostname" > /proc/sys/kernel/hostname
 mount --make-rprivate /
 mount --bind "$root" "$root"
 while IFS=' ' read -r from to mode; do
@@ -232,7 +233,14 @@ impl Pod {
         fs::write(own.join("termination-log"), "").expect("the termination log");
         let mut command = self.group.command("unshare");
         command
-            .args(["--mount", "--pid", "--ipc", "--fork", "--kill-child"])
+            .args([
+                "--mount",
+                "--uts",
+                "--pid",
+                "--ipc",
+                "--fork",
+                "--kill-child",
+            ])
             .args(["sh", "-c", ENTER, "enter"])
             .arg(own.join("root"))
             .arg(self.user.to_string())

@@ -178,6 +178,7 @@ impl<'s> Kubelet<'s> {
             }
         }
         let made = self.container(&spec, &spec.container, &places)?;
+        made.etc("hostname", &format!("{pod}\n"));
         let running = json!({ "running": { "startedAt": SystemClock.now().to_string() } });
         self.tell(pod, "Running", &initial, &state(&spec.container, &running));
         let report = self.watched(pod, &spec.container, &made, meanwhile);

@@ -303,9 +303,10 @@ pub(super) struct RunArguments {
     /// Wait for another run's lease to end, for so long at most: 90s, 20m, 1h
     ///
     /// The lease of a run that was killed ends within a quarter of an hour, and at once where it is
-    /// seen that its process is gone. Without this option a run that meets one ends with 40.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
-    pub(super) retry_lock: Duration,
+    /// seen that its process is gone. Without this option or
+    /// CAREEN_RETRY_LOCK a run that meets one ends with 40.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(super) retry_lock: Option<Duration>,
 }
 
 const RUN_HELP: &str = "\
@@ -342,7 +343,7 @@ pub(super) struct StatusArguments {
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Parses a time as people write it, a whole number and its unit: `90s`, `20m`, `1h`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let expected = || "expected a time such as 90s, 20m or 1h".to_owned();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let seconds_each = match &text[digits.len()..] {

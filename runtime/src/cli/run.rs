@@ -39,7 +39,9 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
     let options = RunOptions {
         accept_unexplained: arguments.accept_unexplained,
         holder: Holder::here(),
-        retry_lock: arguments.retry_lock,
+        retry_lock: arguments
+            .retry_lock
+            .unwrap_or(console.surroundings.retry_lock),
         stop: stop_flag()?,
         ..options(console, &target, cycle)?
     };

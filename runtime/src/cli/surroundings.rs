@@ -1,15 +1,17 @@
 //! What the process finds around it: time, randomness, environment.
 //!
 //! The only file of this floor that reads environment variables, so that there is one list of them:
-//! `KOPIA_PASSWORD`, `CAREEN_MEMORY`, `CAREEN_STRATEGIES`, `CAREEN_TERMINATION_LOG`, `CAREEN_LOG`,
-//! `TZ`, `CAREEN_KOPIA` and `PATH` (demo), with the feature `test-clock` `CAREEN_NOW`, and for
-//! object stores the list in `blob/object/credentials/variables.rs`. No memory cost.
+//! `KOPIA_PASSWORD`, `CAREEN_MEMORY`, `CAREEN_STRATEGIES`, `CAREEN_RETRY_LOCK`,
+//! `CAREEN_TERMINATION_LOG`, `CAREEN_LOG`, `TZ`, `CAREEN_KOPIA` and `PATH` (demo), with the feature
+//! `test-clock` `CAREEN_NOW`, and for object stores the list in
+//! `blob/object/credentials/variables.rs`. No memory cost.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::arguments::parse_size;
+use super::arguments::{parse_duration, parse_size};
 use super::error::CliError;
 use crate::blob::LocalOptions;
 #[cfg(feature = "object-stores")]
@@ -26,6 +28,9 @@ const STRATEGIES_VARIABLE: &str = "CAREEN_STRATEGIES";
 
 /// The memory limit where none is named: what the downward API gives of `limits.memory`.
 const MEMORY_VARIABLE: &str = "CAREEN_MEMORY";
+
+/// How long another run's lease is waited for where that is not said.
+const RETRY_LOCK_VARIABLE: &str = "CAREEN_RETRY_LOCK";
 
 /// Where the termination message goes where no file is named.
 const TERMINATION_VARIABLE: &str = "CAREEN_TERMINATION_LOG";
@@ -54,6 +59,8 @@ pub(super) struct Surroundings {
     pub(super) memory: Option<usize>,
     /// `CAREEN_STRATEGIES`, unless it is empty.
     pub(super) strategies: Option<PathBuf>,
+    /// `CAREEN_RETRY_LOCK`, zero where it is empty.
+    pub(super) retry_lock: Duration,
     /// `CAREEN_LOG`.
     pub(super) log: Option<String>,
     /// `CAREEN_KOPIA`.
@@ -88,6 +95,7 @@ impl Surroundings {
             strategies: std::env::var_os(STRATEGIES_VARIABLE)
                 .filter(|file| !file.is_empty())
                 .map(PathBuf::from),
+            retry_lock: retry_lock(std::env::var_os(RETRY_LOCK_VARIABLE))?,
             log: std::env::var(LOG_VARIABLE).ok(),
             kopia: std::env::var_os(KOPIA_VARIABLE),
             path: std::env::var_os("PATH"),
@@ -122,6 +130,15 @@ fn memory(text: Option<OsString>) -> Result<Option<usize>, CliError> {
     parse_size(&text).map(Some).map_err(refuse)
 }
 
+fn retry_lock(text: Option<OsString>) -> Result<Duration, CliError> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(Duration::ZERO);
+    };
+    let text = text.to_string_lossy();
+    let refuse = |why| CliError::Usage(format!("{RETRY_LOCK_VARIABLE}={text}: {why}"));
+    parse_duration(&text).map_err(refuse)
+}
+
 fn time(text: &str) -> Result<Timestamp, CliError> {
     Timestamp::parse(text).ok_or_else(|| CliError::ClockSetting(text.to_owned()))
 }
@@ -138,6 +155,33 @@ mod tests {
         assert_eq!(read("").unwrap(), None);
         assert_eq!(memory(None).unwrap(), None);
         assert_eq!(read("plenty").unwrap_err().code(), "usage");
+    }
+
+    #[test]
+    fn times_are_written_as_people_write_them() {
+        let read = |text: &str| retry_lock(Some(text.into()));
+        for (text, seconds) in [
+            ("", 0),
+            ("0s", 0),
+            ("90s", 90),
+            ("20m", 1_200),
+            ("24h", 86_400),
+        ] {
+            assert_eq!(read(text).unwrap(), Duration::from_secs(seconds), "{text}");
+        }
+        assert_eq!(retry_lock(None).unwrap(), Duration::ZERO);
+        for text in [
+            "20",
+            "m",
+            "1h30m",
+            "-1s",
+            "1d",
+            "25h",
+            "99999999999999999999s",
+            " 5m",
+        ] {
+            assert_eq!(read(text).unwrap_err().code(), "usage", "{text}");
+        }
     }
 
     #[test]

@@ -6,11 +6,18 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use careen::clock::{Clock, SystemClock};
+use careen::maintenance::lease::Lease;
+use careen::repository::schedule_store::{read_schedule, write_schedule};
 use kit::image::Image;
+use kit::index_work::open;
 use kit::kubelet::Kubelet;
 use kit::kubernetes::{self, Kubernetes};
 use kit::manifests::{Renderer, collection, into_namespace};
@@ -212,6 +219,25 @@ impl Site {
     pub(super) fn wait_for_lease(&self) {
         let schedule = self.repository().join("kopia.maintenance.f");
         wait("a lease", || schedule.exists().then_some(()));
+    }
+
+    /// Lets the lease of a run that died end, a moment after another pod has begun to wait for it.
+    pub(super) fn end_lease(&self) {
+        thread::sleep(Duration::from_secs(3));
+        let now = SystemClock.now();
+        let repository = open(&self.repository(), PASSWORD, now).unwrap();
+        let (mut schedule, _) = read_schedule(&repository).unwrap();
+        let mut lease = Lease::of(&schedule).expect("the lease of the run that died");
+        lease.until = now;
+        let lease = serde_json::to_value(lease).unwrap();
+        schedule.unknown.insert("careenLease".to_owned(), lease);
+        (schedule.next_full, schedule.next_quick) = (now, now);
+        write_schedule(&repository, &schedule).unwrap();
+        // It is a new file: what `fsGroup` gave to the pod's group is given again.
+        let group = fs::metadata(self.repository()).unwrap().gid();
+        let file = self.repository().join("kopia.maintenance.f");
+        chown(&file, None, Some(group)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o660)).unwrap();
     }
 
     /// Waits for a Job of the CronJob that nobody but its schedule made; returns its name.

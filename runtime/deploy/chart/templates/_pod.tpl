@@ -96,6 +96,8 @@ containers:
           name: {{ .Release.Name }}
     env:
       {{- include "careen.memory" "careen" | nindent 6 }}
+      - name: CAREEN_RETRY_LOCK
+        value: {{ $v.retryLock | quote }}
       - name: CAREEN_STRATEGIES
         value: /strategies/strategies.toml
     resources:

@@ -103,9 +103,9 @@ pub(in crate::cli) struct VeleroRunArguments {
     lease_seconds: u64,
     /// Wait for the lease that an earlier run has left in a repository, for so long at most
     ///
-    /// As `careen run` does: 90s, 20m, 1h.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
-    pub(in crate::cli) retry_lock: Duration,
+    /// As `careen run` does: 90s, 20m, 1h. Without it CAREEN_RETRY_LOCK, or not at all.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(in crate::cli) retry_lock: Option<Duration>,
     /// Which strategies file.
     #[command(flatten)]
     pub(in crate::cli) strategies: StrategiesArgument,

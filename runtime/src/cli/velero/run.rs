@@ -204,7 +204,9 @@ fn child(
         CycleMode::Quick => "quick",
         CycleMode::Full => "full",
     };
-    let retry_lock = format!("{}s", everything.arguments.retry_lock.as_secs());
+    let retry_lock = everything.arguments.retry_lock;
+    let retry_lock = retry_lock.unwrap_or(console.surroundings.retry_lock);
+    let retry_lock = format!("{}s", retry_lock.as_secs());
     let words = ["run", "--mode", mode, "--retry-lock", &retry_lock];
     let bytes = everything.share_bytes;
     let mut prepared = prepare(console, &found.name, &words, place, &keys, bytes)?;
