@@ -31,6 +31,11 @@ impl Holder {
     /// Returns this process; none where the system does not tell enough.
     pub fn here() -> Option<Self> {
         let process = getpid();
+        // A `/proc` of another namespace has other processes under these numbers.
+        let known_as = fs::read_link("/proc/self").ok()?;
+        if known_as.as_os_str() != process.as_raw_nonzero().to_string().as_str() {
+            return None;
+        }
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
         Some(Self {
