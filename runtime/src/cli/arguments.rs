@@ -120,7 +120,7 @@ pub(super) struct GlobalOptions {
     /// the cgroup's limit, else 128MiB]
     ///
     /// At most 85 % of it is used; the rest is for the kernel and the page cache. The smallest
-    /// limit is 32MiB.
+    /// limit is 32MiB. Where the cgroup's limit is smaller, that is the one.
     #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
     pub(super) memory: Option<usize>,
     /// Directory on a disk for sorted pieces of the index [default: the system's temporary

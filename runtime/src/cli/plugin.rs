@@ -54,10 +54,15 @@ fn options(
         ..PluginOptions::default()
     };
     let mut options = within(options, &memory, console.global.plugin_cache.as_deref());
+    let cgroup = cgroup_limit_bytes();
     if let Some(bytes) = compile.compile_memory {
         options.compile.address_space_bytes = bytes as u64;
         options.compile.data_bytes = bytes as u64;
-    } else if console.global.memory.is_some() || cgroup_limit_bytes().is_some() {
+        if let Some(limit) = cgroup {
+            // Beyond it the kernel would end this process too: cgroup v2 kills whole containers.
+            compile_within(&mut options, &MemoryPlan::new(limit)?);
+        }
+    } else if console.global.memory.is_some() || cgroup.is_some() {
         compile_within(&mut options, &memory);
     }
     Ok(options)

@@ -15,12 +15,16 @@ use crate::progress::Progress;
 use crate::repository::Workspace;
 use crate::spill::{Scratch, ScratchOptions};
 
-/// Returns the limit to live in, in bytes: the option, else the cgroup's, else the default.
+/// Returns the limit to live in, in bytes: the smaller of the option and the cgroup's, else the
+/// default. Above the cgroup's there is no memory, only a kernel that kills, mostly the whole
+/// container, or that slows whoever grows until nothing moves.
 pub(super) fn memory_limit_bytes(global: &GlobalOptions) -> usize {
-    global
-        .memory
-        .or_else(cgroup_limit_bytes)
-        .unwrap_or(DEFAULT_LIMIT_BYTES)
+    limit_bytes(global.memory, cgroup_limit_bytes())
+}
+
+fn limit_bytes(given: Option<usize>, cgroup: Option<usize>) -> usize {
+    let limits = given.into_iter().chain(cgroup);
+    limits.min().unwrap_or(DEFAULT_LIMIT_BYTES)
 }
 
 /// Plans the memory and makes the scratch directory of a run on `target`.
@@ -59,4 +63,28 @@ pub(super) fn workspace(console: &Console, target: &Target) -> Result<Workspace,
         memory,
         progress,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MIB;
+
+    #[test]
+    fn more_than_the_cgroup_has_is_not_planned_for() {
+        for (given, cgroup, limit) in [
+            (None, None, DEFAULT_LIMIT_BYTES / MIB),
+            (Some(256), None, 256),
+            (None, Some(64), 64),
+            (None, Some(1024), 1024),
+            (Some(40), Some(64), 40),
+            (Some(64), Some(48), 48),
+            // Too small for any task: refused, not killed.
+            (Some(64), Some(16), 16),
+        ] {
+            let mib = |number: usize| number * MIB;
+            let found = limit_bytes(given.map(mib), cgroup.map(mib));
+            assert_eq!(found, limit * MIB, "{given:?} in {cgroup:?}");
+        }
+    }
 }
