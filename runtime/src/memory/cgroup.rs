@@ -195,11 +195,11 @@ mod tests {
     /// pod's, finds the groups below it; method: the same tree, mounted from several roots.
     #[test]
     fn the_root_of_the_mount_is_taken_off_the_path() {
-        let own = "0::/kubepods/pod1/a/work\n";
+        let own = "0::/kubepods/pod1/a/job\n";
         let mounted = |root: &str| V2.replace(" / ", &format!(" {root} "));
         let container = [
             ("memory.max", "67108864\n"),
-            ("work/memory.max", "50331648\n"),
+            ("job/memory.max", "50331648\n"),
         ];
         assert_eq!(
             limit(&container, &mounted("/kubepods/pod1/a"), own),
@@ -207,7 +207,7 @@ mod tests {
         );
         let pod = [
             ("memory.max", "134217728\n"),
-            ("a/work/memory.max", "67108864\n"),
+            ("a/job/memory.max", "67108864\n"),
         ];
         assert_eq!(limit(&pod, &mounted("/kubepods/pod1"), own), Some(64 * MIB));
         // Of a mount that does not have our group, the root answers,
@@ -221,6 +221,11 @@ mod tests {
             ("../other/memory.max", "1048576\n"),
         ];
         assert_eq!(limit(&parent, V2, "0::/../other\n"), Some(64 * MIB));
+        // or in a new namespace that still has the mount of the machine, whose root has no limit,
+        assert_eq!(
+            limit(&[("cgroup.procs", "1\n")], &mounted("/../.."), "0::/\n"),
+            None
+        );
         // but not where somebody mounted other groups elsewhere.
         let elsewhere = mounted("/docker/b").replace("CUSTOM", "ELSEWHERE");
         let others = [("../elsewhere/memory.max", "1048576\n")];
