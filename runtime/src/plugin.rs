@@ -36,7 +36,9 @@ mod wasm_file;
 mod words;
 
 pub use about::About;
-pub use argument::{parse_plugin_argument, parse_strategy_argument, parse_strategy_arguments};
+pub use argument::{
+    parse_pinned_file, parse_plugin_argument, parse_strategy_argument, parse_strategy_arguments,
+};
 pub use cache::default_cache_directory;
 pub use compile::{COMPILE_SUBCOMMAND, CompileLimits, compile_child_main};
 pub use configuration::Configuration;

@@ -1,6 +1,9 @@
-//! What follows `--plugin` on a command line: a strategy, a file, and perhaps a pin.
+//! What follows `--plugin` on a command line: a strategy, a file, and perhaps a pin. `plugin
+//! compile` takes files with pins too.
 //!
 //! Read strictly: a pin that is not understood must not count as none. No memory cost.
+
+use std::ffi::OsStr;
 
 use super::error::{Failure, PluginError, harmless};
 use super::wasm_file::PluginSource;
@@ -17,6 +20,20 @@ pub fn parse_strategy_argument(
     argument: &str,
 ) -> Result<PluginSource, PluginError> {
     parse_named(&[strategy], argument).map(|(_, source)| source)
+}
+
+/// Reads `FILE` or `FILE@blake3:HEX`.
+///
+/// # Errors
+/// A pin that is not one, and no file.
+pub fn parse_pinned_file(argument: &OsStr) -> Result<PluginSource, PluginError> {
+    match argument.to_str() {
+        Some(text) => pinned_file(text).map_err(|reason| refuse(text, reason)),
+        None => Ok(PluginSource::File {
+            path: argument.into(),
+            blake3: None,
+        }),
+    }
 }
 
 /// Reads all `--plugin` of a command that has these strategies; each may be given once.
@@ -57,12 +74,16 @@ fn parse_named(
             _ => format!("the strategies are {}", strategies.join(", ")),
         }));
     };
+    Ok((strategy, pinned_file(value).map_err(refuse)?))
+}
+
+fn pinned_file(value: &str) -> Result<PluginSource, String> {
     let (path, pin) = match value.rsplit_once('@') {
         Some((path, pin)) if pin.contains(':') && !pin.contains('/') => (path, Some(pin)),
         _ => (value, None),
     };
     if path.is_empty() {
-        return Err(refuse("no file".into()));
+        return Err("no file".into());
     }
     let digest = |pin: &str| {
         let text = pin.strip_prefix("blake3:")?;
@@ -72,11 +93,9 @@ fn parse_named(
     };
     let blake3 = match pin {
         // A pin that is not understood must not count as none.
-        Some(pin) => Some(
-            digest(pin).ok_or_else(|| refuse("the pin is not blake3: and 64 hex digits".into()))?,
-        ),
+        Some(pin) => Some(digest(pin).ok_or("the pin is not blake3: and 64 hex digits")?),
         None => None,
     };
     let path = path.into();
-    Ok((strategy, PluginSource::File { path, blake3 }))
+    Ok(PluginSource::File { path, blake3 })
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use careen::maintenance::strategy::Splitting;
-use careen::plugin::{PluginSource, load, parse_plugin_argument};
+use careen::plugin::{PluginSource, load, parse_pinned_file, parse_plugin_argument};
 
 use super::component::{answer, splitting};
 use super::{load_wasm, options, question};
@@ -221,6 +221,14 @@ fn arguments_are_read_strictly() {
     assert_eq!(good("splitting=a@b.wasm"), file("a@b.wasm", None));
     let pinned = file("a@b.wasm", Some([0xab; 32]));
     assert_eq!(good(&format!("splitting=a@b.wasm@blake3:{pin}")), pinned);
+    let bare = format!("a@b.wasm@blake3:{pin}");
+    assert_eq!(parse_pinned_file(bare.as_ref()).unwrap(), pinned);
+    assert_eq!(
+        parse_pinned_file("a@b/x.wasm".as_ref()).unwrap(),
+        file("a@b/x.wasm", None)
+    );
+    let error = parse_pinned_file("x.wasm@blake3:ab".as_ref()).unwrap_err();
+    assert_eq!(error.code(), "plugin-argument");
     for bad in [
         "x.wasm".to_owned(),
         "splitting=".into(),

@@ -67,3 +67,62 @@ plugins:
     assert_eq!(site.end("another").1, "PodFailurePolicy");
     site.verify(&ALL);
 }
+
+/// The page's overlay with plugins, whose compiler has a pin, for a repository in a folder.
+const PINNED: &str = r#"
+resources: [../careen/runtime/deploy/base]
+components: [../careen/runtime/deploy/components/plugins]
+patches:
+  - target: {kind: CronJob, name: careen}
+    patch: |
+      - op: replace
+        path: /spec/jobTemplate/spec/template/spec/initContainers/0/args/3
+        value: /plugin-files/price.wasm@blake3:PIN
+"#;
+
+/// The chart's values for the same.
+const PINNED_VALUES: &str = r#"
+plugins:
+  volume: {configMap: {name: careen-plugins}}
+  compile: ["price.wasm@blake3:PIN"]
+"#;
+
+/// Goal: where the compiler refuses, which comes before any run, the Job fails at once too; method:
+/// a component with another content than its pin, with kustomize and with Helm.
+#[test]
+fn a_plugin_that_the_compiler_refuses_fails_the_job_at_once() {
+    let Some(renderer) = Renderer::find() else {
+        return;
+    };
+    let file = kit::workspace_root().join("plugins/examples/built/splitting-by-price.wasm");
+    let bytes = std::fs::read(file).unwrap();
+    let pinned = |text: &str| text.replace("PIN", &"0".repeat(64));
+    for objects in [
+        renderer.overlay(&pinned(PINNED)),
+        renderer.helm(&pinned(PINNED_VALUES)),
+    ] {
+        let Some(site) = Site::of(objects, &BACKUPS) else {
+            return;
+        };
+        site.secret("cloud-credentials", "cloud", "");
+        site.apply(&json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": "careen-plugins", "namespace": site.namespace },
+            "binaryData": { "price.wasm": ByteString(bytes.clone()) },
+        }));
+        site.job("refused", |_| ());
+        let Some(report) = site.kubelet.run(&site.pod("refused")) else {
+            return;
+        };
+        let told = ended(&report, 50, "configuration");
+        assert_eq!(told["command"], "plugin compile", "{told}");
+        assert_eq!(told["code"], "plugin-digest-mismatch", "{told}");
+        let (condition, reason, status) = site.end("refused");
+        assert_eq!(
+            (&*condition, &*reason),
+            ("Failed", "PodFailurePolicy"),
+            "{status}"
+        );
+        assert_eq!(status["failed"], 1, "{status}");
+    }
+}

@@ -65,6 +65,13 @@ podFailurePolicy:
         containerName: careen
         operator: In
         values: [20, 40, 50, 60]
+    {{- if .Values.plugins.compile }}
+    - action: FailJob
+      onExitCodes:
+        containerName: compile-plugins
+        operator: In
+        values: [20, 40, 50, 60]
+    {{- end }}
     - action: Count
       onExitCodes:
         containerName: careen

@@ -93,6 +93,9 @@ pub(in crate::cli) struct CheckArguments {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CompileArguments {
     /// The components
+    ///
+    /// FILE may be followed by @blake3:HEX: then it is refused, and not compiled, unless it has
+    /// exactly this content.
     #[arg(value_name = "FILE", required = true)]
     pub(in crate::cli) files: Vec<PathBuf>,
     /// What compiling may take.

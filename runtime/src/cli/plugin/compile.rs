@@ -13,6 +13,7 @@ use crate::cli::arguments::CompileArguments;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::Kind;
 use crate::cli::wording::{bytes, duration};
+use crate::plugin::parse_pinned_file;
 use crate::plugin::precompile::{Precompiled, precompile};
 
 /// What became of one component.
@@ -37,7 +38,8 @@ pub(super) fn run(console: &Console, arguments: &CompileArguments) -> Result<Exi
         .collect();
     console.started("plugin compile", &files.join(" "));
     for (path, file) in arguments.files.iter().zip(files) {
-        let options = super::options(console, super::file(path), &arguments.compile)?;
+        let source = parse_pinned_file(path.as_os_str())?;
+        let options = super::options(console, source, &arguments.compile)?;
         let Precompiled {
             blake3,
             directory,

@@ -20,8 +20,8 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "plugin-argument",
         Exit::Configuration,
-        "Write --plugin STRATEGY=FILE or STRATEGY=FILE@blake3:HEX; the command's help names the \
-         strategy.",
+        "Write --plugin STRATEGY=FILE or STRATEGY=FILE@blake3:HEX, for `careen plugin compile` \
+         FILE or FILE@blake3:HEX; the command's help names the strategy.",
     ),
     row(
         "plugin-io",
