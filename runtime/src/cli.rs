@@ -13,6 +13,7 @@ mod ending;
 mod error;
 mod identity;
 mod index;
+mod jitter;
 mod kopia_config;
 mod logs;
 mod metrics;

@@ -409,6 +409,41 @@ func TestCronJobsDoNotPileUp(t *testing.T) {
 	}
 }
 
+// Goal: runs of a schedule wait their own time, single Jobs do not, and the value can be changed.
+func TestRunsOfAScheduleWaitTheirOwnTime(t *testing.T) {
+	once, err := Kustomize(filepath.Join(Deploy(), "once"))
+	for where, wanted := range map[string]struct {
+		objects objects
+		setting string
+		jobs    map[string]string
+	}{
+		"base":        {overlay(t), "5m", map[string]string{"CronJob/careen": ""}},
+		"once":        {parsed(t, once, err), "", map[string]string{"Job/careen-once": "0"}},
+		"helm, full":  {chart(t, full), "5m", map[string]string{"CronJob/careen": "", "Job/careen-once": "0"}},
+		"helm, short": {chart(t, "{jitter: 0}"), "0", map[string]string{"CronJob/careen": ""}},
+	} {
+		if settings := wanted.objects["ConfigMap/careen"]; settings != nil {
+			if found := typed[corev1.ConfigMap](t, settings).Data["CAREEN_JITTER"]; found != wanted.setting {
+				t.Errorf("%s: %q", where, found)
+			}
+		} else if wanted.setting != "" {
+			t.Errorf("%s: no settings", where)
+		}
+		found := map[string]string{}
+		for name, template := range podSpecs(t, wanted.objects) {
+			found[name] = ""
+			for _, variable := range template.Spec.Containers[0].Env {
+				if variable.Name == "CAREEN_JITTER" {
+					found[name] = variable.Value
+				}
+			}
+		}
+		if !reflect.DeepEqual(found, wanted.jobs) {
+			t.Errorf("%s: %v", where, found)
+		}
+	}
+}
+
 // Goal: the chosen minute differs by release, and stays.
 func TestTheMinuteIsNotEverybodys(t *testing.T) {
 	one := cronJob(t, chart(t, "{schedule: M * * * *}")).Spec.Schedule

@@ -6,6 +6,7 @@
 mod demo;
 mod doctor;
 mod index;
+mod jitter;
 #[cfg(feature = "plugins")]
 mod plugin;
 mod reporting;
@@ -26,6 +27,7 @@ use crate::maintenance::expire_snapshots::EXPIRE_PERCENT;
 pub(super) use demo::{BACKUPS, BackupShape, DemoArguments, IndexShape};
 pub(super) use doctor::DoctorArguments;
 pub(super) use index::{ChangeArguments, IndexCommand, InspectArguments, ListArguments};
+pub(super) use jitter::{JitterArgument, parse_jitter};
 #[cfg(feature = "plugins")]
 pub(super) use plugin::{
     BuildArguments, CheckArguments, CompileArguments, CompileLimit, Language, LoadArguments,
@@ -294,6 +296,9 @@ pub(super) struct RunArguments {
     /// Print the plan with its reasons and the memory plan, and stop
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// How long it may wait first; a dry run does not.
+    #[command(flatten)]
+    pub(super) jitter: JitterArgument,
     /// Delete unused packs even if it is not known why nothing uses them
     ///
     /// Without it such packs are kept and named, and many of them stop the run: an index blob may

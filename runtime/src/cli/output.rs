@@ -32,6 +32,8 @@ const WAITING_BYTES_MAX: usize = 64 * 1024;
 pub(super) enum Kind {
     /// First line: command, repository, version.
     Started,
+    /// Nothing is done before a moment: until when, and how many seconds that are.
+    Wait,
     /// What will be done, why, and in how much memory.
     Plan,
     /// How far the current step is; at most one a second.

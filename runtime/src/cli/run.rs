@@ -16,7 +16,7 @@ use super::strategy::Named;
 use super::target::Target;
 use super::used::Used;
 use super::workspace::workspace;
-use super::{strategy, time_zone};
+use super::{jitter, strategy, time_zone};
 use crate::blob::Counters;
 use crate::clock::Timestamp;
 use crate::kopia::source_filter::SourceFilter;
@@ -47,6 +47,7 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
     };
     target.refuse_read_only()?;
     let workspace = workspace(console, &target)?;
+    jitter::wait(console, &target.location(), arguments.jitter, &options.stop)?;
     let repository = target.open(&workspace.memory, &console.surroundings)?;
     let used = Used::default();
     let named = Named::new(console, &cycle.plugins, &cycle.strategies, &used);

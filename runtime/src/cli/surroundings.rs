@@ -1,7 +1,7 @@
 //! What the process finds around it: time, randomness, environment.
 //!
 //! The only file of this floor that reads environment variables, so that there is one list of them:
-//! `KOPIA_PASSWORD`, `CAREEN_MEMORY`, `CAREEN_STRATEGIES`, `CAREEN_RETRY_LOCK`,
+//! `KOPIA_PASSWORD`, `CAREEN_MEMORY`, `CAREEN_STRATEGIES`, `CAREEN_JITTER`, `CAREEN_RETRY_LOCK`,
 //! `CAREEN_TERMINATION_LOG`, `CAREEN_LOG`, `TZ`, `CAREEN_KOPIA` and `PATH` (demo), with the feature
 //! `test-clock` `CAREEN_NOW`, and for object stores the list in
 //! `blob/object/credentials/variables.rs`. No memory cost.
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::arguments::{parse_duration, parse_size};
+use super::arguments::{parse_duration, parse_jitter, parse_size};
 use super::error::CliError;
 use crate::blob::LocalOptions;
 #[cfg(feature = "object-stores")]
@@ -31,6 +31,9 @@ const MEMORY_VARIABLE: &str = "CAREEN_MEMORY";
 
 /// How long another run's lease is waited for where that is not said.
 const RETRY_LOCK_VARIABLE: &str = "CAREEN_RETRY_LOCK";
+
+/// How long a run may wait first where that is not said. Processes that we start do not wait.
+pub(super) const JITTER_VARIABLE: &str = "CAREEN_JITTER";
 
 /// Where the termination message goes where no file is named.
 const TERMINATION_VARIABLE: &str = "CAREEN_TERMINATION_LOG";
@@ -61,6 +64,8 @@ pub(super) struct Surroundings {
     pub(super) strategies: Option<PathBuf>,
     /// `CAREEN_RETRY_LOCK`, zero where it is empty.
     pub(super) retry_lock: Duration,
+    /// `CAREEN_JITTER`, unless it is empty.
+    pub(super) jitter: Option<Duration>,
     /// `CAREEN_LOG`.
     pub(super) log: Option<String>,
     /// `CAREEN_KOPIA`.
@@ -91,11 +96,25 @@ impl Surroundings {
             randomness: Arc::new(SystemRandomness),
             stamps: given.is_some(),
             password: std::env::var_os(PASSWORD_VARIABLE),
-            memory: memory(std::env::var_os(MEMORY_VARIABLE))?,
+            memory: parsed(
+                MEMORY_VARIABLE,
+                std::env::var_os(MEMORY_VARIABLE),
+                parse_size,
+            )?,
             strategies: std::env::var_os(STRATEGIES_VARIABLE)
                 .filter(|file| !file.is_empty())
                 .map(PathBuf::from),
-            retry_lock: retry_lock(std::env::var_os(RETRY_LOCK_VARIABLE))?,
+            retry_lock: parsed(
+                RETRY_LOCK_VARIABLE,
+                std::env::var_os(RETRY_LOCK_VARIABLE),
+                parse_duration,
+            )?
+            .unwrap_or_default(),
+            jitter: parsed(
+                JITTER_VARIABLE,
+                std::env::var_os(JITTER_VARIABLE),
+                parse_jitter,
+            )?,
             log: std::env::var(LOG_VARIABLE).ok(),
             kopia: std::env::var_os(KOPIA_VARIABLE),
             path: std::env::var_os("PATH"),
@@ -121,22 +140,18 @@ pub(super) fn termination_log() -> Option<PathBuf> {
     std::env::var_os(TERMINATION_VARIABLE).map(PathBuf::from)
 }
 
-fn memory(text: Option<OsString>) -> Result<Option<usize>, CliError> {
+/// Reads a variable as the option that it stands for; one that is empty is none.
+fn parsed<T>(
+    name: &str,
+    text: Option<OsString>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, CliError> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     let text = text.to_string_lossy();
-    let refuse = |why| CliError::Usage(format!("{MEMORY_VARIABLE}={text}: {why}"));
-    parse_size(&text).map(Some).map_err(refuse)
-}
-
-fn retry_lock(text: Option<OsString>) -> Result<Duration, CliError> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else {
-        return Ok(Duration::ZERO);
-    };
-    let text = text.to_string_lossy();
-    let refuse = |why| CliError::Usage(format!("{RETRY_LOCK_VARIABLE}={text}: {why}"));
-    parse_duration(&text).map_err(refuse)
+    let refuse = |why| CliError::Usage(format!("{name}={text}: {why}"));
+    parse(&text).map(Some).map_err(refuse)
 }
 
 fn time(text: &str) -> Result<Timestamp, CliError> {
@@ -149,17 +164,22 @@ mod tests {
 
     #[test]
     fn memory_is_written_as_kubernetes_writes_it() {
-        let read = |text: &str| memory(Some(text.into()));
+        let read = |text: &str| parsed(MEMORY_VARIABLE, Some(text.into()), parse_size);
         assert_eq!(read("67108864").unwrap(), Some(64 << 20));
         assert_eq!(read("64Mi").unwrap(), Some(64 << 20));
         assert_eq!(read("").unwrap(), None);
-        assert_eq!(memory(None).unwrap(), None);
-        assert_eq!(read("plenty").unwrap_err().code(), "usage");
+        assert_eq!(parsed(MEMORY_VARIABLE, None, parse_size).unwrap(), None);
+        let error = read("plenty").unwrap_err();
+        assert_eq!(error.code(), "usage");
+        assert!(error.to_string().starts_with("CAREEN_MEMORY=plenty: "));
     }
 
     #[test]
     fn times_are_written_as_people_write_them() {
-        let read = |text: &str| retry_lock(Some(text.into()));
+        let read = |text: &str| {
+            let read = parsed(RETRY_LOCK_VARIABLE, Some(text.into()), parse_duration);
+            read.map(Option::unwrap_or_default)
+        };
         for (text, seconds) in [
             ("", 0),
             ("0s", 0),
@@ -169,7 +189,6 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap(), Duration::from_secs(seconds), "{text}");
         }
-        assert_eq!(retry_lock(None).unwrap(), Duration::ZERO);
         for text in [
             "20",
             "m",

@@ -1,13 +1,14 @@
 //! What the program leaves behind for whoever started it as a Job: its termination message,
 //! metrics, and how it takes signals. In its container it is tried by the suite `image`.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{careen, text, with_password};
+use super::{assert_fails, careen, text, with_password};
 
 /// Makes a repository with a large index.
 fn repository(folder: &Path, entries: &str) -> String {
@@ -154,4 +155,35 @@ fn a_compaction_stops_and_goes_on() {
         .output()
         .unwrap();
     assert!(verified.status.success(), "{verified:?}");
+}
+
+/// Goal: a run that is to wait says until when, and reads nothing before; SIGTERM ends it there as
+/// a run that had begun; a plan does not wait; method: a repository that is not there, an hour.
+#[test]
+fn a_wait_is_told_and_ends_with_sigterm() {
+    let nowhere = ["run", "/no/such/repository"];
+    for (variable, words) in [("0", &["--jitter", "1h"][..]), ("1h", &[])] {
+        let mut command = with_password(&[&nowhere, words].concat());
+        command.env("CAREEN_JITTER", variable).arg("--json");
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut told = BufReader::new(child.stdout.take().unwrap()).lines();
+        let wait = told.by_ref().map(|line| line.unwrap());
+        let wait = wait.map(|line| serde_json::from_str::<Value>(&line).unwrap());
+        let mut wait = wait.filter(|line| line["kind"] == "wait");
+        let wait = wait.next().unwrap()["wait"].clone();
+        assert!(wait["until"].is_string(), "{wait}");
+        let seconds = wait["seconds"].as_u64().unwrap();
+        assert!((600..=3600).contains(&seconds), "{wait}");
+        terminate(&child);
+        let rest: Vec<String> = told.map(Result::unwrap).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(10), "{rest:?}");
+        assert!(rest.concat().contains(r#""code":"stopped""#), "{rest:?}");
+    }
+    let planned = [&nowhere[..], &["--dry-run", "--jitter", "1h"]].concat();
+    for words in [&planned[..], &nowhere[..]] {
+        assert_fails(with_password, words, 50, "no-folder");
+    }
+    let long = [&nowhere[..], &["--jitter", "2h"]].concat();
+    let refused = with_password(&long).output().unwrap();
+    assert_eq!(refused.status.code(), Some(50), "{refused:?}");
 }

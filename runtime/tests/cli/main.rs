@@ -27,7 +27,13 @@ mod verify;
 /// Runs the program without the environment of whoever runs the tests.
 fn careen(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_careen"));
-    for variable in ["KOPIA_PASSWORD", "CAREEN_LOG", "CAREEN_KOPIA", "CAREEN_NOW"] {
+    for variable in [
+        "KOPIA_PASSWORD",
+        "CAREEN_LOG",
+        "CAREEN_KOPIA",
+        "CAREEN_NOW",
+        "CAREEN_JITTER",
+    ] {
         command.env_remove(variable);
     }
     command.args(arguments);

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::life::ended;
-use super::site::{INDEX, Site};
+use super::site::{BACKUPS, INDEX, Site};
 
 /// Goal: an eviction (SIGTERM) ends the run at a safe point, counts as nothing, and the next pod of
 /// the Job does the rest.
@@ -30,6 +30,36 @@ fn an_evicted_run_goes_on_in_the_next_pod() {
     assert_eq!(condition, "Complete", "{status}");
     assert_eq!(status["failed"].as_u64().unwrap_or(0), 0, "{status}");
     site.verify(&["--index"]);
+}
+
+/// Goal: a run that still waits for its moment is evicted at once, has touched nothing, and the
+/// next pod of the Job does the work; method: a wait of up to an hour.
+#[test]
+fn a_waiting_run_is_evicted_at_once() {
+    let Some(site) = Site::new(&BACKUPS) else {
+        return;
+    };
+    site.set("CAREEN_JITTER", "1h");
+    site.job("waiting", |_| ());
+    let pod = site.pod("waiting");
+    let Some(report) = site.kubelet.run_and(&pod, |_| {
+        // For the next one.
+        site.set("CAREEN_JITTER", "0");
+        site.evict(&pod, 600);
+    }) else {
+        return;
+    };
+    let told = ended(&report, 10, "part-done");
+    assert_eq!(told["code"], "stopped", "{told}");
+    let said = report.run.stdout_text();
+    assert!(said.contains(r#""kind":"wait""#), "{said}");
+    let finished = said.lines().last().unwrap_or_default();
+    assert!(!finished.contains("requests"), "{finished}");
+    let next = site.kubelet.run(&site.pod("waiting")).unwrap();
+    ended(&next, 0, "done");
+    let (condition, _, status) = site.end("waiting");
+    assert_eq!(condition, "Complete", "{status}");
+    assert_eq!(status["failed"].as_u64().unwrap_or(0), 0, "{status}");
 }
 
 /// Goal: a pod that is killed at the end of its grace period has its message from the start, counts

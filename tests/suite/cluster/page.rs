@@ -155,7 +155,8 @@ fn tell_of_velero(site: &Site) {
     );
 }
 
-/// Writes the user's overlay: that of the page, for a bucket behind TLS with a CA of its own.
+/// Writes the user's overlay: that of the page, for a bucket behind TLS with a CA of its own, and
+/// without the wait before a run.
 fn write_overlay(desk: &Desk, location: &str, endpoint: &str) {
     let (text, more) = overlay();
     let (port, rest) = more.split_once("  - target: {kind: CronJob").unwrap();
@@ -164,7 +165,10 @@ fn write_overlay(desk: &Desk, location: &str, endpoint: &str) {
         .replace("s3://BUCKET/PREFIX/kopia/NAMESPACE/", location)
         .replace(
             "AWS_REGION: eu-central-1",
-            &format!("AWS_REGION: eu-central-1\n        AWS_ENDPOINT_URL_S3: https://{endpoint}"),
+            &format!(
+                "AWS_REGION: eu-central-1\n        CAREEN_JITTER: \"0\"\n        \
+                 AWS_ENDPOINT_URL_S3: https://{endpoint}"
+            ),
         );
     let file = desk.folder.path().join("my-careen/kustomization.yaml");
     fs::write(file, format!("{text}{port}components:{ca}")).unwrap();

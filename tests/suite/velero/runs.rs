@@ -233,3 +233,36 @@ fn sigterm_ends_all_of_it() {
     let after = velero.careen(&["run", "--all", "--mode", "full"]);
     assert_eq!(after.exit, 0, "{}", after.text);
 }
+
+/// Goal: a run waits for its moment before it takes a Lease or starts anything, by the first
+/// repository's URL, and ends there when it is told to; children of a run do not wait; method: a
+/// bucket that is not there, then a folder.
+#[test]
+fn a_run_waits_for_its_moment_once() {
+    let Some(velero) = installation() else {
+        return;
+    };
+    let spec = json!({
+        "provider": "aws", "config": { "region": "us-east-1" },
+        "objectStorage": { "bucket": "nowhere", "prefix": "cluster-1" },
+    });
+    velero.location("away", &spec);
+    velero.record("shop", "away");
+    let mut running = velero.start(&["run", "--all", "--jitter", "1h"]);
+    running.until(&[r#""kind":"wait""#, "seconds"]);
+    let id = Pid::from_raw(i32::try_from(running.child.id()).unwrap()).unwrap();
+    kill_process(id, Signal::TERM).unwrap();
+    let answer = running.ended();
+    assert_eq!(answer.exit, 10, "{}", answer.text);
+    assert_eq!(answer.error()["code"], "stopped");
+    let seconds = answer.all("wait")[0]["seconds"].as_u64().unwrap();
+    assert!((60..=3600).contains(&seconds), "{seconds}");
+    let leases = velero.server.list(&velero.collection("leases")).unwrap();
+    assert_eq!(leases.len(), 0);
+
+    velero.repository("bank");
+    let mut command = velero.command(&["run", "bank", "--mode", "quick", "--jitter", "0"]);
+    let ended = super::installation::answer(command.env("CAREEN_JITTER", "1h").output().unwrap());
+    assert_eq!(ended.exit, 0, "{}", ended.text);
+    assert_eq!(ended.all("wait").len(), 0);
+}

@@ -100,6 +100,11 @@ containers:
         value: {{ $v.retryLock | quote }}
       - name: CAREEN_STRATEGIES
         value: /strategies/strategies.toml
+      {{- if hasKey . "AtOnce" }}
+      # Now, whatever the settings say.
+      - name: CAREEN_JITTER
+        value: "0"
+      {{- end }}
     resources:
       {{- include "careen.resources" (dict "cpu" $v.cpu "memory" $v.memory) | nindent 6 }}
     terminationMessagePath: /dev/termination-log

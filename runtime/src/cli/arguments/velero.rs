@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{CycleMode, StrategiesArgument, parse_duration};
+use super::{CycleMode, JitterArgument, StrategiesArgument, parse_duration};
 use crate::velero::lease::LEASE_TIME;
 
 /// Children at once, at most: each has a share of the memory, and 64 shares are small enough.
@@ -106,6 +106,9 @@ pub(in crate::cli) struct VeleroRunArguments {
     /// As `careen run` does: 90s, 20m, 1h. Without it CAREEN_RETRY_LOCK, or not at all.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(in crate::cli) retry_lock: Option<Duration>,
+    /// How long it may wait first, by the URL of the first repository.
+    #[command(flatten)]
+    pub(in crate::cli) jitter: JitterArgument,
     /// Which strategies file.
     #[command(flatten)]
     pub(in crate::cli) strategies: StrategiesArgument,

@@ -15,7 +15,7 @@ use super::report::{Blobs, Cost};
 use crate::blob::{BlobError, LocalStore, Storage};
 use crate::cli::Console;
 use crate::cli::error::{CliError, Exit};
-use crate::cli::surroundings::PASSWORD_VARIABLE;
+use crate::cli::surroundings::{JITTER_VARIABLE, PASSWORD_VARIABLE};
 use crate::cli::wording::bytes;
 use crate::kopia::blob_id::{COMPACTED_EPOCH_PREFIX, UNCOMPACTED_PREFIX};
 use crate::progress::Progress;
@@ -116,7 +116,9 @@ impl Steps<'_> {
         if let Some(scratch) = &self.console.global.scratch {
             command.arg("--scratch").arg(scratch);
         }
-        command.env(PASSWORD_VARIABLE, self.password);
+        command
+            .env(PASSWORD_VARIABLE, self.password)
+            .env_remove(JITTER_VARIABLE);
         let (mut error, mut report) = (None, Value::Null);
         let outcome = child::run(&mut command, &mut |line| {
             self.pass_on(line);

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::super::Console;
 use super::super::demo::child::each_line;
 use super::super::error::CliError;
-use super::super::surroundings::PASSWORD_VARIABLE;
+use super::super::surroundings::{JITTER_VARIABLE, PASSWORD_VARIABLE};
 use crate::velero::credentials::{Credentials, Hidden};
 use crate::velero::location::{Place, Provider};
 
@@ -65,6 +65,7 @@ pub(super) fn prepare(
     pass_on(console, place, &mut command);
     command
         .env_remove(PASSWORD_VARIABLE)
+        .env_remove(JITTER_VARIABLE)
         // The last word is this process's own.
         .env("CAREEN_TERMINATION_LOG", "")
         .stdin(Stdio::null())

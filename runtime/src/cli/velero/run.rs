@@ -7,12 +7,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::Console;
 use super::super::arguments::{CycleMode, VeleroRunArguments};
 use super::super::error::{CliError, Exit};
 use super::super::identity;
+use super::super::jitter;
 use super::super::output::Kind;
 use super::super::signals::stop_flag;
 use super::children::prepare;
@@ -57,16 +58,27 @@ enum Took {
 pub(super) fn run(console: &Console, arguments: &VeleroRunArguments) -> Result<Exit, CliError> {
     let stop = stop_flag()?;
     let cluster = cluster(console, "run", &arguments.cluster, &stop)?;
-    let mut found = chosen(&cluster, find(&cluster)?, &arguments.names)?;
-    found.retain(|one| one.kind == RepositoryKind::Kopia);
+    let look = || -> Result<Vec<FoundRepository>, CliError> {
+        let mut found = chosen(&cluster, find(&cluster)?, &arguments.names)?;
+        found.retain(|one| one.kind == RepositoryKind::Kopia);
+        Ok(found)
+    };
+    let mut found = look()?;
     let workers = (arguments.parallel as usize).min(found.len()).max(1);
     let everything = Everything {
         share_bytes: share_bytes(console, workers)?,
-        stop,
+        stop: Arc::clone(&stop),
         cluster: &cluster,
         console,
         arguments,
     };
+    let first = found.iter().find_map(|one| one.place.as_ref().ok());
+    let first = first.map(|place| place.url.clone());
+    if let Some(first) = first
+        && jitter::wait(console, &first, arguments.jitter, &stop)?
+    {
+        found = look()?;
+    }
     let turns = found.into_iter().map(|found| Turn {
         found,
         again: false,
