@@ -134,7 +134,7 @@ func cronJob(t *testing.T, all objects) *batchv1.CronJob {
 
 // all renders everything that can be rendered.
 func all(t *testing.T) map[string]objects {
-	components := []string{"alerts", "ca", "emptydir-scratch", "metrics-push", "plugins", "velero"}
+	components := []string{"alerts", "ca", "emptydir-scratch", "metrics-push", "plugins", "velero", "workload-identity"}
 	renderings := map[string]objects{
 		"base":       overlay(t),
 		"components": overlay(t, components...),
@@ -223,6 +223,8 @@ func TestOptionalPartsAreTheSame(t *testing.T) {
 		"ca":               "{ca: {configMap: careen-ca}}",
 		"velero":           "{velero: {enabled: true}}",
 		"emptydir-scratch": "{scratch: {type: emptyDir}}",
+		// Nobody's keys.
+		"workload-identity": "{credentials: {secret: \"\"}}",
 	} {
 		base, helm := overlay(t, component), chart(t, values)
 		for name, object := range base {

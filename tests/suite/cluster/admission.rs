@@ -45,13 +45,14 @@ serviceAccount: {annotations: {eks.amazonaws.com/role-arn: "arn:aws:iam::1:role/
 "#;
 
 /// Components of `runtime/deploy/components`.
-const COMPONENTS: [&str; 6] = [
+const COMPONENTS: [&str; 7] = [
     "alerts",
     "ca",
     "emptydir-scratch",
     "metrics-push",
     "plugins",
     "velero",
+    "workload-identity",
 ];
 
 fn overlay(components: &[&str]) -> String {

@@ -27,25 +27,31 @@ fn page() -> String {
     fs::read_to_string(kit::workspace_root().join("runtime/deploy/README.md")).unwrap()
 }
 
-/// Returns the parts of the page that are YAML: the overlay, and what a store of one's own adds.
-pub(super) fn overlay() -> (String, String) {
+/// Returns the parts of the page that are YAML.
+fn blocks() -> [String; 3] {
     let page = page();
     let mut blocks = page.split("```yaml\n").skip(1);
-    let mut next = || {
-        blocks
-            .next()
-            .unwrap()
-            .split_once("```\n")
-            .unwrap()
-            .0
-            .to_owned()
-    };
-    let (text, more) = (next(), next());
+    let next = |_| blocks.next().unwrap().split_once("```\n").unwrap().0;
+    ["the overlay", "a store of one's own", "no keys"]
+        .map(next)
+        .map(str::to_owned)
+}
+
+/// Returns the overlay, and what a store of one's own adds.
+pub(super) fn overlay() -> (String, String) {
+    let [text, more, _] = blocks();
     assert!(
         text.contains("kind: Kustomization") && more.contains("components:"),
         "{text}{more}"
     );
     (text, more)
+}
+
+/// Returns what is added where there are no keys.
+pub(super) fn no_keys() -> String {
+    let [_, _, more] = blocks();
+    assert!(more.contains("components/workload-identity"), "{more}");
+    more
 }
 
 /// Returns the commands below a heading, as they stand.

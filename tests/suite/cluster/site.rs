@@ -31,7 +31,7 @@ const CONTROLLERS_WAIT: Duration = Duration::from_secs(120);
 pub(super) const PASSWORD: &str = "static-passw0rd";
 
 /// Where pods find the repository.
-const REPOSITORY: &str = "/repository";
+pub(super) const REPOSITORY: &str = "/repository";
 
 /// Two small backups with garbage.
 pub(super) const BACKUPS: [&str; 4] = [

@@ -14,7 +14,7 @@ use kit::object_stores::{Place, carry_there, s3};
 use servers::seaweedfs;
 
 use super::life::ended;
-use super::site::{BACKUPS, Site};
+use super::site::{BACKUPS, REPOSITORY, Site};
 
 /// Returns the address of a place in S3.
 pub(super) fn endpoint(place: &Place) -> String {
@@ -83,4 +83,49 @@ fn the_overlay_of_the_page_works_in_a_bucket() {
     let report = site.kubelet.run(&site.pod("wrong-keys")).unwrap();
     ended(&report, 50, "configuration");
     assert_eq!(site.end("wrong-keys").1, "PodFailurePolicy");
+}
+
+/// Goal: without keys a pod wants no Secret of them, and its account and its labels have what the
+/// clouds' webhooks look for; method: the page's text, for a repository in a folder.
+#[test]
+fn a_run_without_keys_wants_no_secret_of_them() {
+    let Some(renderer) = Renderer::find() else {
+        return;
+    };
+    let no_keys = super::page::no_keys();
+    let text = format!(
+        "
+resources: [../careen/runtime/deploy/base]
+{no_keys}
+  - target: {{kind: ConfigMap, name: careen}}
+    patch: |
+      - {{op: replace, path: /data/CAREEN_REPOSITORY, value: {REPOSITORY}}}
+"
+    );
+    let objects = renderer.overlay(&text);
+    let Some(site) = Site::of(objects, &BACKUPS) else {
+        return;
+    };
+    let core = format!("/api/v1/namespaces/{}", site.namespace);
+    let account = site
+        .server
+        .get(&format!("{core}/serviceaccounts"), "careen");
+    let account = account.unwrap()["metadata"]["annotations"].clone();
+    for name in [
+        "eks.amazonaws.com/role-arn",
+        "azure.workload.identity/client-id",
+        "iam.gke.io/gcp-service-account",
+    ] {
+        assert!(account[name].is_string(), "{account}");
+    }
+    site.job("no-keys", |_| ());
+    let pod = site.pod("no-keys");
+    let made = site.server.get(&format!("{core}/pods"), &pod).unwrap();
+    let labels = &made["metadata"]["labels"];
+    assert_eq!(labels["azure.workload.identity/use"], "true", "{labels}");
+    let Some(report) = site.kubelet.run(&pod) else {
+        return;
+    };
+    ended(&report, 0, "done");
+    assert_eq!(site.end("no-keys").0, "Complete");
 }
