@@ -134,7 +134,7 @@ func cronJob(t *testing.T, all objects) *batchv1.CronJob {
 
 // all renders everything that can be rendered.
 func all(t *testing.T) map[string]objects {
-	components := []string{"alerts", "ca", "emptydir-scratch", "metrics-push", "plugins", "velero", "workload-identity"}
+	components := []string{"alerts", "ca", "dashboard", "emptydir-scratch", "metrics-push", "plugins", "velero", "workload-identity"}
 	renderings := map[string]objects{
 		"base":       overlay(t),
 		"components": overlay(t, components...),
@@ -168,6 +168,7 @@ plugins:
   compile: [price.wasm]
 metrics: {push: "http://push:9091"}
 alerts: {enabled: true}
+dashboard: {enabled: true}
 networkPolicy: {ports: [443, 9091]}
 velero: {enabled: true}
 once: {enabled: true}
@@ -220,6 +221,7 @@ func TestBothRenderingsAreTheSame(t *testing.T) {
 func TestOptionalPartsAreTheSame(t *testing.T) {
 	for component, values := range map[string]string{
 		"alerts":           "{alerts: {enabled: true}}",
+		"dashboard":        "{dashboard: {enabled: true}}",
 		"ca":               "{ca: {configMap: careen-ca}}",
 		"velero":           "{velero: {enabled: true}}",
 		"emptydir-scratch": "{scratch: {type: emptyDir}}",

@@ -5,12 +5,14 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	corev1 "k8s.io/api/core/v1"
 )
 
 func careen(t *testing.T) string {
@@ -61,6 +64,35 @@ func value(t *testing.T, found map[string]*dto.MetricFamily, name string) float6
 		return metric.Counter.GetValue()
 	}
 	return metric.Gauge.GetValue()
+}
+
+// dashboardNames returns the metrics that the dashboard asks for.
+func dashboardNames(t *testing.T) []string {
+	t.Helper()
+	text := typed[corev1.ConfigMap](t, overlay(t, "dashboard")["ConfigMap/careen-dashboard"]).Data["careen.json"]
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, panel := range dashboard.Panels {
+		if len(panel.Targets) == 0 {
+			t.Errorf("%s shows nothing", panel.Title)
+		}
+		for _, target := range panel.Targets {
+			found := regexp.MustCompile(`careen_[a-z_]+`).FindAllString(target.Expr, -1)
+			if len(found) == 0 {
+				t.Errorf("%s: %s", panel.Title, target.Expr)
+			}
+			names = append(names, found...)
+		}
+	}
+	return names
 }
 
 // Goal: a full cycle, a status and a failure are read back from a textfile; method: a repository
@@ -113,6 +145,28 @@ func TestTextfileIsRead(t *testing.T) {
 	status := read()
 	if value(t, status, "careen_index_entries") < 10 || value(t, status, "careen_index_blobs") < 1 {
 		t.Errorf("%v", status)
+	}
+	for _, name := range dashboardNames(t) {
+		if done[name] == nil && status[name] == nil {
+			t.Errorf("the dashboard shows %s, which neither a run nor a look tells", name)
+		}
+	}
+	for _, found := range []map[string]*dto.MetricFamily{done, status} {
+		if age := value(t, found, "careen_epoch_age_seconds"); age > 600 {
+			t.Errorf("the epoch is %v s old", age)
+		}
+	}
+	if value(t, done, "careen_plugin_memory_bytes") < 1 {
+		t.Errorf("%v", done["careen_plugin_memory_bytes"])
+	}
+	for _, metric := range done["careen_plugin_fuel"].Metric {
+		labels := map[string]string{}
+		for _, label := range metric.Label {
+			labels[label.GetName()] = label.GetValue()
+		}
+		if labels["plugin"] == "" || labels["strategy"] == "" || metric.Gauge.GetValue() < 1 {
+			t.Errorf("%v", metric)
+		}
 	}
 	if value(t, status, "careen_last_full_cycle_timestamp_seconds") != value(t, done, "careen_last_full_cycle_timestamp_seconds") {
 		t.Errorf("the time of the full cycle is lost")

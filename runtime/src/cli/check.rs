@@ -86,6 +86,9 @@ pub(super) fn status(console: &Console, arguments: &StatusArguments) -> Result<E
         if let Some(maintenance) = &whole.maintenance {
             facts.add_next(maintenance.next_full, maintenance.next_quick);
         }
+        if let Some(epochs) = &whole.status.epochs {
+            facts.add_epochs(epochs);
+        }
         if let Some(outlook) = &whole.outlook {
             facts.add_outlook(outlook);
         }

@@ -15,6 +15,9 @@ use crate::clock::Timestamp;
 use crate::maintenance::cycle_task::Cycle;
 use crate::maintenance::outlook::Outlook;
 use crate::maintenance::run_report::{RunReport, TaskRun};
+use crate::maintenance::status::{EpochRow, EpochsStatus};
+#[cfg(feature = "plugins")]
+use crate::plugin::PluginUsage;
 
 /// Collects what a command learns.
 #[derive(Debug, Default)]
@@ -45,8 +48,10 @@ pub(super) struct Facts {
     pub(super) next: BTreeMap<&'static str, Timestamp>,
     /// What a look found to be wrong first, where that is no error of the command.
     pub(super) problem: Option<Failure>,
-    /// Gauges of the repository, by the name of their metric and a label.
+    /// Gauges of the repository and of its plugins, by the name of their metric and labels.
     pub(super) gauges: Vec<Gauge>,
+    /// When the storage took the first index blob of the epoch that writers write to.
+    pub(super) write_epoch_since: Option<Timestamp>,
 }
 
 /// A number that is known of the repository.
@@ -54,8 +59,8 @@ pub(super) struct Facts {
 pub(super) struct Gauge {
     /// Name of the metric, without `careen_`.
     pub(super) name: &'static str,
-    /// A further label and its value.
-    pub(super) label: Option<(&'static str, String)>,
+    /// Further labels and their values.
+    pub(super) labels: Vec<(&'static str, String)>,
     /// The number.
     pub(super) value: f64,
 }
@@ -145,6 +150,7 @@ impl Facts {
         self.nothing_due = report.cycle.is_none();
         self.add_next(report.next_full, report.next_quick);
         self.scratch_peak_bytes = Some(report.scratch_peak_bytes);
+        self.write_epoch_since = report.write_epoch_since;
         if report.cycle.is_some() {
             self.requests = Some(report.requests);
         }
@@ -162,14 +168,11 @@ impl Facts {
     /// Adds what the repository holds, and what waits to become free.
     pub(super) fn add_outlook(&mut self, outlook: &Outlook) {
         let held = &outlook.holdings;
-        let state = |state: &str| Some(("state", state.to_owned()));
-        let mut add = |name, label, value: u64| {
-            let value = value as f64;
-            self.gauges.push(Gauge { name, label, value });
-        };
-        add("index_blobs", None, held.index.count);
-        add("index_bytes", None, held.index.bytes);
-        add("index_entries", None, held.entries);
+        let state = |state: &str| vec![("state", state.to_owned())];
+        let mut add = |name, labels, value: u64| self.add_gauge(name, labels, value);
+        add("index_blobs", Vec::new(), held.index.count);
+        add("index_bytes", Vec::new(), held.index.bytes);
+        add("index_entries", Vec::new(), held.entries);
         add("contents", state("in-use"), held.live.count);
         add("contents", state("deleted"), held.deleted.count);
         let mut waiting = BTreeMap::new();
@@ -179,6 +182,36 @@ impl Facts {
         for (task, bytes) in waiting {
             add("reclaimable_bytes", state(task), bytes);
         }
+    }
+
+    /// Adds how the repository's epochs stand.
+    pub(super) fn add_epochs(&mut self, epochs: &EpochsStatus) {
+        let write = |row: &&EpochRow| row.epoch == epochs.write_epoch && row.blobs.count > 0;
+        let row = epochs.newest_epochs.iter().find(write);
+        self.write_epoch_since = row.map(|row| row.blobs.oldest);
+    }
+
+    /// Adds what plugins have used.
+    #[cfg(feature = "plugins")]
+    pub(super) fn add_plugins(&mut self, plugins: &[PluginUsage]) {
+        for plugin in plugins {
+            let labels = vec![
+                ("strategy", plugin.strategy.to_owned()),
+                ("plugin", plugin.name.clone()),
+            ];
+            let usage = &plugin.usage;
+            self.add_gauge("plugin_fuel", labels.clone(), usage.fuel_of_a_call);
+            self.add_gauge("plugin_memory_bytes", labels, usage.memory_peak_bytes);
+        }
+    }
+
+    fn add_gauge(&mut self, name: &'static str, labels: Vec<(&'static str, String)>, value: u64) {
+        let value = value as f64;
+        self.gauges.push(Gauge {
+            name,
+            labels,
+            value,
+        });
     }
 
     /// Returns the bytes of blobs that were deleted.

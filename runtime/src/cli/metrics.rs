@@ -26,7 +26,7 @@ use text::{Family, Kind, Text};
 const EARLIER_BYTES_MAX: u64 = 1 << 20;
 
 /// Every family, in the order in which they are written.
-const FAMILIES: [Family; 23] = [
+const FAMILIES: [Family; 26] = [
     gauge("info", "Version of the program that ran last."),
     gauge("last_run_timestamp_seconds", "When a run ended last."),
     gauge(
@@ -62,6 +62,12 @@ const FAMILIES: [Family; 23] = [
     gauge("index_entries", "Entries in them."),
     gauge("contents", "Contents of the repository, by state."),
     gauge("reclaimable_bytes", "Bytes that wait to become free."),
+    gauge("epoch_age_seconds", "Age of the epoch that is written to."),
+    gauge("plugin_fuel", "Fuel of the plugin's largest call."),
+    gauge(
+        "plugin_memory_bytes",
+        "Memory of the plugin's largest call.",
+    ),
 ];
 
 const fn gauge(name: &'static str, help: &'static str) -> Family {
@@ -187,12 +193,16 @@ fn exposition(facts: &Facts, moment: &Moment, earlier: &str) -> String {
         }
     }
     add_traffic(&mut text, facts);
+    if let Some(since) = facts.write_epoch_since {
+        let age = moment.time.since(since);
+        text.add("epoch_age_seconds", &[], age.as_secs_f64());
+    }
     for gauge in &facts.gauges {
-        let label = gauge
-            .label
-            .as_ref()
-            .map(|(name, value)| (*name, value.as_str()));
-        text.add(gauge.name, label.as_slice(), gauge.value);
+        let labels = gauge.labels.iter();
+        let labels: Vec<_> = labels
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        text.add(gauge.name, &labels, gauge.value);
     }
     text.finish()
 }

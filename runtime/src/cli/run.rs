@@ -58,7 +58,10 @@ pub(super) fn run(console: &Console, arguments: &RunArguments) -> Result<Exit, C
         strategies,
         &options,
         &mut |event| tell(console, event),
-    )?;
+    );
+    // Of a run that a plugin has ended, too.
+    used.note(&console.ending);
+    let report = report?;
     console.ending.note(|facts| facts.add_report(&report));
     let report = used.with(&report).over(&repository.storage);
     console.output.both(Kind::Report, "report", &report);

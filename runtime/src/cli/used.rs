@@ -8,6 +8,7 @@ use std::fmt::{self, Display};
 
 use serde::Serialize;
 
+use super::ending::Ending;
 use crate::blob::{Storage, Traffic};
 #[cfg(feature = "plugins")]
 use crate::plugin::{PluginUsage, Tally};
@@ -56,6 +57,16 @@ impl Used {
             _ => self.retention.clone(),
         }
     }
+
+    /// Notes what was used, for the metrics.
+    #[cfg(feature = "plugins")]
+    pub(super) fn note(&self, ending: &Ending) {
+        ending.note(|facts| facts.add_plugins(&self.told()));
+    }
+
+    /// Notes nothing: nobody was asked.
+    #[cfg(not(feature = "plugins"))]
+    pub(super) fn note(&self, _: &Ending) {}
 
     /// Adds what was used up to now to a report.
     pub(super) fn with<'a, T>(&self, report: &'a T) -> WithPlugins<'a, T> {

@@ -70,7 +70,11 @@ impl IndexDue {
             cut,
             compact,
             jam,
-            advance: Advance { advance, because },
+            advance: Advance {
+                advance,
+                because,
+                since: (current.count > 0).then_some(current.oldest),
+            },
             markers,
             watermarks,
             superseded,

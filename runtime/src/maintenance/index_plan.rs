@@ -113,6 +113,8 @@ pub struct Advance {
     pub advance: bool,
     /// Why, or why not.
     pub because: String,
+    /// When the storage took the first index blob of the present one; none where it has none.
+    pub since: Option<Timestamp>,
 }
 
 /// What will be done.
@@ -200,7 +202,10 @@ impl fmt::Display for Plan {
                 std::slice::from_ref(&rescue.work),
             )?;
         }
-        if let Some(Advance { advance, because }) = &self.advance {
+        if let Some(Advance {
+            advance, because, ..
+        }) = &self.advance
+        {
             let verb = if *advance { "to" } else { "not to" };
             writeln!(
                 f,

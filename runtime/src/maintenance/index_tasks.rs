@@ -6,6 +6,7 @@
 //! fresh survey. Memory: that of index maintenance. Mirrors `runTaskEpochMaintenanceFull` of
 //! Kopia's `repo/maintenance/maintenance_run.go`.
 
+use crate::clock::Timestamp;
 use crate::kopia::schedule::Extra;
 use crate::repository::epoch_blobs::EpochBlobs;
 use crate::repository::{Repository, RepositoryError, Workspace};
@@ -124,6 +125,13 @@ impl<'a> IndexTasks<'a> {
         let plan = survey.plan.clone();
         self.survey = Some(survey);
         Ok(plan)
+    }
+
+    /// Returns when the storage took the first index blob of the epoch that writers write to; none
+    /// where it has none, or where no task has looked.
+    pub(super) fn write_epoch_since(&self) -> Option<Timestamp> {
+        let advance = self.survey.as_ref()?.plan.advance.as_ref()?;
+        advance.since.filter(|_| !advance.advance)
     }
 
     fn survey(&mut self) -> Result<Survey, MaintenanceError> {

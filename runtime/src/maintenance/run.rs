@@ -271,6 +271,9 @@ impl Work<'_> {
                 self.skip(PlannedTask::not_run(task, Verdict::Left, why), on_event);
                 continue;
             }
+            if task == CycleTask::AdvanceEpoch && outcome.is_ok() {
+                self.report.write_epoch_since = self.index.write_epoch_since();
+            }
             let end = self.repository.clock.now();
             let requests = self.repository.storage.counters().since(&before);
             let has_written = requests.puts + requests.deletes > 0;

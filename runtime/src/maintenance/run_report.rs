@@ -92,6 +92,10 @@ pub struct RunReport {
     pub next_full: Option<Timestamp>,
     /// When a quick cycle is due.
     pub next_quick: Option<Timestamp>,
+    /// When the storage took the first index blob of the epoch that writers write to; none where it
+    /// has none, and where the run has not looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_epoch_since: Option<Timestamp>,
     /// Most scratch that was used, in bytes.
     pub scratch_peak_bytes: u64,
     /// What was asked of the storage since it was opened, the tasks included.
@@ -111,6 +115,7 @@ impl RunReport {
             skipped: Vec::new(),
             next_full: plan.next_full,
             next_quick: plan.next_quick,
+            write_epoch_since: None,
             scratch_peak_bytes: 0,
             requests: Counters::default(),
         }
@@ -128,6 +133,7 @@ impl RunReport {
             skipped: Vec::new(),
             next_full: None,
             next_quick: None,
+            write_epoch_since: None,
             scratch_peak_bytes: 0,
             requests: Counters::default(),
         }

@@ -29,6 +29,7 @@ plugins:
   compile: [price.wasm]
 metrics: {push: "http://push:9091"}
 alerts: {enabled: true}
+dashboard: {enabled: true}
 networkPolicy: {ports: [443, 9091]}
 velero: {enabled: true}
 once: {enabled: true}
@@ -45,9 +46,10 @@ serviceAccount: {annotations: {eks.amazonaws.com/role-arn: "arn:aws:iam::1:role/
 "#;
 
 /// Components of `runtime/deploy/components`.
-const COMPONENTS: [&str; 7] = [
+const COMPONENTS: [&str; 8] = [
     "alerts",
     "ca",
+    "dashboard",
     "emptydir-scratch",
     "metrics-push",
     "plugins",

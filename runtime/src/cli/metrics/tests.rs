@@ -27,9 +27,10 @@ fn facts() -> Facts {
             seconds: 0.25,
             reclaimed_bytes: 5_000_000_000,
         }],
+        write_epoch_since: Some(Timestamp::from_seconds(1_799_996_400)),
         gauges: vec![Gauge {
             name: "index_blobs",
-            label: None,
+            labels: Vec::new(),
             value: 12.0,
         }],
         ..Facts::default()
@@ -53,6 +54,7 @@ fn a_whole_run_is_told() {
         format!("careen_reclaimed_bytes_total{{{repository}}} 5000000000"),
         format!("careen_budget_bytes{{{repository}}} 67108864"),
         format!("careen_index_blobs{{{repository}}} 12"),
+        format!("careen_epoch_age_seconds{{{repository}}} 3600.25"),
     ] {
         assert!(text.lines().any(|told| told == line), "{line}\n{text}");
     }
@@ -102,6 +104,63 @@ fn successes_outlive_failures() {
 fn a_folder_that_is_missing_is_an_error() {
     let path = Path::new("/nowhere/at/all/careen.prom");
     assert!(write_textfile(path, &facts(), &outcome(Exit::Done, 1)).is_err());
+}
+
+/// Goal: what plugins used is told by strategy and plugin, of their largest calls; method: sums of
+/// two calls.
+#[cfg(feature = "plugins")]
+#[test]
+fn plugins_are_told() {
+    use crate::plugin::{PluginUsage, Usage, UsageLimits};
+    let mut facts = facts();
+    facts.add_plugins(&[PluginUsage {
+        strategy: "splitting",
+        name: "by-price".into(),
+        version: None,
+        blake3: String::new(),
+        usage: Usage {
+            fuel: 900,
+            fuel_of_a_call: 800,
+            memory_peak_bytes: 65_536,
+            ..Usage::default()
+        },
+        limits: UsageLimits::default(),
+        decisions: Vec::new(),
+        more_decisions: 0,
+    }]);
+    let text = exposition(&facts, &(&outcome(Exit::Done, 1_800_000_000)).into(), "");
+    let labels = r#",strategy="splitting",plugin="by-price"}"#;
+    for (name, value) in [("fuel", 800), ("memory_bytes", 65_536)] {
+        let line = text.lines().find(|line| {
+            line.starts_with(&format!("careen_plugin_{name}{{repository=")) && line.contains(labels)
+        });
+        let line = line.unwrap_or_else(|| panic!("{text}"));
+        assert!(line.ends_with(&format!("}} {value}")), "{line}");
+    }
+}
+
+/// Goal: alerts and dashboards ask for metrics that there are; method: every name in them.
+#[test]
+fn what_is_asked_for_is_known() {
+    for (text, least) in [
+        (
+            include_str!("../../../deploy/components/alerts/prometheusrule.yaml"),
+            3,
+        ),
+        (
+            include_str!("../../../deploy/components/dashboard/careen.json"),
+            15,
+        ),
+    ] {
+        let names = text.split(|char: char| !char.is_ascii_lowercase() && char != '_');
+        let names: std::collections::BTreeSet<&str> = names
+            .filter_map(|word| word.strip_prefix("careen_"))
+            .collect();
+        assert!(names.len() >= least, "{names:?}");
+        for name in names {
+            assert!(FAMILIES.iter().any(|family| family.name == name), "{name}");
+        }
+    }
 }
 
 /// Goal: every metric is documented and nothing else is; method: the table of the document.
