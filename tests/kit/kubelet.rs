@@ -4,6 +4,8 @@
 //! memory cgroup ([`crate::image`]), with the environment, volumes and user that the specification
 //! asks for; how they end is written as the pod's status, with exit code, reason and termination
 //! message. A pod that is deleted meanwhile gets SIGTERM and, after its grace period, SIGKILL.
+//! Where its account's token is asked for it is mounted with the authority, as the API server has
+//! kubelets do it in a cluster (here it is told not to), and every container is told where that is.
 //! Whatever is in a specification that this kubelet does not know is a panic. Memory: the program's
 //! output.
 
@@ -28,13 +30,16 @@ use crate::cgroup::{MemoryGroup, Run};
 use crate::image::{Image, Pod};
 use crate::kubernetes::Kubernetes;
 use spec::{Container, PodSpec, Variable};
-use volumes::Place;
+use volumes::{Place, TOKEN_VOLUME};
 
 /// The node's name.
 const NODE: &str = "node-1";
 
 /// Pause between two looks at whether a pod was deleted.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Where pods find their token.
+const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Longest termination message that a kubelet takes, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -160,7 +165,11 @@ impl<'s> Kubelet<'s> {
         let spec = PodSpec::of(&object);
         let own = self.folder.path().join(pod);
         fs::create_dir(&own).expect("a pod is run once");
-        let places = self.places(&own, &spec.volumes, spec.user);
+        let mut places = self.places(&own, &spec.volumes, spec.user);
+        if spec.has_token {
+            let token = self.token(&own, &object, &spec);
+            places.insert(TOKEN_VOLUME.into(), token);
+        }
         let mut initial = Vec::new();
         for container in &spec.init {
             let made = self.container(&spec, container, &places)?;
@@ -266,6 +275,17 @@ impl<'s> Kubelet<'s> {
                 Some(bytes) => pod.mount_disk(&place.folder, &mount.path, bytes),
                 None => pod.mount(&place.folder, &mount.path, writable),
             }
+        }
+        if let Some(token) = places.get(TOKEN_VOLUME) {
+            pod.mount(&token.folder, TOKEN_FOLDER, false);
+        }
+        let port = self.server.port().to_string();
+        for (name, value) in [
+            ("KUBERNETES_SERVICE_HOST", "127.0.0.1"),
+            ("KUBERNETES_SERVICE_PORT", &port),
+            ("KUBERNETES_SERVICE_PORT_HTTPS", &port),
+        ] {
+            pod.env.insert(name.into(), value.into());
         }
         for name in &container.env_from {
             for (key, value) in self.entries("configmaps", name) {

@@ -161,6 +161,19 @@ impl Kubernetes {
         self.folder.join("kubeconfig")
     }
 
+    /// Returns the port at which it listens on this machine.
+    ///
+    /// # Panics
+    ///
+    /// When the kubeconfig names none.
+    pub fn port(&self) -> u16 {
+        let text = fs::read_to_string(self.kubeconfig()).expect("it was written");
+        let (_, rest) = text.split_once("server: \"").expect("it names a server");
+        let address = rest.split('"').next().unwrap_or_default();
+        let port = address.rsplit(':').next().unwrap_or_default();
+        port.parse().expect("a port")
+    }
+
     /// Puts a proxy before the server; returns it, and the kubeconfig, in `folder`, of somebody who
     /// may do everything and goes through it.
     pub fn behind_proxy(&self, folder: &Path) -> (FaultProxy, PathBuf) {
@@ -170,11 +183,10 @@ impl Kubernetes {
             rest.split('"').next().unwrap_or_default()
         };
         let server = between("server: \"");
-        let port = server.rsplit(':').next().and_then(|port| port.parse().ok());
         let ca = between("certificate-authority-data: \"");
         let ca_pem = base64::engine::general_purpose::STANDARD.decode(ca);
         let ca_pem = ca_pem.expect("it is base64");
-        let proxy = FaultProxy::before_secure(port.expect("a port"), &ca_pem);
+        let proxy = FaultProxy::before_secure(self.port(), &ca_pem);
         let own = format!("http://127.0.0.1:{}", proxy.port());
         let ca = format!(", certificate-authority-data: \"{ca}\"");
         let file = folder.join("proxied.kubeconfig");

@@ -5,11 +5,11 @@
 //! without the program, one line says so.
 
 mod api_faults;
-mod bucket;
+pub(crate) mod bucket;
 mod explaining;
 mod explaining_states;
 mod hands;
-mod installation;
+pub(crate) mod installation;
 mod listing;
 mod middle;
 mod rights;

@@ -1,8 +1,8 @@
 //! What a pod's specification asks for, read as a kubelet does, and all of it: see [`Fields`].
 //!
 //! What the manifests do not use is not there. What a container gets in any case (no new rights, a
-//! read-only root, no capabilities, no token) must be asked for in just that way. Two things are
-//! read and not kept: the CPU limit and the seccomp profile.
+//! read-only root, no capabilities) must be asked for in just that way. Two things are read and not
+//! kept: the CPU limit and the seccomp profile.
 
 use serde_json::{Value, json};
 
@@ -13,6 +13,10 @@ use super::fields::Fields;
 pub(super) struct PodSpec {
     /// User, group and group of the volumes.
     pub(super) user: u32,
+    /// The service account.
+    pub(super) account: String,
+    /// Whether its containers get a token of it.
+    pub(super) has_token: bool,
     pub(super) volumes: Vec<(String, Volume)>,
     pub(super) init: Vec<Container>,
     pub(super) container: Container,
@@ -68,22 +72,21 @@ impl PodSpec {
         };
         let read = Self {
             user: user(spec.object("securityContext")),
+            account: spec.text("serviceAccountName"),
+            has_token: spec
+                .take("automountServiceAccountToken")
+                .as_bool()
+                .expect("the manifests say whether there is a token"),
             volumes: volumes.iter().map(volume).collect(),
             init: init.iter().map(Container::of).collect(),
             container: Container::of(container),
         };
         spec.expect("restartPolicy", &["Never".into()]);
-        spec.expect("automountServiceAccountToken", &[false.into()]);
         spec.expect("enableServiceLinks", &[false.into()]);
         spec.expect("preemptionPolicy", &["PreemptLowerPriority".into()]);
         spec.expect("dnsPolicy", &["ClusterFirst".into()]);
         // What others read: the scheduler, admission, and ourselves at the pod's deletion.
-        for name in [
-            "serviceAccountName",
-            "serviceAccount",
-            "nodeName",
-            "schedulerName",
-        ] {
+        for name in ["serviceAccount", "nodeName", "schedulerName"] {
             spec.text(name);
         }
         spec.number("terminationGracePeriodSeconds");

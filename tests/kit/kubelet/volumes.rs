@@ -9,12 +9,23 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::ByteString;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Kubelet;
-use super::spec::Volume;
+use super::spec::{PodSpec, Volume};
+
+/// The volume of a pod with a token.
+pub(super) const TOKEN_VOLUME: &str = "kube-api-access";
+
+/// The ConfigMap with the API server's authority, which a controller puts into every namespace.
+const AUTHORITY: &str = "kube-root-ca.crt";
+
+/// How long that may take.
+const AUTHORITY_WAIT: Duration = Duration::from_secs(60);
 
 /// A volume on this machine.
 #[derive(Debug)]
@@ -73,6 +84,39 @@ impl Kubelet<'_> {
             }
         }
         Ok(place(folder, read_only, false))
+    }
+
+    /// Makes the volume with what a pod needs to call the API server: a token that ends with the
+    /// pod, the server's authority, and the namespace.
+    pub(super) fn token(&self, own: &Path, pod: &Value, spec: &PodSpec) -> Place {
+        let core = format!("/api/v1/namespaces/{}", self.namespace);
+        let path = format!("{core}/serviceaccounts/{}/token", spec.account);
+        let metadata = &pod["metadata"];
+        let request = json!({ "spec": {
+            "expirationSeconds": 3607,
+            "boundObjectRef": {
+                "apiVersion": "v1", "kind": "Pod",
+                "name": metadata["name"], "uid": metadata["uid"],
+            },
+        } });
+        let answer = self.server.post(&path, &request).expect("a token is made");
+        let token = answer["status"]["token"].as_str().expect("a token");
+        let authority = || self.server.get(&format!("{core}/configmaps"), AUTHORITY);
+        let since = Instant::now();
+        while authority().is_err() {
+            assert!(since.elapsed() < AUTHORITY_WAIT, "no {AUTHORITY}");
+            thread::sleep(super::PAUSE);
+        }
+        let mut entries = self.entries("configmaps", AUTHORITY);
+        entries.insert("token".into(), token.into());
+        entries.insert("namespace".into(), self.namespace.clone().into());
+        let folder = own.join(TOKEN_VOLUME);
+        files(&folder, &entries, 0o600, spec.user).expect("a volume can be made");
+        Place {
+            folder,
+            read_only: true,
+            is_scratch: false,
+        }
     }
 
     /// Returns the entries of a ConfigMap or a Secret.

@@ -28,18 +28,23 @@ fn page() -> String {
 }
 
 /// Returns the parts of the page that are YAML.
-fn blocks() -> [String; 3] {
+fn blocks() -> [String; 4] {
     let page = page();
     let mut blocks = page.split("```yaml\n").skip(1);
     let next = |_| blocks.next().unwrap().split_once("```\n").unwrap().0;
-    ["the overlay", "a store of one's own", "no keys"]
-        .map(next)
-        .map(str::to_owned)
+    [
+        "the overlay",
+        "a store of one's own",
+        "no keys",
+        "all of Velero's",
+    ]
+    .map(next)
+    .map(str::to_owned)
 }
 
 /// Returns the overlay, and what a store of one's own adds.
 pub(super) fn overlay() -> (String, String) {
-    let [text, more, _] = blocks();
+    let [text, more, _, _] = blocks();
     assert!(
         text.contains("kind: Kustomization") && more.contains("components:"),
         "{text}{more}"
@@ -49,8 +54,15 @@ pub(super) fn overlay() -> (String, String) {
 
 /// Returns what is added where there are no keys.
 pub(super) fn no_keys() -> String {
-    let [_, _, more] = blocks();
+    let [_, _, more, _] = blocks();
     assert!(more.contains("components/workload-identity"), "{more}");
+    more
+}
+
+/// Returns what is added where a CronJob has all repositories of Velero's.
+pub(super) fn all_of_veleros() -> String {
+    let [_, _, _, more] = blocks();
+    assert!(more.contains("components/velero"), "{more}");
     more
 }
 

@@ -81,13 +81,18 @@ impl<'s> Installation<'s> {
 
     /// Returns a fresh namespace without Velero.
     pub(crate) fn empty(server: &'s Kubernetes) -> Self {
+        Self::within(server, server.namespace())
+    }
+
+    /// Returns a namespace of another's, without Velero.
+    pub(crate) fn within(server: &'s Kubernetes, namespace: String) -> Self {
         // Not in the system's directory, which may lie in memory.
         let target = kit::workspace_root().join("target");
         let folder = tempfile::Builder::new()
             .prefix("velero-")
             .tempdir_in(target);
         Self {
-            namespace: server.namespace(),
+            namespace,
             kubeconfig: server.kubeconfig(),
             memory: "128MiB",
             folder: folder.unwrap(),

@@ -16,6 +16,7 @@ use super::super::identity;
 use super::super::jitter;
 use super::super::output::Kind;
 use super::super::signals::stop_flag;
+use super::super::workspace::memory_limit_bytes;
 use super::children::prepare;
 use super::summary::{Outcome, Summary, gravest};
 use super::watch::{Ended, watch};
@@ -64,6 +65,10 @@ pub(super) fn run(console: &Console, arguments: &VeleroRunArguments) -> Result<E
         Ok(found)
     };
     let mut found = look()?;
+    let limit_bytes = memory_limit_bytes(&console.global) as u64;
+    console
+        .ending
+        .note(|facts| facts.memory_bytes = Some(limit_bytes));
     let workers = (arguments.parallel as usize).min(found.len()).max(1);
     let everything = Everything {
         share_bytes: share_bytes(console, workers)?,
@@ -96,7 +101,10 @@ pub(super) fn run(console: &Console, arguments: &VeleroRunArguments) -> Result<E
     outcomes.sort_by(|a: &Outcome, b| a.name.cmp(&b.name));
     let summary = Summary::of(&outcomes);
     console.output.both(Kind::Report, "report", &summary);
-    Ok(gravest(outcomes.iter().map(|one| one.exit)))
+    let exit = gravest(outcomes.iter().map(|one| one.exit));
+    let problem = summary.problem(&outcomes, exit);
+    console.ending.note(|facts| facts.problem = problem);
+    Ok(exit)
 }
 
 /// Takes turns until there are none.

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::super::ending::Failure;
 use super::super::error::Exit;
 use crate::clock::Timestamp;
 use crate::velero::cluster::Cluster;
@@ -104,6 +105,20 @@ impl Summary {
             skipped,
             failed: failed.map(|one| one.name.clone()).collect(),
         }
+    }
+
+    /// Returns what the last word says besides the exit code: all in numbers, and of those that
+    /// ended with it the first. Nothing where all is well.
+    pub(super) fn problem(&self, outcomes: &[Outcome], exit: Exit) -> Option<Failure> {
+        let mut gravest = outcomes.iter().filter(|one| one.exit == exit);
+        let first = gravest.next().filter(|_| exit != Exit::Done)?;
+        Some(Failure {
+            code: "repositories-left",
+            message: format!("{self}; {first}"),
+            hint: "`kubectl describe backuprepository NAME` shows what became of each, \
+                   `careen velero explain NAME` what to do."
+                .into(),
+        })
     }
 }
 
