@@ -25,6 +25,7 @@ use super::signals::end_at_once;
 use super::workspace::memory_limit_bytes;
 use crate::maintenance::watch::StopFlag;
 use crate::memory::{MIB, MemoryError, NETWORK_FLOOR_BYTES};
+use crate::velero::Patience;
 use crate::velero::cluster::{Cluster, ClusterOptions};
 use crate::velero::discovery::{FoundRepository, choose};
 
@@ -63,6 +64,7 @@ fn cluster(
         kubeconfig: arguments.kubeconfig.clone(),
         context: arguments.context.clone(),
         namespace: arguments.namespace.clone(),
+        patience: Patience::of(arguments.api_time()),
     };
     let cluster = Cluster::connect(&options, Arc::clone(stop))?;
     console.started(&format!("velero {command}"), &arguments.namespace);

@@ -46,7 +46,30 @@ pub struct Patience {
     pub heeds_stop: bool,
 }
 
+impl Default for Patience {
+    fn default() -> Self {
+        Self::PATIENT
+    }
+}
+
 impl Patience {
+    /// Returns the patience of a command that waits for an answer no longer than `one`.
+    pub fn of(one: Duration) -> Self {
+        Self {
+            one,
+            all: one / 2,
+            ..Self::PATIENT
+        }
+    }
+
+    /// Returns this patience with no more time for a try than `other` has.
+    pub(super) fn within(self, other: Self) -> Self {
+        Self {
+            one: self.one.min(other.one),
+            ..self
+        }
+    }
+
     /// For what a command needs to go on.
     pub const PATIENT: Self = Self {
         one: Duration::from_secs(60),

@@ -56,6 +56,8 @@ pub struct ClusterOptions {
     pub context: Option<String>,
     /// Velero's namespace.
     pub namespace: String,
+    /// How long answers are waited for, unless another patience is asked for: then no longer.
+    pub patience: Patience,
 }
 
 /// A connection to the API server, for one namespace; copies share it.
@@ -63,6 +65,8 @@ pub struct ClusterOptions {
 pub struct Cluster {
     asker: Arc<Asker>,
     patience: Patience,
+    /// What was asked for when we connected.
+    given: Patience,
     namespace: String,
 }
 
@@ -88,8 +92,10 @@ impl Cluster {
             .map_err(|error| none(&error))?;
         let mut config = runtime.block_on(configuration(options))?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
-        config.read_timeout = Some(Patience::PATIENT.one);
-        config.write_timeout = Some(Patience::PATIENT.one);
+        // Ours come first, and say what was waited for.
+        let longest = options.patience.one.saturating_add(CONNECT_TIMEOUT);
+        config.read_timeout = Some(longest);
+        config.write_timeout = Some(longest);
         config.reset_reader_on_write = true;
         config.default_retry = false;
         let client = {
@@ -104,7 +110,8 @@ impl Cluster {
         };
         Ok(Self {
             asker: Arc::new(asker),
-            patience: Patience::PATIENT,
+            patience: options.patience,
+            given: options.patience,
             namespace: options.namespace.clone(),
         })
     }
@@ -114,10 +121,11 @@ impl Cluster {
         &self.namespace
     }
 
-    /// Returns the same connection with another patience.
+    /// Returns the same connection with another patience, of which no try takes longer than was
+    /// asked for when we connected.
     pub fn with(&self, patience: Patience) -> Self {
         Self {
-            patience,
+            patience: patience.within(self.given),
             ..self.clone()
         }
     }

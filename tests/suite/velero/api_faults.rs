@@ -1,7 +1,7 @@
 //! The API server fails in the ways that servers and what is before them fail; nothing is left half
 //! done, and what passes is waited for.
 //!
-//! A proxy before the real API server answers in its place, or breaks connections.
+//! A proxy before the real API server answers in its place, breaks connections, or keeps silent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +14,15 @@ use servers::gate::Gate;
 use super::installation::{Installation, installation};
 
 const TAKEN: &str = "87600h0m0s";
+
+/// Every command, and what a test gives it.
+const COMMANDS: [&[&str]; 5] = [
+    &["list"],
+    &["run", "--all"],
+    &["takeover", "--apply"],
+    &["giveback", "--apply"],
+    &["explain", "shop"],
+];
 
 fn proxied() -> Option<(Installation<'static>, FaultProxy)> {
     let mut velero = installation()?;
@@ -88,13 +97,7 @@ fn reads_are_made_again() {
     // A server that is to be asked in an hour is not waited for.
     let hour = Fault::RefuseUntil(503, "ServiceUnavailable", "3600".to_owned());
     first(&proxy, usize::MAX, |_| true, hour);
-    for words in [
-        &["list"][..],
-        &["run", "--all"],
-        &["takeover", "--apply"],
-        &["giveback", "--apply"],
-        &["explain", "shop"],
-    ] {
+    for words in COMMANDS {
         let answer = velero.careen(words);
         assert_eq!(answer.exit, 30, "{words:?}: {}", answer.text);
         let error = answer.error();
@@ -320,4 +323,103 @@ fn leases_survive_lost_answers() {
             .delete(&lease, &format!("careen-{shop}"))
             .unwrap();
     }
+}
+
+/// Goal: a server that takes what is asked and never answers is given up after the time that was
+/// asked for, by every command, which says so; method: requests that a gate keeps, and a listener
+/// that does not even begin with TLS.
+#[test]
+fn a_server_that_never_answers_is_given_up() {
+    let Some((mut velero, proxy)) = proxied() else {
+        return;
+    };
+    let shop = velero.record("shop", "default");
+    let before = velero.get(&shop);
+    let never = Gate::default();
+    let own = never.clone();
+    proxy.rule(move |_| Fault::Wait(own.clone()));
+    let is_given_up = |velero: &Installation<'_>, words: &[&str]| {
+        let answer = velero.careen(&[words, &["--api-seconds", "1"]].concat());
+        assert_eq!(answer.exit, 30, "{words:?}: {}", answer.text);
+        let error = answer.error();
+        assert_eq!(error["code"], "kubernetes-api");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("no answer within 1 s"), "{message}");
+    };
+    for words in COMMANDS {
+        is_given_up(&velero, words);
+    }
+    // Only what writes gets no answer.
+    let own = never.clone();
+    proxy.rule(move |seen| match is_patch(seen) {
+        true => Fault::Wait(own.clone()),
+        false => Fault::Pass,
+    });
+    let answer = velero.careen(&["takeover", "--apply", "--api-seconds", "1"]);
+    assert_eq!(answer.exit, 30, "{}", answer.text);
+    let row = answer.row(&shop);
+    assert_eq!(row["done"], false, "{row}");
+    let error = row["error"].to_string();
+    assert!(error.contains("no answer within 1 s"), "{error}");
+    assert_eq!(velero.get(&shop), before);
+
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = std::fs::read_to_string(velero.server.kubeconfig()).unwrap();
+    let port = |port: u16| format!("https://127.0.0.1:{port}\"");
+    let own = silent.local_addr().unwrap().port();
+    velero.kubeconfig = velero.path().join("silent.kubeconfig");
+    let text = text.replace(&port(velero.server.port()), &port(own));
+    std::fs::write(&velero.kubeconfig, text).unwrap();
+    for words in COMMANDS {
+        is_given_up(&velero, words);
+    }
+    never.open();
+}
+
+/// Goal: whoever waits for a server that keeps silent hears a signal; method: SIGTERM at the first
+/// request, which nobody answers.
+#[test]
+fn a_signal_ends_a_wait_for_an_answer() {
+    let Some((velero, proxy)) = proxied() else {
+        return;
+    };
+    velero.record("shop", "default");
+    let never = Gate::default();
+    let own = never.clone();
+    proxy.rule(move |_| Fault::Wait(own.clone()));
+    let running = velero.start(&["run", "--all", "--api-seconds", "600"]);
+    never.reached();
+    let id = Pid::from_raw(i32::try_from(running.child.id()).unwrap()).unwrap();
+    kill_process(id, Signal::TERM).unwrap();
+    let answer = running.ended();
+    never.open();
+    assert_eq!(answer.exit, 10, "{}", answer.text);
+    assert_eq!(answer.error()["code"], "stopped");
+}
+
+/// Goal: a server that falls silent in the middle does not keep a run beyond its Lease's time, and
+/// the child ends at a safe point; method: a run that is held, and renewals that nobody answers.
+#[test]
+fn a_server_that_falls_silent_ends_a_run_before_its_lease() {
+    let Some((velero, proxy)) = proxied() else {
+        return;
+    };
+    let Some(bucket) = super::bucket::Bucket::fresh(&velero) else {
+        return;
+    };
+    let shop = bucket.repository(&velero, "shop");
+    let [held] = bucket.hold(["shop"]);
+    let words = ["run", "shop", "--mode", "full", "--lease-seconds", "12"];
+    let mut running = velero.start(&[&words[..], &["--api-seconds", "2"]].concat());
+    held.reached();
+    let never = Gate::default();
+    let own = never.clone();
+    proxy.rule(move |_| Fault::Wait(own.clone()));
+    running.until(&["ends early", &shop, "no answer within 2 s"]);
+    held.open();
+    let answer = running.ended();
+    never.open();
+    assert_eq!(answer.exit, 10, "{}", answer.text);
+    let because = answer.row(&shop)["because"].to_string();
+    assert!(because.contains("its lease was not renewed"), "{because}");
 }

@@ -9,10 +9,14 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::{CycleMode, JitterArgument, StrategiesArgument, parse_duration};
+use crate::velero::Patience;
 use crate::velero::lease::LEASE_TIME;
 
 /// Children at once, at most: each has a share of the memory, and 64 shares are small enough.
 const PARALLEL_MAX: u64 = 64;
+
+/// Waits for an answer of the API server: to ten minutes.
+const API_SECONDS: RangeInclusive<u64> = 1..=600;
 
 /// Times of a Lease: from one with room for a few renewals to an hour.
 const LEASE_SECONDS: RangeInclusive<u64> = 12..=3600;
@@ -49,6 +53,19 @@ pub(in crate::cli) struct ClusterArguments {
     /// Context in it [default: the current one]
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) context: Option<String>,
+    /// How long an answer of the API server is waited for
+    ///
+    /// Where it says at once that it cannot, it is asked again for half of that time.
+    #[arg(long, value_name = "N", default_value_t = Patience::PATIENT.one.as_secs(),
+          value_parser = clap::value_parser!(u64).range(API_SECONDS))]
+    api_seconds: u64,
+}
+
+impl ClusterArguments {
+    /// Returns how long an answer of the API server is waited for.
+    pub(in crate::cli) fn api_time(&self) -> Duration {
+        Duration::from_secs(self.api_seconds)
+    }
 }
 
 /// Options of `velero list`.
