@@ -16,7 +16,7 @@ use super::kinds::{
     RecentMaintenance,
 };
 use super::location::{Place, place_of};
-use super::takeover::{Held, held};
+use super::takeover::{Held, held, is_left_to_others};
 use crate::clock::Timestamp;
 
 /// Most repositories of an installation; 1054 are the most that was heard of.
@@ -82,11 +82,9 @@ impl VeleroView {
         Some(self.last_maintenance?.plus(time))
     }
 
-    /// Tells whether the frequency is such that Velero practically never maintains it: as
-    /// `--default-repo-maintain-frequency` of its server sets it where others do that.
+    /// Tells whether the frequency is such that Velero practically never maintains it.
     pub fn is_left_to_others(&self) -> bool {
-        const MONTH_NANOS: i128 = 30 * 24 * 3600 * 1_000_000_000;
-        go_duration::parse(&self.frequency).is_some_and(|nanos| nanos > MONTH_NANOS)
+        is_left_to_others(&self.frequency)
     }
 }
 

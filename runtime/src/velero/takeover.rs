@@ -46,6 +46,12 @@ pub enum Direction {
 pub enum Held {
     /// Velero's.
     Velero,
+    /// Nobody's that is known: Velero is told to maintain it so rarely that others must, and there
+    /// was no takeover.
+    LeftToOthers {
+        /// The frequency.
+        now: String,
+    },
     /// Ours, taken over.
     Careen {
         /// The frequency that was there before.
@@ -99,6 +105,7 @@ pub enum Action {
 pub fn held(repository: &BackupRepository) -> Held {
     let now = &repository.spec.maintenance_frequency;
     match repository.annotation(BEFORE) {
+        None if is_left_to_others(now) => Held::LeftToOthers { now: now.clone() },
         None => Held::Velero,
         Some(before) if is_taken(now) => Held::Careen {
             before: before.to_owned(),
@@ -178,7 +185,7 @@ fn takeover(repository: &BackupRepository) -> Action {
             because: "it is taken over already".to_owned(),
         },
         // Somebody wants this frequency: giving back will return to it.
-        Held::Velero | Held::Changed { .. } => Action::Patch {
+        Held::Velero | Held::LeftToOthers { .. } | Held::Changed { .. } => Action::Patch {
             from: now.clone(),
             to: TAKEN.to_owned(),
             patch: patch(repository, TAKEN, &json!(now)),
@@ -188,7 +195,7 @@ fn takeover(repository: &BackupRepository) -> Action {
 
 fn giveback(repository: &BackupRepository) -> Action {
     match held(repository) {
-        Held::Velero => Action::Nothing {
+        Held::Velero | Held::LeftToOthers { .. } => Action::Nothing {
             because: "it is not taken over".to_owned(),
         },
         Held::Careen { before } => Action::Patch {
@@ -215,6 +222,13 @@ fn patch(repository: &BackupRepository, frequency: &str, before: &Value) -> Valu
     })
 }
 
+/// Tells whether a frequency is such that Velero practically never maintains a repository: as
+/// `--default-repo-maintain-frequency` of its server sets it where others do that.
+pub fn is_left_to_others(frequency: &str) -> bool {
+    const MONTH_NANOS: i128 = 30 * 24 * 3600 * 1_000_000_000;
+    go_duration::parse(frequency).is_some_and(|nanos| nanos > MONTH_NANOS)
+}
+
 fn is_taken(frequency: &str) -> bool {
     frequency == TAKEN || go_duration::parse(frequency) == go_duration::parse(TAKEN)
 }
@@ -223,7 +237,16 @@ impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Velero => f.write_str("Velero maintains it"),
+            Self::LeftToOthers { now } => write!(
+                f,
+                "left to others: Velero is told to maintain it every {now} only, and it is not \
+                 taken over"
+            ),
             Self::Careen { before } => write!(f, "taken over from Velero (before: every {before})"),
+            Self::Changed { before, now } if is_left_to_others(now) => write!(
+                f,
+                "left to others: taken over (before: every {before}), then somebody set {now}"
+            ),
             Self::Changed { before, now } => write!(
                 f,
                 "Velero maintains it again: taken over (before: every {before}), then somebody \
@@ -307,6 +330,39 @@ mod tests {
             let step = step(Direction::Takeover, &repository(kind, "168h", None));
             assert!(matches!(step.action, Action::Nothing { .. }), "{step}");
         }
+    }
+
+    /// Goal: nobody is told that Velero maintains what it does not; method: frequencies with and
+    /// without a takeover.
+    #[test]
+    fn what_velero_never_comes_to_is_not_veleros() {
+        for (frequency, before, said) in [
+            ("1h0m0s", None, "Velero maintains it"),
+            ("720h", None, "Velero maintains it"),
+            (
+                TAKEN,
+                None,
+                "left to others: Velero is told to maintain it every 87600h0m0s only",
+            ),
+            (
+                "8760h",
+                None,
+                "left to others: Velero is told to maintain it every 8760h only",
+            ),
+            (TAKEN, Some("1h"), "taken over from Velero"),
+            ("2h", Some("1h"), "Velero maintains it again"),
+            (
+                "8760h",
+                Some("1h"),
+                "left to others: taken over (before: every 1h), then",
+            ),
+        ] {
+            let held = held(&repository("kopia", frequency, before)).to_string();
+            assert!(held.starts_with(said), "{frequency}: {held}");
+        }
+        let left = step(Direction::Takeover, &repository("kopia", TAKEN, None));
+        let patch = patched(&left.action).unwrap();
+        assert_eq!(patch["metadata"]["annotations"][BEFORE], TAKEN);
     }
 
     #[test]

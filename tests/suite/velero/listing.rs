@@ -152,6 +152,38 @@ fn a_bucket_is_reached_with_veleros_keys() {
     }
 }
 
+/// Goal: what somebody has set to ten years by hand is neither Velero's nor taken over, in both
+/// forms; method: that beside one of each, before and after a takeover.
+#[test]
+fn who_maintains_is_told_truly() {
+    let Some(velero) = installation() else {
+        return;
+    };
+    let plain = velero.record("plain", "default");
+    let by_hand = velero.record_with("by-hand", "default", "kopia", "87600h0m0s");
+    let list = || velero.careen(&["list", "--no-look"]);
+    let who = |name: &str| list().row(name)["maintained_by"]["by"].clone();
+    assert_eq!(who(&plain), "velero");
+    assert_eq!(who(&by_hand), "left-to-others");
+    let words = ["list", "by-hand", "--no-look"];
+    let mut command = velero.command(&words);
+    let said = command.arg("--no-json").output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("maintained  left to others"), "{said}");
+    assert!(!said.contains("Velero maintains it"), "{said}");
+
+    assert_eq!(velero.careen(&["takeover", "--apply"]).exit, 0);
+    assert_eq!(
+        (who(&plain), who(&by_hand)),
+        ("careen".into(), "careen".into())
+    );
+    assert_eq!(velero.careen(&["giveback", "--apply"]).exit, 0);
+    assert_eq!(
+        (who(&plain), who(&by_hand)),
+        ("velero".into(), "left-to-others".into())
+    );
+}
+
 #[test]
 fn a_cluster_that_is_not_there_is_said() {
     let Some(mut velero) = installation() else {

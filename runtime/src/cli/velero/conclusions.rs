@@ -121,11 +121,11 @@ impl Explanation<'_> {
             Held::Careen { .. } => all.push(
                 "Velero leaves it to careen: `careen velero run` must be scheduled.".to_owned(),
             ),
-            Held::Changed { now, .. } => all.push(format!(
+            Held::Changed { now, .. } if !self.velero.is_left_to_others() => all.push(format!(
                 "It was taken over, but Velero maintains it again every {now}: `careen velero \
                  takeover --apply` takes it over once more."
             )),
-            Held::Velero if self.velero.is_left_to_others() => all.push(format!(
+            Held::LeftToOthers { .. } | Held::Changed { .. } => all.push(format!(
                 "Velero is told to maintain it every {} only, which is to leave it to others: \
                  `careen velero run` must be scheduled.",
                 self.velero.frequency
