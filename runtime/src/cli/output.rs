@@ -32,7 +32,7 @@ const WAITING_BYTES_MAX: usize = 64 * 1024;
 pub(super) enum Kind {
     /// First line: command, repository, version.
     Started,
-    /// Nothing is done before a moment: until when, and how many seconds that are.
+    /// Nothing is done before a moment: until when, and what is waited for.
     Wait,
     /// What will be done, why, and in how much memory.
     Plan,

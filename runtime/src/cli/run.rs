@@ -3,6 +3,7 @@
 //! Text shows a line a task, JSON the plan, an object for each beginning and end, and the report.
 //! No memory cost besides the run's own.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -140,8 +141,18 @@ struct TaskLine<'a, T: Serialize> {
 /// Another run is waited for.
 #[derive(Serialize)]
 struct Waits<'a> {
-    waits_for_run: &'a str,
+    run: &'a str,
     until: Timestamp,
+}
+
+impl fmt::Display for Waits<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { run, until } = self;
+        write!(
+            f,
+            "waits for run {run}, at work or crashed, until {until} at most (--retry-lock)"
+        )
+    }
 }
 
 #[derive(Serialize)]
@@ -167,16 +178,8 @@ fn tell(console: &Console, event: &Event<'_>) {
     let output = &console.output;
     match event {
         Event::Waits(run, until) => {
-            output.json(
-                Kind::Task,
-                &Waits {
-                    waits_for_run: run,
-                    until: *until,
-                },
-            );
-            output.text(format_args!(
-                "waits: run {run} is at work, or has crashed, until {until}"
-            ));
+            let (run, until) = (*run, *until);
+            output.both(Kind::Wait, "wait", &Waits { run, until });
         }
         Event::Planned(plan) => {
             output.json_field(Kind::Plan, "plan", plan);

@@ -87,7 +87,7 @@ fn a_run_that_is_killed_after_its_grace_period_loses_nothing() {
     let next = next.unwrap();
     ended(&next, 0, "done");
     let said = next.run.stdout_text();
-    assert!(said.contains(r#""waits_for_run":""#), "{said}");
+    assert!(said.contains(r#""kind":"wait","wait":{"run":""#), "{said}");
     let (condition, _, status) = site.end("killed");
     assert_eq!(condition, "Complete", "{status}");
     assert_eq!(status["failed"].as_u64().unwrap_or(0), 0, "{status}");
