@@ -84,6 +84,10 @@ fn renderings(renderer: Renderer) -> BTreeMap<String, Vec<Value>> {
             "{credentials: {secret: \"\"}, networkPolicy: {enabled: false}}",
         ),
         (
+            "helm, all of Velero's",
+            "{velero: {enabled: true, all: true}, jitter: 0s}",
+        ),
+        (
             "helm, plugins of a claim",
             "{plugins: {volume: {persistentVolumeClaim: {claimName: files}}, compile: [a.wasm]}}",
         ),

@@ -30,10 +30,14 @@ fn events(velero: &Installation<'_>, name: &str) -> BTreeSet<[String; 3]> {
     told.collect()
 }
 
-/// Has a container look into the namespace of the test.
+/// Has a container look into the namespace of the test, instead of the one that Helm has named.
 fn of(velero: &Installation<'_>) -> impl FnOnce(&mut Value) {
-    let words = ["--namespace".into(), velero.namespace.as_str().into()];
-    move |container| container["args"].as_array_mut().unwrap().extend(words)
+    let word = format!("--namespace={}", velero.namespace);
+    move |container| {
+        let args = container["args"].as_array_mut().unwrap();
+        args.retain(|word| word != "--namespace=velero");
+        args.push(word.into());
+    }
 }
 
 /// Goal: the pod maintains every repository of Velero's, says so in Events and in its last word,
@@ -47,7 +51,12 @@ fn the_pod_maintains_what_velero_has() {
         "resources: [../careen/runtime/deploy/base]\n{}",
         super::page::all_of_veleros()
     );
-    let Some(site) = Site::of(renderer.overlay(&text), &BACKUPS) else {
+    maintains_all(renderer.overlay(&text));
+    maintains_all(renderer.helm("{velero: {enabled: true, all: true}}"));
+}
+
+fn maintains_all(manifests: Vec<Value>) {
+    let Some(site) = Site::of(manifests, &BACKUPS) else {
         return;
     };
     let velero = Installation::within(site.server, site.namespace.clone());

@@ -1,6 +1,9 @@
 {{/* The specification of a pod: Pod Security "restricted". */}}
 {{- define "careen.pod" -}}
 {{- $v := .Values -}}
+{{- if and $v.velero.all (not $v.velero.enabled) }}
+{{- fail "velero.all needs the rights of velero.enabled" }}
+{{- end }}
 serviceAccountName: {{ .Release.Name }}
 automountServiceAccountToken: {{ $v.velero.enabled }}
 restartPolicy: Never
@@ -67,6 +70,12 @@ containers:
     image: {{ include "careen.image" . }}
     imagePullPolicy: {{ $v.image.pullPolicy }}
     args:
+      {{- if $v.velero.all }}
+      - velero
+      - run
+      - --all
+      - --namespace={{ .Release.Namespace }}
+      {{- else }}
       - run
       - $(CAREEN_REPOSITORY)
       {{- with $v.owner }}
@@ -78,6 +87,7 @@ containers:
       {{- end }}
       {{- if $v.ca.configMap }}
       - --ca-file=/ca/{{ $v.ca.key }}
+      {{- end }}
       {{- end }}
       {{- if eq $v.scratch.type "emptyDir" }}
       - --scratch-quota={{ $v.scratch.quota }}
@@ -117,6 +127,7 @@ containers:
       - name: strategies
         mountPath: /strategies
         readOnly: true
+      {{- if not $v.velero.all }}
       - name: repository-password
         mountPath: /secrets/repository
         readOnly: true
@@ -129,6 +140,7 @@ containers:
       - name: ca
         mountPath: /ca
         readOnly: true
+      {{- end }}
       {{- end }}
       {{- if $v.plugins.volume }}
       - name: plugin-files
@@ -155,6 +167,7 @@ volumes:
   - name: strategies
     configMap:
       name: {{ .Release.Name }}-strategies
+  {{- if not $v.velero.all }}
   - name: repository-password
     secret:
       secretName: {{ $v.password.secret }}
@@ -169,6 +182,7 @@ volumes:
   - name: ca
     configMap:
       name: {{ . }}
+  {{- end }}
   {{- end }}
   {{- with $v.plugins.volume }}
   - name: plugin-files
