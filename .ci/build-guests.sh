@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the example plugins in C, JavaScript and Python below target/guests. The one in C is compared with the one
 # checked in below plugins/examples/built/. The one in JavaScript is built without random numbers; what its runtime has
-# made of the time of its build, a few bytes, may differ. The one in Python is too large to be checked in. The suite asks all
-# of them (CAREEN_GUESTS_BUILT=target/guests).
+# made of the time of its build, a few bytes, may differ. The one in Python is too large to be checked in. The suite
+# asks all of them (CAREEN_GUESTS_BUILT=target/guests).
 #   .ci/build-guests.sh            compare; fails on a difference
 #   .ci/build-guests.sh --update   write them, and their digests, instead
 # The tools come from .ci/guest-tools.sh. Where one cannot be had, its language is named and left out, and the exit

@@ -27,8 +27,8 @@ struct Aging<'a> {
     names: Vec<(String, String)>,
 }
 
-/// Makes everything in the repository `by` older, in whole seconds. Nobody may be at work.
-pub fn age(repository: &Repository, data: &DataDir, by: Duration) -> Result<(), String> {
+/// Makes the schedule `by` older: what was run, what is due, and the lease of a run that died.
+pub fn age_schedule(repository: &Repository, by: Duration) -> Result<(), String> {
     let told = |error: &dyn std::fmt::Display| error.to_string();
     let (mut schedule, _) = read_schedule(repository).map_err(|error| told(&error))?;
     for run in schedule.runs.values_mut().flatten() {
@@ -42,7 +42,13 @@ pub fn age(repository: &Repository, data: &DataDir, by: Duration) -> Result<(), 
         schedule.unknown.insert("careenLease".to_owned(), value);
     }
     write_schedule(repository, &schedule).map_err(|error| told(&error))?;
-    let blobs = data.list().map_err(|error| told(&error))?;
+    Ok(())
+}
+
+/// Makes everything in the repository `by` older, in whole seconds. Nobody may be at work.
+pub fn age(repository: &Repository, data: &DataDir, by: Duration) -> Result<(), String> {
+    age_schedule(repository, by)?;
+    let blobs = data.list().map_err(|error| error.to_string())?;
     let names = Vec::new();
     let mut aging = Aging {
         repository,

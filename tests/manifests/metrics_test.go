@@ -59,11 +59,22 @@ func value(t *testing.T, found map[string]*dto.MetricFamily, name string) float6
 	if family == nil || len(family.Metric) == 0 {
 		t.Fatalf("no %s", name)
 	}
-	metric := family.Metric[0]
+	return number(family.Metric[0])
+}
+
+func number(metric *dto.Metric) float64 {
 	if metric.Counter != nil {
 		return metric.Counter.GetValue()
 	}
 	return metric.Gauge.GetValue()
+}
+
+func labels(metric *dto.Metric) map[string]string {
+	all := map[string]string{}
+	for _, label := range metric.Label {
+		all[label.GetName()] = label.GetValue()
+	}
+	return all
 }
 
 // dashboardNames returns the metrics that the dashboard asks for.
@@ -160,11 +171,8 @@ func TestTextfileIsRead(t *testing.T) {
 		t.Errorf("%v", done["careen_plugin_memory_bytes"])
 	}
 	for _, metric := range done["careen_plugin_fuel"].Metric {
-		labels := map[string]string{}
-		for _, label := range metric.Label {
-			labels[label.GetName()] = label.GetValue()
-		}
-		if labels["plugin"] == "" || labels["strategy"] == "" || metric.Gauge.GetValue() < 1 {
+		of := labels(metric)
+		if of["plugin"] == "" || of["strategy"] == "" || metric.Gauge.GetValue() < 1 {
 			t.Errorf("%v", metric)
 		}
 	}

@@ -67,15 +67,8 @@ func get(t *testing.T, url string) []byte {
 func of(t *testing.T, found map[string]*dto.MetricFamily, name, repository string) float64 {
 	t.Helper()
 	for _, metric := range found[name].GetMetric() {
-		labels := map[string]string{}
-		for _, label := range metric.Label {
-			labels[label.GetName()] = label.GetValue()
-		}
-		if labels["repository"] == repository && labels["job"] == "careen" {
-			if metric.Counter != nil {
-				return metric.Counter.GetValue()
-			}
-			return metric.Gauge.GetValue()
+		if labels := labels(metric); labels["repository"] == repository && labels["job"] == "careen" {
+			return number(metric)
 		}
 	}
 	t.Fatalf("no %s of %q: %v", name, repository, found[name])

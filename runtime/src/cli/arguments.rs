@@ -305,11 +305,12 @@ pub(super) struct RunArguments {
     /// be lost, and these packs are then all that is left of some backup.
     #[arg(long)]
     pub(super) accept_unexplained: bool,
-    /// Wait for another run's lease to end, for so long at most: 90s, 20m, 1h
+    /// Wait for another run's lease to end, for so long at most: 90s, 20m, 1h [default: what
+    /// CAREEN_RETRY_LOCK says, else 0s]
     ///
     /// The lease of a run that was killed ends within a quarter of an hour, and at once where it is
-    /// seen that its process is gone. Without this option or
-    /// CAREEN_RETRY_LOCK a run that meets one ends with 40.
+    /// seen that its process is gone. A run that meets another's lease and waits no longer ends
+    /// with 40.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(super) retry_lock: Option<Duration>,
 }

@@ -198,9 +198,7 @@ pub fn schedule(schedule: &Schedule, params: &MaintenanceParams, now: Timestamp)
             ));
         }
     }
-    let mut known = schedule.clone();
-    Lease::end_where_gone(&mut known, now);
-    if let Some(lease) = Lease::of(&known) {
+    if let Some(lease) = Lease::of(schedule) {
         let finding = if lease.until > now {
             Finding::ok(
                 check,

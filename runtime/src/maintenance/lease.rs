@@ -18,8 +18,8 @@ use super::holder::Holder;
 use super::watch::StopFlag;
 use crate::clock::Timestamp;
 use crate::kopia::schedule::Schedule;
-use crate::repository::Repository;
 use crate::repository::schedule_store::read_schedule;
+use crate::repository::{Repository, RepositoryError};
 
 /// How long a run that says nothing more counts as alive. Clocks of two clients may differ by ten
 /// minutes (five each from the storage's): so long it must hold when it is renewed.
@@ -60,7 +60,7 @@ impl Lease {
     }
 
     /// Ends the lease in a schedule that was read, where its process is known to have died: what it
-    /// held back is due.
+    /// held back is due. Who only reads has [`current_schedule`].
     pub(super) fn end_where_gone(schedule: &mut Schedule, now: Timestamp) {
         let Some(mut lease) = Self::of(schedule) else {
             return;
@@ -96,6 +96,13 @@ impl Lease {
     }
 }
 
+/// Reads the schedule as it counts now: without the lease of a run that is known to have died.
+pub fn current_schedule(repository: &Repository) -> Result<Schedule, RepositoryError> {
+    let (mut schedule, _) = read_schedule(repository)?;
+    Lease::end_where_gone(&mut schedule, repository.clock.now());
+    Ok(schedule)
+}
+
 /// Waits until a lease that was seen to hold until then does not any more, or says something else,
 /// and at most until `give_up`. The schedule is read every quarter of a minute.
 pub(super) fn wait_for_lease(
@@ -106,9 +113,8 @@ pub(super) fn wait_for_lease(
 ) -> Result<(), MaintenanceError> {
     let (clock, end) = (&repository.clock, until.min(give_up));
     loop {
-        let (mut schedule, _) = read_schedule(repository)?;
-        Lease::end_where_gone(&mut schedule, clock.now());
-        if Lease::of(&schedule).is_none_or(|lease| lease.until != until) {
+        let lease = Lease::of(&current_schedule(repository)?);
+        if lease.is_none_or(|lease| lease.until != until) {
             return Ok(());
         }
         for _ in 0..PAUSES {

@@ -9,12 +9,11 @@ use std::fmt;
 use crate::clock::Timestamp;
 use crate::kopia::maintenance_params::MaintenanceParams;
 use crate::kopia::schedule::Schedule;
-use crate::repository::schedule_store::read_schedule;
 use crate::repository::{Repository, RepositoryError};
 
 use super::cycle_plan::{Circumstances, CyclePlan, Mode, PlannedTask, Verdict, Wanted};
 use super::cycle_task::CycleTask;
-use super::lease::Lease;
+use super::lease::{Lease, current_schedule};
 use super::safety::Safety;
 
 /// How maintenance stands.
@@ -56,8 +55,7 @@ pub fn maintenance_status(
     repository: &Repository,
     params: Option<&MaintenanceParams>,
 ) -> Result<MaintenanceStatus, RepositoryError> {
-    let (mut schedule, _) = read_schedule(repository)?;
-    Lease::end_where_gone(&mut schedule, repository.clock.now());
+    let schedule = current_schedule(repository)?;
     let defaults = MaintenanceParams::default();
     let facts = Circumstances {
         has_epochs: repository.format.epochs.enabled,

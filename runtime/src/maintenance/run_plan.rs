@@ -15,7 +15,6 @@ use crate::kopia::schedule::Schedule;
 use crate::memory::MemoryPlan;
 use crate::repository::active_index::load_active;
 use crate::repository::index_load::Strictness;
-use crate::repository::schedule_store::read_schedule;
 use crate::repository::sessions::count_writers;
 use crate::repository::system_contents::{
     SystemContents, count_manifest_contents, maintenance_params,
@@ -31,7 +30,7 @@ use super::expire_snapshots::ExpireForecast;
 use super::holdings::Holdings;
 use super::index_plan;
 use super::index_tasks::IndexTasks;
-use super::lease::Lease;
+use super::lease::{Lease, current_schedule};
 use super::orphan_packs::BlobCount;
 use super::outlook::Outlook;
 use super::run::{RunOptions, Strategies};
@@ -88,9 +87,8 @@ impl Prepared {
         workspace: &Workspace,
         options: &RunOptions,
     ) -> Result<Self, MaintenanceError> {
-        let (mut schedule, _) = read_schedule(repository)?;
+        let schedule = current_schedule(repository)?;
         let (wanted, now) = (&options.wanted, repository.clock.now());
-        Lease::end_where_gone(&mut schedule, now);
         if wanted.mode == Mode::Auto && wanted.tasks.is_empty() {
             // Nothing is due whatever the parameters say: they can only disable cycles.
             let params = MaintenanceParams::default();
@@ -111,9 +109,8 @@ impl Prepared {
         drop(loaded);
         let identity = options.owner.check(&params.owner);
         // Read again: a large index takes its time.
-        let (mut schedule, _) = read_schedule(repository)?;
+        let schedule = current_schedule(repository)?;
         let now = repository.clock.now();
-        Lease::end_where_gone(&mut schedule, now);
         let cycle = decide(repository, options, &params, &schedule, now);
         let has_epochs = repository.format.epochs.enabled;
         check_names(&cycle, options, has_epochs)?;

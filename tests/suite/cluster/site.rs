@@ -14,8 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use careen::clock::{Clock, SystemClock};
-use careen::maintenance::lease::Lease;
-use careen::repository::schedule_store::{read_schedule, write_schedule};
+use careen::maintenance::lease::{LEASE, Lease};
+use kit::aging::age_schedule;
+use kit::cycle::schedule;
 use kit::image::Image;
 use kit::index_work::open;
 use kit::kubelet::Kubelet;
@@ -233,15 +234,10 @@ impl Site {
     /// Lets the lease of a run that died end, a moment after another pod has begun to wait for it.
     pub(super) fn end_lease(&self) {
         thread::sleep(Duration::from_secs(3));
-        let now = SystemClock.now();
-        let repository = open(&self.repository(), PASSWORD, now).unwrap();
-        let (mut schedule, _) = read_schedule(&repository).unwrap();
-        let mut lease = Lease::of(&schedule).expect("the lease of the run that died");
-        lease.until = now;
-        let lease = serde_json::to_value(lease).unwrap();
-        schedule.unknown.insert("careenLease".to_owned(), lease);
-        (schedule.next_full, schedule.next_quick) = (now, now);
-        write_schedule(&repository, &schedule).unwrap();
+        let repository = open(&self.repository(), PASSWORD, SystemClock.now()).unwrap();
+        let lease = Lease::of(&schedule(&repository));
+        assert!(lease.is_some(), "the lease of the run that died");
+        age_schedule(&repository, LEASE).unwrap();
         // It is a new file: what `fsGroup` gave to the pod's group is given again.
         let group = fs::metadata(self.repository()).unwrap().gid();
         let file = self.repository().join("kopia.maintenance.f");

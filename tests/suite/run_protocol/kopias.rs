@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use careen::clock::Timestamp;
 use careen::maintenance::cycle_plan::Mode;
+use careen::maintenance::holder::Holder;
 use careen::maintenance::owner::Identity;
 use careen::maintenance::safety::Safety;
 use careen::maintenance::watch::Watch;
@@ -92,7 +93,7 @@ fn take_turns(client: &Client, folder: &Path) {
 /// maintenance takes over.
 fn interrupted(client: &Client, folder: &Path) {
     let repository = open(folder, PASSWORD, now()).unwrap();
-    let (watch, _) = Watch::begin(&repository, Default::default(), None).unwrap();
+    let (watch, _) = Watch::begin(&repository, Default::default(), Holder::here()).unwrap();
     client.fresh().unwrap().maintenance_info().unwrap();
     client.fresh().unwrap().maintenance_run(true).unwrap();
     let kopia = client.kopia();

@@ -268,7 +268,7 @@ fn the_owner_is_checked_before_anything_is_written() {
     assert_eq!(world.all(), blobs);
 }
 
-/// Goal: a change of the format ends a run within a quarter of an hour; method: another format
+/// Goal: a change of the format ends a run within the time of a renewal; method: another format
 /// blob, and Kopia's own upgrade lock.
 #[test]
 fn a_changed_format_and_an_upgrade_lock_end_a_run() {

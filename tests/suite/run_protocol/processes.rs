@@ -3,9 +3,9 @@
 //! The signal comes when the program has said that a task began, on a world that takes it long
 //! enough. Without a built program nothing is tested, and the kit says so.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use careen::maintenance::lease::Lease;
@@ -17,6 +17,7 @@ use kit::program;
 use kit::world::{Entry, START, World, WorldOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::kill::scenarios;
 
@@ -57,20 +58,26 @@ fn careen(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-#[test]
-fn sigterm_ends_a_run_with_10_and_the_next_one_goes_on() {
-    if program::careen().is_none() {
-        return;
-    }
-    let world = large_world();
+/// Starts a quick run on a large world; returns when it has said that a compaction began, with what
+/// it says after that.
+fn in_the_middle() -> (TempDir, Child, Lines<BufReader<ChildStdout>>) {
     let folder = tempfile::tempdir().unwrap();
-    world.write_to(folder.path()).unwrap();
+    large_world().write_to(folder.path()).unwrap();
     let mut command = careen(folder.path(), &["run", "--mode", "quick"]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let began = |line: &Value| line["task"] == "compact-single-epoch" && line["state"] == "began";
     let is_there = lines.any(|line| began(&serde_json::from_str(&line.unwrap()).unwrap()));
     assert!(is_there);
+    (folder, child, lines)
+}
+
+#[test]
+fn sigterm_ends_a_run_with_10_and_the_next_one_goes_on() {
+    if program::careen().is_none() {
+        return;
+    }
+    let (folder, mut child, lines) = in_the_middle();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     let ended = child.wait().unwrap();
@@ -95,14 +102,7 @@ fn after_a_sigkill_the_next_run_goes_on_at_once() {
     if program::careen().is_none() {
         return;
     }
-    let world = large_world();
-    let folder = tempfile::tempdir().unwrap();
-    world.write_to(folder.path()).unwrap();
-    let mut command = careen(folder.path(), &["run", "--mode", "quick"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let began = |line: &Value| line["task"] == "compact-single-epoch" && line["state"] == "began";
-    assert!(lines.any(|line| began(&serde_json::from_str(&line.unwrap()).unwrap())));
+    let (folder, mut child, _lines) = in_the_middle();
     child.kill().unwrap();
     child.wait().unwrap();
     let repository = open(folder.path(), PASSWORD, START).unwrap();

@@ -118,9 +118,8 @@ pub(in crate::cli) struct VeleroRunArguments {
     #[arg(long, value_name = "N", default_value_t = LEASE_TIME.as_secs(),
           value_parser = clap::value_parser!(u64).range(LEASE_SECONDS))]
     lease_seconds: u64,
-    /// Wait for the lease that an earlier run has left in a repository, for so long at most
-    ///
-    /// As `careen run` does: 90s, 20m, 1h. Without it CAREEN_RETRY_LOCK, or not at all.
+    /// Wait for the lease that an earlier run has left in a repository, for so long at most: 90s,
+    /// 20m, 1h [default: what CAREEN_RETRY_LOCK says, else 0s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(in crate::cli) retry_lock: Option<Duration>,
     /// How long it may wait first, by the URL of the first repository.

@@ -10,11 +10,11 @@ use crate::kopia::blob_id::BlobId;
 use crate::kopia::maintenance_params::MaintenanceParams;
 use crate::maintenance::diagnosis::{self, Finding, State};
 use crate::maintenance::index_repair;
+use crate::maintenance::lease::current_schedule;
 use crate::maintenance::maintenance_status::maintenance_status;
 use crate::maintenance::outlook::Outlook;
 use crate::maintenance::safety::Safety;
 use crate::maintenance::status::{Known, status_and_params};
-use crate::repository::schedule_store::read_schedule;
 use crate::repository::{Repository, Workspace};
 
 /// Velero's password where nobody set another.
@@ -131,8 +131,8 @@ fn schedule(
     params: Option<&MaintenanceParams>,
 ) -> Result<(), Ended> {
     let defaults = MaintenanceParams::default();
-    let read = read_schedule(repository);
-    let (schedule, _) = read.map_err(|error| walk.failed("schedule", &error.into()))?;
+    let read = current_schedule(repository);
+    let schedule = read.map_err(|error| walk.failed("schedule", &error.into()))?;
     let now = repository.clock.now();
     tell_all(
         walk,

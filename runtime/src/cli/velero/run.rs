@@ -224,15 +224,17 @@ fn child(
         CycleMode::Quick => "quick",
         CycleMode::Full => "full",
     };
-    let retry_lock = everything.arguments.retry_lock;
-    let retry_lock = retry_lock.unwrap_or(console.surroundings.retry_lock);
-    let retry_lock = format!("{}s", retry_lock.as_secs());
-    let words = ["run", "--mode", mode, "--retry-lock", &retry_lock];
+    let words = ["run", "--mode", mode];
     let bytes = everything.share_bytes;
     let mut prepared = prepare(console, &found.name, &words, place, &keys, bytes)?;
     drop(keys);
     if let Some(file) = &everything.arguments.strategies.file {
         prepared.command.arg("--strategies").arg(file);
+    }
+    // What the environment says of it the child reads itself.
+    if let Some(time) = everything.arguments.retry_lock {
+        let seconds = format!("{}s", time.as_secs());
+        prepared.command.arg("--retry-lock").arg(seconds);
     }
     console.output.text(format_args!("{}: begins", found.name));
     watch(everything, found, lease, prepared)
