@@ -161,11 +161,8 @@ impl Pod {
     /// The same with nothing to write to.
     pub(crate) fn without_volumes(image: &Image, user: u32, limit_bytes: u64) -> Option<Self> {
         let group = MemoryGroup::new_or_say(Some(limit_bytes))?;
-        // On a disk, whatever the system's temporary directory is.
-        let disk = crate::workspace_root().join("target/suite-scratch");
         let made = || -> io::Result<TempDir> {
-            fs::create_dir_all(&disk)?;
-            let own = tempfile::tempdir_in(&disk)?;
+            let own = tempfile::tempdir_in(crate::disk())?;
             let root = own.path().join("root");
             copy(&image.root, &root)?;
             for point in MOUNT_POINTS {

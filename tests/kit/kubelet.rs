@@ -132,8 +132,7 @@ impl<'s> Kubelet<'s> {
     ///
     /// When it can have no folder.
     pub fn new(server: &'s Kubernetes, namespace: &str, image: Image) -> Self {
-        let disk = crate::workspace_root().join("target/suite-scratch");
-        fs::create_dir_all(&disk).expect("a folder can be made");
+        let disk = crate::disk();
         Self {
             server,
             namespace: namespace.to_owned(),

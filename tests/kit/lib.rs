@@ -36,6 +36,17 @@ pub fn workspace_root() -> &'static Path {
     tests.parent().expect("tests/ lies in the workspace")
 }
 
+/// Returns a folder on a disk, whatever the system's temporary directory is.
+///
+/// # Panics
+///
+/// When it cannot be made.
+pub fn disk() -> PathBuf {
+    let disk = workspace_root().join("target/suite-scratch");
+    std::fs::create_dir_all(&disk).expect("a folder below target/ can be made");
+    disk
+}
+
 /// Returns the path of a file or folder under `tests/fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
     workspace_root().join("tests/fixtures").join(name)

@@ -40,10 +40,8 @@ struct Place {
 
 impl Place {
     fn new(user: u32) -> Self {
-        let disk = kit::workspace_root().join("target/suite-scratch");
-        fs::create_dir_all(&disk).unwrap();
         let place = Self {
-            folder: tempfile::tempdir_in(&disk).unwrap(),
+            folder: tempfile::tempdir_in(kit::disk()).unwrap(),
         };
         place.give_to(user);
         place

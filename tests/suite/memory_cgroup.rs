@@ -45,7 +45,7 @@ pub(crate) struct Large {
 
 impl Large {
     pub(crate) fn make() -> Self {
-        let folder = tempfile::tempdir_in(disk()).unwrap();
+        let folder = tempfile::tempdir_in(kit::disk()).unwrap();
         let local = LocalOptions {
             durable: false,
             ..LocalOptions::default()
@@ -114,13 +114,6 @@ impl Large {
     }
 }
 
-/// A directory on a disk, whatever the system's temporary directory is.
-fn disk() -> std::path::PathBuf {
-    let disk = kit::workspace_root().join("target/suite-scratch");
-    std::fs::create_dir_all(&disk).unwrap();
-    disk
-}
-
 #[test]
 fn index_compaction_survives_in_64_mib() {
     let Some(group) = MemoryGroup::new_or_say(Some((LIMIT_MIB * MIB) as u64)) else {
@@ -158,7 +151,7 @@ fn arguments(command: &mut Command, folder: &Path) {
             "compact-single-epoch",
         ])
         .arg("--scratch")
-        .arg(disk())
+        .arg(kit::disk())
         .arg(folder)
         .env("KOPIA_PASSWORD", VELERO_PASSWORD);
 }
@@ -167,7 +160,7 @@ fn arguments(command: &mut Command, folder: &Path) {
 #[ignore = "run by the other test inside a group"]
 fn compacts_in_a_group() {
     let folder = std::env::var_os(FOLDER).unwrap();
-    let mut bench = Bench::new_in(&disk());
+    let mut bench = Bench::new_in(&kit::disk());
     bench.memory = MemoryPlan::new(LIMIT_MIB * MIB).unwrap();
     let unlock = bench.memory.unlock_bytes.min(16 * MIB);
     let repository = open_within(Path::new(&folder), VELERO_PASSWORD, NOW, unlock).unwrap();

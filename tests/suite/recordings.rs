@@ -24,9 +24,7 @@ const RECORDED: [&str; 4] = [
 fn careen(golden: &Golden, arguments: &[&str]) -> Vec<Value> {
     let mut command = Command::new(program::careen().expect("the test asked for it"));
     command.args(arguments).arg("--json");
-    command
-        .arg("--scratch")
-        .arg(kit::workspace_root().join("target/suite-scratch"));
+    command.arg("--scratch").arg(kit::disk());
     command.env("KOPIA_PASSWORD", golden.password());
     command.stdin(Stdio::null()).stderr(Stdio::null());
     let output = command.output().unwrap();

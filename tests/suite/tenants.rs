@@ -88,7 +88,7 @@ fn maintain(data: &Path, strategies: &Path) -> Value {
     let mut command = Command::new(program::careen().expect("the test asked for it"));
     command.args(["run", "--mode", "full", "--safety", "none", "--json"]);
     command.args(["--memory", "64MiB", "--owner", IDENTITY, "--scratch"]);
-    command.arg(kit::workspace_root().join("target/suite-scratch"));
+    command.arg(kit::disk());
     command.arg("--strategies").arg(strategies).arg(data);
     command.env("KOPIA_PASSWORD", PASSWORD);
     let output = command.stdin(Stdio::null()).output().unwrap();

@@ -32,8 +32,7 @@ pub(super) fn root() -> Option<&'static Path> {
 }
 
 fn find_or_make(program: &Path) -> io::Result<PathBuf> {
-    let disk = crate::workspace_root().join("target/suite-scratch");
-    fs::create_dir_all(&disk)?;
+    let disk = crate::disk();
     let built = fs::metadata(program)?;
     let time = built.modified()?.duration_since(UNIX_EPOCH);
     let time = time.unwrap_or_default().as_nanos();

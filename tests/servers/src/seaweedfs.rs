@@ -4,7 +4,7 @@
 
 use std::io;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::http::request;
@@ -26,6 +26,8 @@ const IDENTITIES: &str = r#"{"identities":[
 pub struct SeaweedFs {
     /// The port of its S3 interface.
     pub port: u16,
+    /// Held while a bucket is made: of two that make the same one, it may lose it for good.
+    making: Mutex<()>,
     _server: Server,
 }
 
@@ -69,6 +71,7 @@ pub fn start() -> Option<SeaweedFs> {
         let server = Server::start(folder, &command, port)?;
         let server = SeaweedFs {
             port,
+            making: Mutex::default(),
             _server: server,
         };
         server.wait()?;
@@ -101,6 +104,7 @@ impl SeaweedFs {
 
     fn try_bucket(&self, name: &str, locks: bool) -> io::Result<()> {
         let locked = ("x-amz-bucket-object-lock-enabled", "true");
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let headers = if locks { &[locked][..] } else { &[] };
         let (status, body) = request(self.port, "PUT", &format!("/{name}"), headers, b"")?;
         if matches!(status, 200 | 409) {

@@ -91,8 +91,7 @@ impl Site {
     pub(super) fn empty(namespace: String, shape: &[&str]) -> Option<Self> {
         let server = kubernetes::shared_with_controllers()?;
         let image = Image::find_or_make()?;
-        let disk = kit::workspace_root().join("target/suite-scratch");
-        let folder = tempfile::tempdir_in(disk).unwrap();
+        let folder = tempfile::tempdir_in(kit::disk()).unwrap();
         let program = image.root.join("careen");
         let made = Command::new(&program)
             .args(["demo", "--no-run", "--scratch"])

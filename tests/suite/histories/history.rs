@@ -265,7 +265,7 @@ impl History {
         command.args(["run", "--mode", "full", "--memory", "64MiB", "--json"]);
         command.args(["--safety", safety, "--owner", IDENTITY, "--scratch"]);
         // Beside the repository: the system's temporary directory may be in memory.
-        command.arg(kit::workspace_root().join("target/suite-scratch"));
+        command.arg(kit::disk());
         command.arg(self.dir.path()).env("KOPIA_PASSWORD", PASSWORD);
         let schedule = self.dir.path().join("kopia.maintenance.f");
         let before = std::fs::read(&schedule).ok();

@@ -112,11 +112,9 @@ impl Ship {
     pub(super) fn launch() -> Option<Self> {
         program::careen()?;
         let group = MemoryGroup::new_or_say(Some(LIMIT_MIB << 20));
-        let disk = kit::workspace_root().join("target/suite-scratch");
-        std::fs::create_dir_all(&disk).unwrap();
         let folder = tempfile::Builder::new()
             .prefix("hostile-")
-            .tempdir_in(disk)
+            .tempdir_in(kit::disk())
             .unwrap();
         let mut ship = Self {
             folder,

@@ -4,7 +4,7 @@
 //! MiB, without swap, they are merged, and two hours later deleted; one compaction log names all of
 //! them. The suite takes fewer; `CAREEN_SUITE_BLOBS` says how many.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use careen::kopia::format_blob::EpochParameters;
@@ -45,7 +45,7 @@ struct Large {
 
 impl Large {
     fn make(blobs: u64) -> Self {
-        let folder = tempfile::tempdir_in(disk()).unwrap();
+        let folder = tempfile::tempdir_in(kit::disk()).unwrap();
         let world = World::new(WorldOptions {
             epochs: EpochParameters::disabled(),
             index_version: 1,
@@ -109,13 +109,6 @@ impl Large {
     }
 }
 
-/// A directory on a disk, whatever the system's temporary directory is.
-fn disk() -> PathBuf {
-    let disk = kit::workspace_root().join("target/suite-scratch");
-    std::fs::create_dir_all(&disk).unwrap();
-    disk
-}
-
 #[test]
 fn more_blobs_than_memory_are_merged_and_deleted() {
     let wanted = std::env::var(BLOBS_WANTED).ok();
@@ -147,7 +140,7 @@ fn more_blobs_than_memory_are_merged_and_deleted() {
 fn compacts_in_a_group() {
     let folder = std::env::var_os(FOLDER).unwrap();
     let hours: u32 = std::env::var(HOURS).unwrap().parse().unwrap();
-    let mut bench = Bench::new_in(&disk());
+    let mut bench = Bench::new_in(&kit::disk());
     bench.memory = MemoryPlan::new(LIMIT_MIB * MIB).unwrap();
     let now = START.plus(HOUR * hours);
     let repository = open_within(Path::new(&folder), PASSWORD, now, 1 << 20).unwrap();

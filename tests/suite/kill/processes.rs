@@ -93,9 +93,7 @@ fn program(folder: &Path) -> Command {
     let mut command = Command::new(program::careen().expect("the test asked for it"));
     command.args(["index", "compact", "--memory", "64MiB", "--scratch"]);
     // Beside the repository: the system's temporary directory may be in memory.
-    command
-        .arg(kit::workspace_root().join("target/suite-scratch"))
-        .arg(folder);
+    command.arg(kit::disk()).arg(folder);
     for task in scenarios::ALL_BUT_ADVANCE {
         command.args(["--task", task.name()]);
     }

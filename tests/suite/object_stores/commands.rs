@@ -52,7 +52,7 @@ impl<'a> User<'a> {
         command
             .args(["--json", "--owner", self.golden.maintenance_owner()])
             .args(["--memory", "64MiB", "--scratch"])
-            .arg(super::secure::disk())
+            .arg(kit::disk())
             .env("KOPIA_PASSWORD", self.golden.password())
             .stdin(Stdio::null());
         command

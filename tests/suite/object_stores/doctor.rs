@@ -71,7 +71,7 @@ fn asserts(place: &Place, code: &str, state: &str, exit: i32) {
     place.tell(&mut command);
     command
         .args(["--json", "--write-probe", "--owner", OWNER, "--scratch"])
-        .arg(super::secure::disk())
+        .arg(kit::disk())
         .env("KOPIA_PASSWORD", PASSWORD)
         .stdin(Stdio::null());
     let ended = command.output().unwrap();

@@ -3,7 +3,6 @@
 //! Index compaction and a whole full cycle by the program, against SeaweedFS behind a proxy that
 //! ends TLS. The kit says so where there is no cgroup, no SeaweedFS or no program.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -21,13 +20,6 @@ const LIMIT_MIB: usize = 64;
 
 const DEADLINE: Duration = Duration::from_secs(400);
 
-/// A directory on a disk, whatever the system's temporary directory is.
-pub(super) fn disk() -> PathBuf {
-    let disk = kit::workspace_root().join("target/suite-scratch");
-    std::fs::create_dir_all(&disk).unwrap();
-    disk
-}
-
 /// Calls the program in a group of its own.
 fn in_group(words: &[&str], place: &Place) -> Option<Run> {
     let program = program::careen()?;
@@ -38,7 +30,7 @@ fn in_group(words: &[&str], place: &Place) -> Option<Run> {
     command
         .args(["--memory", &format!("{LIMIT_MIB}MiB")])
         .args(["--owner", "default@default", "--scratch"])
-        .arg(disk())
+        .arg(kit::disk())
         .env("KOPIA_PASSWORD", VELERO_PASSWORD);
     let run = group.run(&mut command, DEADLINE).unwrap();
     let said = [run.stdout_text(), run.stderr_text()];
@@ -77,7 +69,7 @@ fn a_full_cycle_behind_tls_survives_in_64_mib() {
     let (Some(place), Some(program)) = (s3(), program::careen()) else {
         return;
     };
-    let folder = tempfile::tempdir_in(disk()).unwrap();
+    let folder = tempfile::tempdir_in(kit::disk()).unwrap();
     let made = Command::new(program)
         .args(["demo", "--no-run", "--snapshots=6", "--directories=60"])
         .args(["--files=200", "--sessions=6", "--keep"])

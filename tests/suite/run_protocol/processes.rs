@@ -52,7 +52,7 @@ fn careen(folder: &Path, arguments: &[&str]) -> Command {
         "default@default",
         "--scratch",
     ]);
-    command.arg(kit::workspace_root().join("target/suite-scratch"));
+    command.arg(kit::disk());
     command.arg(folder).env("KOPIA_PASSWORD", PASSWORD);
     command.stdin(Stdio::null()).stderr(Stdio::null());
     command
@@ -149,7 +149,7 @@ fn kopias_lock_file_keeps_a_second_process_out() {
         let mut command = Command::new(program::careen().unwrap());
         command.args(["run", "--mode", "quick", "--json", "--config"]);
         command.arg(&config).arg("--scratch");
-        command.arg(kit::workspace_root().join("target/suite-scratch"));
+        command.arg(kit::disk());
         command.env("KOPIA_PASSWORD", PASSWORD);
         command.output().unwrap().status.code()
     };
