@@ -31,6 +31,7 @@ use careen::repository::active_index::ActiveIndex;
 use careen::repository::content_table::ContentTable;
 use careen::repository::new_repository::{NewRepositoryOptions, create};
 use careen::repository::pack_writer::{NewContent, PackWriter, Sealed};
+use careen::repository::sessions::SessionIds;
 use careen::repository::{OpenOptions, Repository, Workspace};
 use careen::spill::{Scratch, ScratchOptions};
 
@@ -196,11 +197,13 @@ fn run(directory: &Path, scratch: PathBuf, memory_mib: usize) -> Result<(), Box<
         format!("{} contents", report.stats.rewritten_content_count),
     );
     drop((table, active));
+    let sessions = SessionIds::list(&repository)?;
     let active = ActiveIndex::find(&repository, &workspace)?;
     let table = ContentTable::load(&repository, &workspace, &active)?;
     steps.end("read the index", format!("{} contents", table.contents()));
     let options = DeletePacksOptions {
         scope: Scope::Full,
+        sessions: &sessions,
         safety: &safety,
         maintenance_start: Timestamp::from_seconds(SystemClock.now().seconds() + 2),
         accept_unexplained: false,

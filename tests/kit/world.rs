@@ -246,6 +246,7 @@ impl World {
             crypto: self.crypto.clone(),
             clock: self.clock.clone(),
             randomness: self.randomness.clone(),
+            last_write_epoch: Default::default(),
         }
     }
 

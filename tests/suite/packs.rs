@@ -30,6 +30,7 @@ use careen::repository::content_table::ContentTable;
 use careen::repository::contents::each_content;
 use careen::repository::epochs::EpochState;
 use careen::repository::pack_writer::{NewContent, PackWriter, Sealed, next_timestamp};
+use careen::repository::sessions::SessionIds;
 use careen::repository::{Repository, Workspace};
 use kit::contents::ContentRow;
 use kit::golden::{Golden, NAMES};
@@ -69,10 +70,12 @@ pub(crate) fn delete(
     safety: &Safety,
     scope: Scope,
 ) -> Result<DeletePacksReport, MaintenanceError> {
+    let sessions = SessionIds::list(repository)?;
     let active = ActiveIndex::find(repository, workspace)?;
     let table = ContentTable::load(repository, workspace, &active)?;
     let options = DeletePacksOptions {
         scope,
+        sessions: &sessions,
         safety,
         maintenance_start: repository.clock.now(),
         accept_unexplained: false,

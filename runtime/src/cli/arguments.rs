@@ -345,21 +345,24 @@ pub(super) struct StatusArguments {
     pub(super) repository: RepositoryArgument,
 }
 
-/// Longest time that can be waited for.
+/// Longest time that can be given.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Parses a time as people write it, a whole number and its unit: `90s`, `20m`, `1h`.
+/// Parses a time as people write it, a whole number and its unit: `500ms`, `90s`, `20m`, `1h`; `0`
+/// has none.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let expected = || "expected a time such as 90s, 20m or 1h".to_owned();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let seconds_each = match &text[digits.len()..] {
-        "s" => 1,
-        "m" => 60,
-        "h" => 60 * 60,
+    let millis_each = match &text[digits.len()..] {
+        "" if digits == "0" => 0,
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
         _ => return Err(expected()),
     };
     let number: u64 = digits.parse().map_err(|_| expected())?;
-    let time = number.checked_mul(seconds_each).map(Duration::from_secs);
+    let time = number.checked_mul(millis_each).map(Duration::from_millis);
     let time = time.filter(|time| *time <= DURATION_MAX);
     time.ok_or_else(|| format!("at most {} hours", DURATION_MAX.as_secs() / 3600))
 }

@@ -54,7 +54,6 @@ pub(super) fn wait(
         until: console.surroundings.clock.now().plus(time),
         seconds: time.as_secs(),
     };
-    tracing::info!("{waits}");
     console.output.both(Kind::Wait, "wait", &waits);
     match pass(time, stop, &mut std::thread::sleep) {
         true => Ok(true),

@@ -14,6 +14,7 @@ use crate::kopia::blob_id::session_of;
 use crate::repository::active_index::{ActiveIndex, IndexSource};
 use crate::repository::content_table::ContentTable;
 use crate::repository::index_gaps::check_nothing_vanished;
+use crate::repository::sessions::SessionIds;
 use crate::repository::{Repository, Workspace};
 
 use super::MaintenanceError;
@@ -39,6 +40,8 @@ const DELETIONS_A_LOOK: usize = 1_000;
 pub struct DeletePacksOptions<'a> {
     /// Which blobs are looked at.
     pub scope: Scope,
+    /// The sessions that had a marker before the index was listed.
+    pub sessions: &'a SessionIds,
     /// The margins.
     pub safety: &'a Safety,
     /// The storage's time of the run's start: that of the schedule blob.
@@ -105,7 +108,8 @@ impl DeletePacksPlan {
         check_index(repository, workspace, active)?;
         let start = options.maintenance_start;
         let (scope, safety) = (options.scope, options.safety);
-        let orphans = Orphans::find(repository, workspace, (active, table), scope, safety, start)?;
+        let read = (options.sessions, table);
+        let orphans = Orphans::find(repository, workspace, read, scope, safety, start)?;
         let explanation = Explanation::find(repository, workspace, table, &orphans)?;
         Ok(Self {
             orphans,

@@ -8,6 +8,7 @@ use crate::repository::active_index::{ActiveIndex, load_active};
 use crate::repository::content_table::ContentTable;
 use crate::repository::index_load::Strictness;
 use crate::repository::pack_names::name_of;
+use crate::repository::sessions::SessionIds;
 use crate::repository::{Repository, Workspace};
 
 use super::MaintenanceError;
@@ -59,6 +60,7 @@ impl Holdings {
         safety: &Safety,
     ) -> Result<Self, MaintenanceError> {
         let strictness = Strictness::ForReading;
+        let sessions = SessionIds::list(repository)?;
         let (active, loaded) = load_active(repository, workspace, Some(0), strictness)?;
         let mut found = Self {
             index: BlobCount {
@@ -74,7 +76,7 @@ impl Holdings {
         found.table_bytes = sorted_bytes + table.scratch_bytes();
         found.count_contents(repository, workspace, &table)?;
         let now = repository.clock.now();
-        let read = (&active, &table);
+        let read = (&sessions, &table);
         let orphans = Orphans::find(repository, workspace, read, Scope::Full, safety, now)?;
         found.packs = orphans.listed;
         (found.unused, found.young) = (orphans.unreferenced, orphans.retained);

@@ -9,6 +9,7 @@
 use crate::clock::Timestamp;
 use crate::kopia::schedule::Extra;
 use crate::repository::epoch_blobs::EpochBlobs;
+use crate::repository::index_listing::IndexListing;
 use crate::repository::{Repository, RepositoryError, Workspace};
 
 use super::MaintenanceError;
@@ -66,6 +67,8 @@ pub(super) struct IndexTasks<'a> {
     workspace: &'a Workspace,
     splitting: &'a mut dyn Splitting,
     options: Options,
+    /// What the next survey is made from, unless it looks for itself.
+    listing: Option<IndexListing>,
     survey: Option<Survey>,
 }
 
@@ -81,8 +84,14 @@ impl<'a> IndexTasks<'a> {
             workspace,
             splitting,
             options,
+            listing: None,
             survey: None,
         }
+    }
+
+    /// Takes a listing that somebody has just made.
+    pub(super) fn offer(&mut self, listing: Option<IndexListing>) {
+        self.listing = listing;
     }
 
     /// Lends the strategy, for tasks that are none of these.
@@ -140,7 +149,7 @@ impl<'a> IndexTasks<'a> {
             None => Survey::make(
                 self.repository,
                 self.workspace,
-                None,
+                self.listing.take(),
                 self.splitting,
                 &self.options,
             ),

@@ -19,10 +19,9 @@ use crate::kopia::blob_id::{
     BlobId, PACK_DATA_PREFIX, PACK_METADATA_PREFIX, SESSION_PREFIX, session_of,
 };
 use crate::kopia::content_id::ContentId;
-use crate::repository::active_index::ActiveIndex;
 use crate::repository::content_table::ContentTable;
 use crate::repository::pack_names::{NAME_BYTES_MAX, name_of};
-use crate::repository::sessions::{SessionState, Sessions};
+use crate::repository::sessions::{SessionIds, SessionState, Sessions};
 use crate::repository::{Repository, RepositoryError, Workspace};
 use crate::spill::{
     MappedU32, Merge, ScratchFile, SequentialReader, SequentialWriter, SortShape, Sorter,
@@ -40,6 +39,9 @@ const NAME_MAX: usize = 96;
 /// Length of the name, name, length of the blob, whether its session has expired.
 const ROW_BYTES: usize = 1 + NAME_MAX + 8 + 1;
 
+/// A marker: length of the name, name, length of the blob, its time.
+const MARKER_BYTES: usize = 1 + NAME_MAX + 8 + 8;
+
 /// Name and number of a pack in use.
 const USED_BYTES: usize = NAME_BYTES_MAX + 4;
 
@@ -56,9 +58,10 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Returns the prefixes of the packs, ascending.
     fn prefixes(self) -> &'static [&'static str] {
         match self {
-            Self::Full => &[PACK_DATA_PREFIX, PACK_METADATA_PREFIX, SESSION_PREFIX],
+            Self::Full => &[PACK_DATA_PREFIX, PACK_METADATA_PREFIX],
             Self::Quick => &[PACK_METADATA_PREFIX],
         }
     }
@@ -113,23 +116,25 @@ pub struct Orphans {
 }
 
 impl Orphans {
-    /// Lists, joins and judges. The table was read from the index `active`; `start` is the time of
-    /// the run's start by the storage's clock.
+    /// Lists, joins and judges. The sessions had a marker before the index was listed that the table
+    /// was read from; `start` is the time of the run's start by the storage's clock.
     pub fn find(
         repository: &Repository,
         workspace: &Workspace,
-        (active, table): (&ActiveIndex, &ContentTable),
+        (sessions, table): (&SessionIds, &ContentTable),
         scope: Scope,
         safety: &Safety,
         start: Timestamp,
     ) -> Result<Self, MaintenanceError> {
+        let mut markers = Markers::new(workspace)?;
+        let now = Sessions::load(repository, |marker| markers.add(marker))?;
         let mut search = Search {
             repository,
             table,
             scope,
             safety,
             cutoff: start.plus(CUTOFF_SLACK),
-            sessions: Sessions::load(repository)?.since(&active.sessions),
+            sessions: now.since(sessions),
             used: used_packs(workspace, table)?,
             rows: SequentialWriter::new(
                 Arc::new(workspace.scratch.create_file("orphans")?),
@@ -151,6 +156,9 @@ impl Orphans {
             })?;
         }
         search.end()?;
+        if scope == Scope::Full {
+            markers.each(|marker| search.judge(marker))?;
+        }
         workspace.progress.end();
         let rows = Arc::clone(search.rows.file());
         search.rows.finish()?;
@@ -237,9 +245,7 @@ struct Search<'a> {
 impl Search<'_> {
     fn take_in(&mut self, blob: &BlobMetadata) -> Result<(), MaintenanceError> {
         let name = blob.id.as_str();
-        if !name.starts_with(SESSION_PREFIX) {
-            self.listed.add(blob.length);
-        }
+        self.listed.add(blob.length);
         while let Some(record) = self.used.current() {
             match used_name(record).cmp(name.as_bytes()) {
                 Ordering::Less => self.not_listed()?,
@@ -322,6 +328,50 @@ impl Search<'_> {
         row[1..1 + name.len()].copy_from_slice(name.as_bytes());
         row[1 + NAME_MAX..ROW_BYTES - 1].copy_from_slice(&blob.length.to_be_bytes());
         row[ROW_BYTES - 1] = u8::from(age == SessionState::Expired);
+        Ok(())
+    }
+}
+
+/// The markers, as they were listed when the sessions were read, in a scratch file.
+struct Markers(SequentialWriter);
+
+impl Markers {
+    fn new(workspace: &Workspace) -> Result<Self, RepositoryError> {
+        let file = Arc::new(workspace.scratch.create_file("markers")?);
+        Ok(Self(SequentialWriter::new(file, BUFFER_BYTES)))
+    }
+
+    /// Takes a marker in; none has a longer name, so what has stays where it is.
+    fn add(&mut self, marker: &BlobMetadata) -> Result<(), RepositoryError> {
+        let name = marker.id.as_str().as_bytes();
+        if name.len() <= NAME_MAX {
+            let row = self.0.room(MARKER_BYTES)?;
+            row.fill(0);
+            row[0] = name.len() as u8; // at most NAME_MAX
+            row[1..1 + name.len()].copy_from_slice(name);
+            row[1 + NAME_MAX..][..8].copy_from_slice(&marker.length.to_be_bytes());
+            row[1 + NAME_MAX + 8..].copy_from_slice(&marker.timestamp.nanos().to_be_bytes());
+        }
+        Ok(())
+    }
+
+    /// Shows all of them, in the order of names.
+    fn each(
+        self,
+        mut see: impl FnMut(&BlobMetadata) -> Result<(), MaintenanceError>,
+    ) -> Result<(), MaintenanceError> {
+        let file = Arc::clone(self.0.file());
+        let end = self.0.finish()?;
+        let mut rows = SequentialReader::new(file, 0..end, BUFFER_BYTES);
+        while let Some(row) = rows.next(MARKER_BYTES).map_err(RepositoryError::from)? {
+            let name = row.get(1..1 + usize::from(row[0])).unwrap_or_default();
+            let number = |at: usize| row[at..].first_chunk().copied().unwrap_or_default();
+            see(&BlobMetadata {
+                id: BlobId::new(String::from_utf8_lossy(name)),
+                length: u64::from_be_bytes(number(1 + NAME_MAX)),
+                timestamp: Timestamp::from_nanos(i64::from_be_bytes(number(1 + NAME_MAX + 8))),
+            })?;
+        }
         Ok(())
     }
 }

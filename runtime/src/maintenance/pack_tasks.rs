@@ -8,9 +8,11 @@
 //! `repo/maintenance/maintenance_run.go`.
 
 use crate::clock::Timestamp;
-use crate::repository::active_index::{ActiveIndex, with_fresh_listings};
+use crate::repository::active_index::{ActiveIndex, IndexSource, with_fresh_listings};
 use crate::repository::content_table::ContentTable;
+use crate::repository::index_listing::IndexListing;
 use crate::repository::pack_names::name_of;
+use crate::repository::sessions::SessionIds;
 use crate::repository::{Repository, Workspace};
 
 use super::MaintenanceError;
@@ -52,6 +54,8 @@ pub(super) struct PackTasks<'a> {
 
 /// The index, and when it was read.
 struct Table {
+    /// The sessions that had a marker just before, for who deletes packs.
+    sessions: Option<SessionIds>,
     active: ActiveIndex,
     contents: ContentTable,
     read: Timestamp,
@@ -84,6 +88,20 @@ impl<'a> PackTasks<'a> {
         self.table = None;
     }
 
+    /// Forgets the table, and gives the listing that it was read from to the next task, if that is
+    /// still young: nothing was written to the index since.
+    pub(super) fn take_listing(&mut self) -> Option<IndexListing> {
+        let table = self.table.take()?;
+        let age = self.repository.clock.now().since(table.read);
+        let IndexSource::Epochs(state) = table.active.source else {
+            return None;
+        };
+        (age < self.repository.format.epochs.refresh_frequency / 4).then_some(IndexListing {
+            state,
+            uncompacted: table.active.uncompacted,
+        })
+    }
+
     /// Runs one of these tasks, unless it would exceed its budget; `splitting` chooses packs.
     pub(super) fn run(
         &mut self,
@@ -106,7 +124,7 @@ impl<'a> PackTasks<'a> {
 
     /// Writes the manifests of many contents into one.
     pub(super) fn compact_manifests(&mut self) -> Result<ManifestsCompacted, MaintenanceError> {
-        let table = self.take_table()?;
+        let table = self.take_table(false)?;
         compact_manifests(
             self.repository,
             self.workspace,
@@ -119,7 +137,7 @@ impl<'a> PackTasks<'a> {
     /// Marks and sweeps. The table is read anew: nothing may be older than the recorded start.
     fn collect(&mut self, budget: &Budget) -> Result<Done, MaintenanceError> {
         self.forget();
-        let table = self.take_table()?;
+        let table = self.take_table(false)?;
         if let Err(why) = self.after_mark(&table, budget)? {
             self.table = Some(table);
             return Ok(Done::left(why));
@@ -171,7 +189,8 @@ impl<'a> PackTasks<'a> {
         splitting: &mut dyn Splitting,
         budget: &Budget,
     ) -> Result<Done, MaintenanceError> {
-        let table = self.take_table()?;
+        // In a quick cycle the deletion that follows has the same table, if nothing is written.
+        let table = self.take_table(kind.is_some())?;
         let by_tenant = splitting.gives_tenants();
         let (repository, workspace) = (self.repository, self.workspace);
         let mut rest = *budget;
@@ -239,9 +258,11 @@ impl<'a> PackTasks<'a> {
     /// Deletes as many blobs as the budget allows requests; nothing but names moves. Explaining
     /// them, which comes first, is not counted.
     fn delete(&mut self, scope: Scope, budget: &Budget) -> Result<Done, MaintenanceError> {
-        let table = self.take_table()?;
+        let mut table = self.take_table(true)?;
+        let sessions = table.sessions.take().unwrap_or_default();
         let options = DeletePacksOptions {
             scope,
+            sessions: &sessions,
             safety: &self.safety,
             maintenance_start: self.start,
             accept_unexplained: self.accept_unexplained,
@@ -287,22 +308,27 @@ impl<'a> PackTasks<'a> {
         ))
     }
 
-    /// Takes the table out, or reads it. Who has written nothing puts it back.
-    fn take_table(&mut self) -> Result<Table, MaintenanceError> {
-        if let Some(table) = self.table.take() {
+    /// Takes the table out, or reads it: anew where packs are to be deleted and the sessions were
+    /// not listed before it. Who has written nothing puts it back.
+    fn take_table(&mut self, with_sessions: bool) -> Result<Table, MaintenanceError> {
+        let kept = self.table.take();
+        if let Some(table) = kept.filter(|table| table.sessions.is_some() || !with_sessions) {
             return Ok(table);
         }
         let (repository, workspace) = (self.repository, self.workspace);
         let read = repository.clock.now();
         let loaded = with_fresh_listings(|| {
+            let sessions = with_sessions.then(|| SessionIds::list(repository));
+            let sessions = sessions.transpose()?;
             let active = ActiveIndex::find(repository, workspace)?;
             let contents = ContentTable::load(repository, workspace, &active)?;
-            Ok((active, contents))
+            Ok((sessions, active, contents))
         });
-        let (active, contents) = loaded?;
+        let (sessions, active, contents) = loaded?;
         // What is hidden is not in use for GC, and its packs would go later.
         check_index(repository, workspace, &active)?;
         Ok(Table {
+            sessions,
             active,
             contents,
             read,

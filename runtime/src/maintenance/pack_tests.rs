@@ -21,6 +21,7 @@ use crate::blob::{SimulatedStore, SimulationOptions};
 use crate::clock::{Clock, Timestamp};
 use crate::repository::epochs::EpochState;
 use crate::repository::pack_world::{NOW, OWNER, Shape, World, plain};
+use crate::repository::sessions::SessionIds;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -72,9 +73,11 @@ fn delete_as(
     accept_unexplained: bool,
 ) -> Result<DeletePacksReport, MaintenanceError> {
     let (repository, workspace) = (&world.repository, &world.workspace);
+    let sessions = SessionIds::list(repository)?;
     let (active, table) = world.table()?;
     let options = DeletePacksOptions {
         scope,
+        sessions: &sessions,
         safety,
         maintenance_start: world.clock.now(),
         accept_unexplained,

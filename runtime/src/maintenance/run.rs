@@ -314,7 +314,7 @@ impl Work<'_> {
             | CycleTask::ExtendBlobRetentionTime => {
                 return self.packs.run(task, self.index.splitting(), budget);
             }
-            _ => self.packs.forget(),
+            _ => self.index.offer(self.packs.take_listing()),
         }
         match task {
             CycleTask::FullDropDeletedContent => self.drop_deleted(),

@@ -11,7 +11,6 @@ use super::index_listing::IndexListing;
 use super::index_load::{Input, InputBlobs, Loaded, Strictness, load};
 use super::index_names::UncompactedNames;
 use super::index_set_v0::{CHOSEN_GROUP, IndexSetV0};
-use super::sessions::SessionIds;
 use super::{Repository, RepositoryError, Workspace};
 
 /// Fresh listings after which a vanished blob is an error.
@@ -32,26 +31,22 @@ pub struct ActiveIndex {
     pub source: IndexSource,
     /// All `xn` blobs; without epochs those `n` blobs that a reader uses, as epoch 0.
     pub uncompacted: UncompactedNames,
-    /// The sessions that were at work before the index was listed: what they have written is in it
-    /// only if their markers were gone by then.
-    pub sessions: SessionIds,
 }
 
 impl ActiveIndex {
     /// Lists the repository's index blobs.
     pub fn find(repository: &Repository, workspace: &Workspace) -> Result<Self, RepositoryError> {
-        let sessions = SessionIds::list(repository)?;
         if repository.format.epochs.enabled {
+            let start = repository.clock.now();
             let IndexListing { state, uncompacted } =
                 IndexListing::take(&repository.storage, workspace)?;
+            repository.last_write_epoch.note(state.write_epoch, start);
             return Ok(Self {
                 source: IndexSource::Epochs(state),
                 uncompacted,
-                sessions,
             });
         }
-        let set = IndexSetV0::load(repository, workspace)?;
-        Self::of_v0(set, sessions, workspace)
+        Self::of_v0(IndexSetV0::load(repository, workspace)?, workspace)
     }
 
     /// The same for those who only look: notes of the V0 manager that cannot be read are among what
@@ -63,18 +58,11 @@ impl ActiveIndex {
         if repository.format.epochs.enabled {
             return Self::find(repository, workspace);
         }
-        let sessions = SessionIds::list(repository)?;
-        let set = IndexSetV0::load_damaged(repository, workspace)?;
-        Self::of_v0(set, sessions, workspace)
+        Self::of_v0(IndexSetV0::load_damaged(repository, workspace)?, workspace)
     }
 
-    fn of_v0(
-        set: IndexSetV0,
-        sessions: SessionIds,
-        workspace: &Workspace,
-    ) -> Result<Self, RepositoryError> {
+    fn of_v0(set: IndexSetV0, workspace: &Workspace) -> Result<Self, RepositoryError> {
         Ok(Self {
-            sessions,
             uncompacted: set.active_names(workspace, &|_| true)?,
             source: IndexSource::V0(Box::new(set)),
         })

@@ -15,6 +15,7 @@ use crate::kopia::format_blob::{BlobConfig, FormatBlob, RepositoryFormat};
 use crate::kopia::sealed_blob::BlobCrypto;
 
 use super::RepositoryError;
+use super::uncompacted_writer::LastWriteEpoch;
 
 /// Largest `kopia.repository` and `kopia.blobcfg`, in bytes; real ones have about 1 KiB.
 const FORMAT_BLOB_BYTES_MAX: usize = 1024 * 1024;
@@ -46,6 +47,8 @@ pub struct Repository {
     pub clock: SharedClock,
     /// Where nonces and set names come from.
     pub randomness: SharedRandomness,
+    /// The epoch that writers write to, as one of us saw it last.
+    pub last_write_epoch: LastWriteEpoch,
 }
 
 impl Repository {
@@ -121,6 +124,7 @@ impl Repository {
             crypto,
             clock: Arc::clone(&options.clock),
             randomness: Arc::clone(&options.randomness),
+            last_write_epoch: LastWriteEpoch::default(),
         })
     }
 

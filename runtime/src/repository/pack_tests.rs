@@ -214,7 +214,7 @@ fn a_crash_at_any_operation_is_harmless() {
             for (id, row) in &rows {
                 plainly.read(id, row).unwrap();
             }
-            let sessions = Sessions::load(&plainly.repository).unwrap();
+            let sessions = Sessions::load(&plainly.repository, |_| Ok(())).unwrap();
             let used: Vec<&str> = rows.values().map(|row| row.pack.as_str()).collect();
             for pack in plainly.names("p").iter().chain(&plainly.names("q")) {
                 let state = sessions.state(pack, NOW, FLUSH_AFTER);
@@ -269,7 +269,7 @@ fn sessions_are_alive_until_they_expire() {
     let world = World::new(Shape::default());
     let session = Session::start(&world.repository, OWNER).unwrap();
     let pack = format!("p00-{}", session.id);
-    let sessions = Sessions::load(&world.repository).unwrap();
+    let sessions = Sessions::load(&world.repository, |_| Ok(())).unwrap();
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
     let at = |age: Duration| sessions.state(&pack, NOW.plus(age), hours(96));
     assert_eq!(at(hours(0)), SessionState::Active);
@@ -291,10 +291,14 @@ fn sessions_are_alive_until_they_expire() {
         SessionState::NoMarker
     );
     session.commit(&world.repository).unwrap();
-    assert!(Sessions::load(&world.repository).unwrap().is_empty());
+    assert!(
+        Sessions::load(&world.repository, |_| Ok(()))
+            .unwrap()
+            .is_empty()
+    );
     world.put("sabc", b"");
     assert!(
-        Sessions::load(&world.repository).is_err(),
+        Sessions::load(&world.repository, |_| Ok(())).is_err(),
         "a marker without a session"
     );
 }

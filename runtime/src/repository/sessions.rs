@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::blob::BlobMetadata;
 use crate::clock::Timestamp;
 use crate::kopia::FormatError;
 use crate::kopia::blob_id::{BlobId, SESSION_PREFIX, session_id, session_of};
@@ -128,14 +129,20 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Lists and reads all markers. One that is gone when it is read was just committed.
+    /// Lists and reads all markers, and shows each to `see`. One that is gone when it is read was
+    /// just committed.
     ///
     /// # Errors
-    /// A marker that is unreadable, or whose name has no session: Kopia stops there as well.
-    pub fn load(repository: &Repository) -> Result<Self, RepositoryError> {
+    /// A marker that is unreadable, or whose name has no session: Kopia stops there as well. What
+    /// `see` gives.
+    pub fn load(
+        repository: &Repository,
+        mut see: impl FnMut(&BlobMetadata) -> Result<(), RepositoryError>,
+    ) -> Result<Self, RepositoryError> {
         let mut sessions = Self::default();
-        each_marker(repository, |id, info| {
-            sessions.note(id, info.checkpoint_time)
+        each_marker(repository, |marker, id, info| {
+            sessions.note(id, info.checkpoint_time)?;
+            see(marker)
         })?;
         Ok(sessions)
     }
@@ -205,14 +212,14 @@ pub enum SessionState {
     Expired,
 }
 
-/// Calls `each` for every marker, with the session that its name has, in the order of names. One
-/// that is gone when it is read was just committed.
+/// Calls `each` for every marker, as it was listed and with the session that its name has, in the
+/// order of names. One that is gone when it is read was just committed.
 ///
 /// # Errors
 /// A marker that is unreadable, or whose name has no session; what `each` gives.
 pub fn each_marker(
     repository: &Repository,
-    mut each: impl FnMut(&str, SessionInfo) -> Result<(), RepositoryError>,
+    mut each: impl FnMut(&BlobMetadata, &str, SessionInfo) -> Result<(), RepositoryError>,
 ) -> Result<(), RepositoryError> {
     repository.storage.for_each(SESSION_PREFIX, |blob| {
         let Some(id) = session_of(blob.id.as_str()) else {
@@ -220,7 +227,7 @@ pub fn each_marker(
             return Err(FormatError::malformed(blob.id.as_str(), reason).into());
         };
         match read_marker(repository, &blob.id)? {
-            Some(info) => each(id, info),
+            Some(info) => each(&blob, id, info),
             None => Ok(()),
         }
     })

@@ -194,7 +194,7 @@ fn assert_snapshots(rows: &[SnapshotRow], told: &Value, name: &str) {
 
 fn assert_sessions(repository: &Repository, told: &Value, name: &str) {
     let mut rows = Vec::new();
-    let read = each_marker(repository, |id, info: SessionInfo| {
+    let read = each_marker(repository, |_, id, info: SessionInfo| {
         assert_eq!(id, info.id, "{name}");
         rows.push(json!({
             "id": id,

@@ -25,10 +25,7 @@ pub(in crate::cli) struct JitterArgument {
 
 /// Parses a time of at most [`JITTER_MAX`]: `0`, `90s`, `5m`, `1h`.
 pub(in crate::cli) fn parse_jitter(text: &str) -> Result<Duration, String> {
-    let time = match text {
-        "0" => Duration::ZERO,
-        _ => parse_duration(text)?,
-    };
+    let time = parse_duration(text)?;
     match time <= JITTER_MAX {
         true => Ok(time),
         false => Err("at most 1h; for more, use another schedule".to_owned()),

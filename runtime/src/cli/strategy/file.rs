@@ -9,12 +9,11 @@
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::cli::arguments::parse_size;
+use crate::cli::arguments::{parse_duration, parse_size};
 use crate::cli::error::CliError;
 use crate::memory::MemoryPlan;
 use crate::plugin::{Configuration, PluginOptions, PluginSource};
@@ -129,10 +128,8 @@ impl StrategiesFile {
             limits.fuel = *fuel.get_ref();
         }
         if let Some(deadline) = &table.deadline {
-            limits.deadline = parse_duration(deadline.get_ref()).ok_or_else(|| {
-                let why = "deadline: expected a time such as 500ms or 10s";
-                self.refuse(deadline.span(), why.into())
-            })?;
+            limits.deadline = parse_duration(deadline.get_ref())
+                .map_err(|why| self.refuse(deadline.span(), format!("deadline: {why}")))?;
         }
         limits
             .check(memory.plugin_bytes_max())
@@ -186,15 +183,6 @@ fn line_of(text: &str, place: Range<usize>) -> usize {
     1 + before.filter(|byte| **byte == b'\n').count()
 }
 
-/// Reads `500ms` or `10s`.
-fn parse_duration(text: &str) -> Option<Duration> {
-    if let Some(millis) = text.strip_suffix("ms") {
-        return millis.trim_end().parse().ok().map(Duration::from_millis);
-    }
-    let seconds = text.strip_suffix('s')?;
-    seconds.trim_end().parse().ok().map(Duration::from_secs)
-}
-
 /// Turns a table into JSON: its dates and times become texts, numbers must be finite.
 fn json(table: &toml::Table) -> Result<String, String> {
     let value = toml::Value::Table(table.clone());
@@ -225,6 +213,8 @@ fn json_value(value: &toml::Value) -> Result<serde_json::Value, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::memory::MIB;
 

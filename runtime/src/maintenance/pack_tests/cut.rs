@@ -9,12 +9,14 @@ use crate::maintenance::delete_unreferenced_packs::{
 use crate::maintenance::orphan_packs::Scope;
 use crate::maintenance::safety::Safety;
 use crate::repository::pack_world::{Shape, World};
+use crate::repository::sessions::SessionIds;
 
 fn delete_at_most(world: &World, deletions: u64) -> DeletePacksReport {
     let (repository, workspace) = (&world.repository, &world.workspace);
     let (active, table) = world.table().unwrap();
     let options = DeletePacksOptions {
         scope: Scope::Full,
+        sessions: &SessionIds::default(),
         safety: &Safety::full(),
         maintenance_start: world.clock.now(),
         accept_unexplained: false,

@@ -17,6 +17,7 @@ use crate::maintenance::orphan_packs::Scope;
 use crate::maintenance::safety::Safety;
 use crate::repository::epochs::EpochState;
 use crate::repository::pack_world::{Shape, World, plain};
+use crate::repository::sessions::SessionIds;
 
 /// Goal: a crash at any operation of a rewrite and a deletion loses nothing, and the next run comes
 /// to the same end.
@@ -72,6 +73,7 @@ fn somebody_elses_repository_is_left_alone() {
     let safety = Safety::full();
     let options = DeletePacksOptions {
         scope: Scope::Full,
+        sessions: &SessionIds::default(),
         safety: &safety,
         maintenance_start: world.clock.now(),
         accept_unexplained: false,

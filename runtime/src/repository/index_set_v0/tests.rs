@@ -61,6 +61,7 @@ impl World {
                 blob_config: Arc::new(BlobConfig::default()),
                 clock: clock.clone(),
                 randomness: Arc::new(SeededRandomness::new(1)),
+                last_write_epoch: Default::default(),
             },
             workspace: Workspace {
                 scratch: Scratch::create(&options, [1; 8]).unwrap(),
