@@ -109,9 +109,19 @@ fn collect(
 }
 
 /// Goal: a quota that will not do is refused before anything is written, with the number that is
-/// needed; and with that number the task ends. Method: all quotas from the table's own bytes on.
+/// needed; and with that number the task ends. Method: all quotas from the table's own bytes on. By
+/// chance loading can need more than the task, then nothing is refused: not five times in a row.
 #[test]
 fn too_little_scratch_is_refused_before_anything_is_written() {
+    let refused = (0..5)
+        .map(|_| refused_for_lack_of_scratch())
+        .find(|refused| *refused > 0);
+    let refused = refused.expect("a quota that will not do");
+    assert!((1..=2).contains(&refused), "{refused}: mark, then write");
+}
+
+/// Collects with ever larger quotas until it ends; returns how many were refused.
+fn refused_for_lack_of_scratch() -> u32 {
     let golden = Golden::open("default-0.23.1");
     let repository = open(golden.path(), golden.password(), golden.now()).unwrap();
     let needed_with = |quota_bytes: u64| {
@@ -145,8 +155,8 @@ fn too_little_scratch_is_refused_before_anything_is_written() {
         }
         assert!(quota_bytes < 1 << 30);
     }
-    assert!((1..=2).contains(&refused), "{refused}: mark, then write");
     assert_ne!(golden.data().fingerprint().unwrap(), before);
+    refused
 }
 
 /// What a reader sees of a content: whether it is deleted, its time, its pack.

@@ -116,8 +116,8 @@ pub struct Orphans {
 }
 
 impl Orphans {
-    /// Lists, joins and judges. The sessions had a marker before the index was listed that the table
-    /// was read from; `start` is the time of the run's start by the storage's clock.
+    /// Lists, joins and judges. The sessions had a marker before that index was listed which the
+    /// table was read from; `start` is the time of the run's start by the storage's clock.
     pub fn find(
         repository: &Repository,
         workspace: &Workspace,

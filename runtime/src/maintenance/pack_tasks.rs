@@ -183,13 +183,14 @@ impl<'a> PackTasks<'a> {
         })
     }
 
+    /// Rewrites packs of one kind, which a quick cycle does, or all. There the deletion that follows
+    /// has the same table, if nothing is written.
     fn rewrite(
         &mut self,
         kind: Option<u8>,
         splitting: &mut dyn Splitting,
         budget: &Budget,
     ) -> Result<Done, MaintenanceError> {
-        // In a quick cycle the deletion that follows has the same table, if nothing is written.
         let table = self.take_table(kind.is_some())?;
         let by_tenant = splitting.gives_tenants();
         let (repository, workspace) = (self.repository, self.workspace);

@@ -3,8 +3,8 @@
 //! The race: a writer that takes long may put blobs into an epoch that others have settled and
 //! compacted meanwhile, and nobody would ever read them. So the write epoch is read no longer ago
 //! than the refresh frequency allows when a blob is put, by whomever of us, and once more after the
-//! last: if the epoch is settled by then, the blobs are taken back and the write has failed. Mirrors
-//! `WriteIndex` of Kopia's `epoch_manager.go`.
+//! last: if the epoch is settled by then, the blobs are taken back and the write has failed.
+//! Mirrors `WriteIndex` of Kopia's `epoch_manager.go`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

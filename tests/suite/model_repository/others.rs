@@ -110,8 +110,9 @@ fn an_upgrade_lock_ends_a_full_cycle() {
             let locked = Arc::new(Mutex::new(day.start));
             let note = locked.clone();
             let strike = move || {
-                *note.lock().unwrap() = repository.clock.now();
                 lock(&repository, &store);
+                // After it: operations of other threads take their minutes meanwhile.
+                *note.lock().unwrap() = repository.clock.now();
             };
             let run = day.run(at, MINUTE, Strike::Happens(Box::new(strike)));
             let until = locked.lock().unwrap().plus(RENEW_AFTER + MINUTE * 5);
