@@ -183,8 +183,8 @@ impl<'a> PackTasks<'a> {
         })
     }
 
-    /// Rewrites packs of one kind, which a quick cycle does, or all. There the deletion that follows
-    /// has the same table, if nothing is written.
+    /// Rewrites packs of one kind, which a quick cycle does, or all. There the deletion which
+    /// follows has the same table, if nothing is written.
     fn rewrite(
         &mut self,
         kind: Option<u8>,
