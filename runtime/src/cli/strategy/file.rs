@@ -301,7 +301,7 @@ mod tests {
                 "line 2: deadline: expected",
             ),
             (
-                "[scheduling]\ndeadline = \"5h\"\n",
+                "[scheduling]\ndeadline = \"5d\"\n",
                 "line 2: deadline: expected",
             ),
             (
