@@ -5,6 +5,7 @@
 use std::io;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -57,10 +58,12 @@ fn start() -> Option<Azurite> {
             .arg("-l")
             .arg(&folder);
         let server = Server::start(folder, &command, port)?;
-        Ok(Azurite {
+        let server = Azurite {
             port,
             _server: server,
-        })
+        };
+        server.wait()?;
+        Ok(server)
     };
     Some(start().expect("Azurite starts"))
 }
@@ -85,12 +88,28 @@ fn signed(text: &str) -> String {
 }
 
 impl Azurite {
+    /// Waits until it makes a container: it listens some time before.
+    fn wait(&self) -> io::Result<()> {
+        let start = Instant::now();
+        loop {
+            match self.try_container("careen-first") {
+                Ok(()) => return Ok(()),
+                Err(error) if start.elapsed() > Duration::from_secs(60) => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    }
+
     /// Makes a container; one that is there is fine.
     ///
     /// # Panics
     ///
     /// When the server does not.
     pub fn container(&self, name: &str) {
+        self.try_container(name).expect("a container is made");
+    }
+
+    fn try_container(&self, name: &str) -> io::Result<()> {
         let path = format!("/{ACCOUNT}/{name}?restype=container");
         // The emulator has the account in the path, and once more before it in what is signed.
         let text = format!(
@@ -103,7 +122,10 @@ impl Azurite {
             ("x-ms-version", VERSION),
             ("authorization", &authorization),
         ];
-        let (status, body) = request(self.port, "PUT", &path, &headers, b"").expect("it answers");
-        assert!(matches!(status, 201 | 409), "{status}: {body}");
+        let (status, body) = request(self.port, "PUT", &path, &headers, b"")?;
+        match status {
+            201 | 409 => Ok(()),
+            _ => Err(io::Error::other(format!("{status}: {body}"))),
+        }
     }
 }
