@@ -351,7 +351,7 @@ const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Parses a time as people write it, a whole number and its unit: `500ms`, `90s`, `20m`, `1h`; `0`
 /// has none.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let expected = || "expected a time such as 90s, 20m or 1h".to_owned();
+    let expected = || "expected a time such as 500ms, 90s, 20m or 1h".to_owned();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let millis_each = match &text[digits.len()..] {
         "" if digits == "0" => 0,

@@ -36,11 +36,14 @@ const CUTOFF_SLACK: Duration = Duration::from_secs(1);
 /// Longest name that is looked at: markers of repositories with the longest hash have 86 bytes.
 const NAME_MAX: usize = 96;
 
-/// Length of the name, name, length of the blob, whether its session has expired.
-const ROW_BYTES: usize = 1 + NAME_MAX + 8 + 1;
+/// What a row begins with: length of the name, name, length of the blob.
+const BLOB_BYTES: usize = 1 + NAME_MAX + 8;
 
-/// A marker: length of the name, name, length of the blob, its time.
-const MARKER_BYTES: usize = 1 + NAME_MAX + 8 + 8;
+/// An orphan: the blob, whether its session has expired.
+const ROW_BYTES: usize = BLOB_BYTES + 1;
+
+/// A marker: the blob, its time.
+const MARKER_BYTES: usize = BLOB_BYTES + 8;
 
 /// Name and number of a pack in use.
 const USED_BYTES: usize = NAME_BYTES_MAX + 4;
@@ -127,7 +130,10 @@ impl Orphans {
         start: Timestamp,
     ) -> Result<Self, MaintenanceError> {
         let mut markers = Markers::new(workspace)?;
-        let now = Sessions::load(repository, |marker| markers.add(marker))?;
+        let now = Sessions::load(repository, |marker| match scope {
+            Scope::Full => markers.add(marker),
+            Scope::Quick => Ok(()),
+        })?;
         let mut search = Search {
             repository,
             table,
@@ -156,9 +162,7 @@ impl Orphans {
             })?;
         }
         search.end()?;
-        if scope == Scope::Full {
-            markers.each(|marker| search.judge(marker))?;
-        }
+        markers.each(|marker| search.judge(marker))?;
         workspace.progress.end();
         let rows = Arc::clone(search.rows.file());
         search.rows.finish()?;
@@ -188,11 +192,10 @@ impl OrphanStream {
         let Some(row) = self.0.next(ROW_BYTES)? else {
             return Ok(None);
         };
-        let name = row.get(1..1 + usize::from(row[0])).unwrap_or_default();
-        let length = row[1 + NAME_MAX..].first_chunk().copied();
+        let (blob, length) = blob_of(row);
         Ok(Some(Orphan {
-            blob: BlobId::new(String::from_utf8_lossy(name)),
-            length: u64::from_be_bytes(length.unwrap_or_default()),
+            blob,
+            length,
             session_expired: row[ROW_BYTES - 1] != 0,
         }))
     }
@@ -323,10 +326,7 @@ impl Search<'_> {
         }
         self.unreferenced.add(blob.length);
         let row = self.rows.room(ROW_BYTES)?;
-        row.fill(0);
-        row[0] = name.len() as u8; // at most NAME_MAX
-        row[1..1 + name.len()].copy_from_slice(name.as_bytes());
-        row[1 + NAME_MAX..ROW_BYTES - 1].copy_from_slice(&blob.length.to_be_bytes());
+        put_blob(row, blob);
         row[ROW_BYTES - 1] = u8::from(age == SessionState::Expired);
         Ok(())
     }
@@ -343,14 +343,10 @@ impl Markers {
 
     /// Takes a marker in; none has a longer name, so what has stays where it is.
     fn add(&mut self, marker: &BlobMetadata) -> Result<(), RepositoryError> {
-        let name = marker.id.as_str().as_bytes();
-        if name.len() <= NAME_MAX {
+        if marker.id.as_str().len() <= NAME_MAX {
             let row = self.0.room(MARKER_BYTES)?;
-            row.fill(0);
-            row[0] = name.len() as u8; // at most NAME_MAX
-            row[1..1 + name.len()].copy_from_slice(name);
-            row[1 + NAME_MAX..][..8].copy_from_slice(&marker.length.to_be_bytes());
-            row[1 + NAME_MAX + 8..].copy_from_slice(&marker.timestamp.nanos().to_be_bytes());
+            put_blob(row, marker);
+            row[BLOB_BYTES..].copy_from_slice(&marker.timestamp.nanos().to_be_bytes());
         }
         Ok(())
     }
@@ -364,16 +360,33 @@ impl Markers {
         let end = self.0.finish()?;
         let mut rows = SequentialReader::new(file, 0..end, BUFFER_BYTES);
         while let Some(row) = rows.next(MARKER_BYTES).map_err(RepositoryError::from)? {
-            let name = row.get(1..1 + usize::from(row[0])).unwrap_or_default();
-            let number = |at: usize| row[at..].first_chunk().copied().unwrap_or_default();
+            let (id, length) = blob_of(row);
+            let nanos = row[BLOB_BYTES..].first_chunk().copied();
             see(&BlobMetadata {
-                id: BlobId::new(String::from_utf8_lossy(name)),
-                length: u64::from_be_bytes(number(1 + NAME_MAX)),
-                timestamp: Timestamp::from_nanos(i64::from_be_bytes(number(1 + NAME_MAX + 8))),
+                id,
+                length,
+                timestamp: Timestamp::from_nanos(i64::from_be_bytes(nanos.unwrap_or_default())),
             })?;
         }
         Ok(())
     }
+}
+
+/// Writes what a row begins with; the name has at most [`NAME_MAX`] bytes.
+fn put_blob(row: &mut [u8], blob: &BlobMetadata) {
+    let name = blob.id.as_str().as_bytes();
+    row.fill(0);
+    row[0] = name.len() as u8;
+    row[1..1 + name.len()].copy_from_slice(name);
+    row[1 + NAME_MAX..BLOB_BYTES].copy_from_slice(&blob.length.to_be_bytes());
+}
+
+/// Returns name and length of the blob of a row.
+fn blob_of(row: &[u8]) -> (BlobId, u64) {
+    let name = row.get(1..1 + usize::from(row[0])).unwrap_or_default();
+    let length = row[1 + NAME_MAX..].first_chunk().copied();
+    let id = BlobId::new(String::from_utf8_lossy(name));
+    (id, u64::from_be_bytes(length.unwrap_or_default()))
 }
 
 fn used_name(record: &[u8]) -> &[u8] {

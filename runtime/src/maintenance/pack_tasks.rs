@@ -13,7 +13,7 @@ use crate::repository::content_table::ContentTable;
 use crate::repository::index_listing::IndexListing;
 use crate::repository::pack_names::name_of;
 use crate::repository::sessions::SessionIds;
-use crate::repository::{Repository, Workspace};
+use crate::repository::{Repository, RepositoryError, Workspace};
 
 use super::MaintenanceError;
 use super::budget::{Budget, Cost};
@@ -96,7 +96,8 @@ impl<'a> PackTasks<'a> {
         let IndexSource::Epochs(state) = table.active.source else {
             return None;
         };
-        (age < self.repository.format.epochs.refresh_frequency / 4).then_some(IndexListing {
+        let age_max = self.repository.format.epochs.look_age_max();
+        (age < age_max).then_some(IndexListing {
             state,
             uncompacted: table.active.uncompacted,
         })
@@ -259,11 +260,11 @@ impl<'a> PackTasks<'a> {
     /// Deletes as many blobs as the budget allows requests; nothing but names moves. Explaining
     /// them, which comes first, is not counted.
     fn delete(&mut self, scope: Scope, budget: &Budget) -> Result<Done, MaintenanceError> {
-        let mut table = self.take_table(true)?;
-        let sessions = table.sessions.take().unwrap_or_default();
+        let table = self.take_table(true)?;
+        let sessions = table.sessions.as_ref();
         let options = DeletePacksOptions {
             scope,
-            sessions: &sessions,
+            sessions: sessions.ok_or(RepositoryError::Interrupted)?,
             safety: &self.safety,
             maintenance_start: self.start,
             accept_unexplained: self.accept_unexplained,

@@ -314,6 +314,9 @@ impl Work<'_> {
             | CycleTask::ExtendBlobRetentionTime => {
                 return self.packs.run(task, self.index.splitting(), budget);
             }
+            CycleTask::FullDropDeletedContent
+            | CycleTask::IndexCompaction
+            | CycleTask::CleanupLogs => self.packs.forget(),
             _ => self.index.offer(self.packs.take_listing()),
         }
         match task {

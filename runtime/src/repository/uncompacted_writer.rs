@@ -7,6 +7,7 @@
 //! Mirrors `WriteIndex` of Kopia's `epoch_manager.go`.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::{BlobId, session_id, xn_prefix};
@@ -34,15 +35,10 @@ impl LastWriteEpoch {
         *last = Some(Seen { epoch, at });
     }
 
-    /// Returns the last look, if it is young enough to begin a write with: Kopia's clients want
-    /// three quarters of the refresh frequency to be left.
-    fn young(&self, repository: &Repository) -> Option<Seen> {
+    /// Returns the last look, if it is younger than `age` now.
+    fn younger_than(&self, age: Duration, now: Timestamp) -> Option<Seen> {
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (now, most) = (
-            repository.clock.now(),
-            repository.format.epochs.refresh_frequency / 4,
-        );
-        last.filter(|seen| seen.at <= now && now.since(seen.at) < most)
+        last.filter(|seen| seen.at <= now && now.since(seen.at) < age)
     }
 }
 
@@ -63,8 +59,10 @@ pub fn write_uncompacted_in(
     indexes: Vec<FinishedIndex>,
     session: &str,
 ) -> Result<Vec<BlobId>, RepositoryError> {
-    let valid_for = repository.format.epochs.refresh_frequency * 3 / 4;
-    let mut seen = match repository.last_write_epoch.young(repository) {
+    let (parameters, now) = (&repository.format.epochs, repository.clock.now());
+    let valid_for = parameters.refresh_frequency * 3 / 4;
+    let last = &repository.last_write_epoch;
+    let mut seen = match last.younger_than(parameters.look_age_max(), now) {
         Some(seen) => seen,
         None => look(repository)?,
     };

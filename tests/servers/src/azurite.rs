@@ -5,7 +5,6 @@
 use std::io;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +12,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::http::request;
-use crate::process::{Server, free_port};
+use crate::process::{Server, free_port, until_ready};
 
 /// The account that every emulator has.
 pub const ACCOUNT: &str = "devstoreaccount1";
@@ -62,7 +61,7 @@ fn start() -> Option<Azurite> {
             port,
             _server: server,
         };
-        server.wait()?;
+        until_ready(|| server.try_container("careen-first"))?;
         Ok(server)
     };
     Some(start().expect("Azurite starts"))
@@ -88,18 +87,6 @@ fn signed(text: &str) -> String {
 }
 
 impl Azurite {
-    /// Waits until it makes a container: it listens some time before.
-    fn wait(&self) -> io::Result<()> {
-        let start = Instant::now();
-        loop {
-            match self.try_container("careen-first") {
-                Ok(()) => return Ok(()),
-                Err(error) if start.elapsed() > Duration::from_secs(60) => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(100)),
-            }
-        }
-    }
-
     /// Makes a container; one that is there is fine.
     ///
     /// # Panics

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// How long a server may take to listen, on a busy machine.
 const START: Duration = Duration::from_secs(120);
 
+/// How long it may take from then until it works.
+const READY: Duration = Duration::from_secs(60);
+
 const SCRIPT: &str = "folder=$1; shift; \"$@\" >\"$folder/log\" 2>&1 </dev/null & server=$!; \
                       read _; kill $server; wait $server; rm -rf \"$folder\"";
 
@@ -63,6 +66,17 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.shell.stdin.take());
         let _ = self.shell.wait();
+    }
+}
+
+/// Tries until a server does what it is for: it listens some time before.
+pub(crate) fn until_ready(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(_) if start.elapsed() < READY => std::thread::sleep(Duration::from_millis(100)),
+            outcome => return outcome,
+        }
     }
 }
 

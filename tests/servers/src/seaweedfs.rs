@@ -5,10 +5,9 @@
 use std::io;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
 use crate::http::request;
-use crate::process::{Server, free_port};
+use crate::process::{Server, free_port, until_ready};
 
 /// The access key that it knows.
 pub const ACCESS_KEY: &str = "test";
@@ -74,25 +73,13 @@ pub fn start() -> Option<SeaweedFs> {
             making: Mutex::default(),
             _server: server,
         };
-        server.wait()?;
+        until_ready(|| server.try_bucket("careen-first", false))?;
         Ok(server)
     };
     Some(start().expect("SeaweedFS starts"))
 }
 
 impl SeaweedFs {
-    /// Waits until it takes a bucket: it listens some time before.
-    fn wait(&self) -> io::Result<()> {
-        let start = Instant::now();
-        loop {
-            match self.try_bucket("careen-first", false) {
-                Ok(()) => return Ok(()),
-                Err(error) if start.elapsed() > Duration::from_secs(60) => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(100)),
-            }
-        }
-    }
-
     /// Makes a bucket, with object locks if asked for; one that is there is fine.
     ///
     /// # Panics

@@ -301,6 +301,10 @@ mod tests {
                 "line 2: deadline: expected",
             ),
             (
+                "[scheduling]\ndeadline = \"5h\"\n",
+                "a deadline of 18000000 ms",
+            ),
+            (
                 "[scheduling]\ndeadline = \"5d\"\n",
                 "line 2: deadline: expected",
             ),

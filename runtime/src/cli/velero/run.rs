@@ -233,8 +233,8 @@ fn child(
     }
     // What the environment says of it the child reads itself.
     if let Some(time) = everything.arguments.retry_lock {
-        let seconds = format!("{}s", time.as_secs());
-        prepared.command.arg("--retry-lock").arg(seconds);
+        let time = format!("{}ms", time.as_millis());
+        prepared.command.arg("--retry-lock").arg(time);
     }
     console.output.text(format_args!("{}: begins", found.name));
     watch(everything, found, lease, prepared)

@@ -53,6 +53,12 @@ impl Default for EpochParameters {
 }
 
 impl EpochParameters {
+    /// Returns how old a look at the epochs may be for work to begin with it: Kopia's writers want
+    /// three quarters of the refresh frequency to be left.
+    pub fn look_age_max(&self) -> Duration {
+        self.refresh_frequency / 4
+    }
+
     /// Returns what a repository without epoch manager stores.
     pub fn disabled() -> Self {
         Self {
