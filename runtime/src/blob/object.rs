@@ -38,7 +38,7 @@ use self::ahead::Ahead;
 use self::answer::{Call, Refusal};
 use self::bucket::{Ask, Condition, Payload};
 use self::listing::{Page, is_web_page, kept_time, parse_page};
-use self::read::{Part, read_part};
+use self::read::{OpenBody, Part};
 use self::replace::Conditions;
 use self::storage_config::{STORAGE_CONFIG, StorageConfig};
 use self::upload::Digests;
@@ -246,18 +246,19 @@ impl BlobStore for ObjectStore {
         }
         let call = blob_call("get", id);
         let (mut filled, mut version, mut resumes) = (0, None, 0);
-        let mut ahead = match offset {
-            0 => self.ahead.take(&self.asker, id).await,
-            _ => None,
+        let mut open = match offset {
+            0 => self.ahead.take(&self.asker, id).await.map(OpenBody::new),
+            _ => self.ahead.go_on(id, offset),
         };
         loop {
             let from = offset + filled as u64;
             let rest = &mut into[filled..];
-            let part = match ahead.take() {
-                Some(response) => {
-                    let answer = self.asker.wire.taken_up(call, response);
-                    read_part(answer, call, from, rest, &mut version).await?
-                }
+            let part = match open.take() {
+                Some(body) => match self.read_on(id, call, body, rest, &mut version).await {
+                    // Nobody read from it for a while, perhaps: it is asked for again.
+                    Part::Broken(0, _) => continue,
+                    part => part,
+                },
                 None => self.get_part(call, from, rest, &mut version).await?,
             };
             match part {

@@ -64,9 +64,12 @@ impl<'a> IndexBlobReader<'a> {
     ) -> Result<(), RepositoryError> {
         let crypto = &self.repository.crypto;
         let name = blob.as_str();
+        // All of it is asked for at once: one that is larger than the buffer goes on from there.
+        self.repository.storage.will_need(&[blob]);
         let length = self.repository.storage.get(blob, 0, &mut self.stored)?;
         if length == self.stored.len() {
-            let (plain, _) = open_into_scratch(self.repository, self.workspace, blob)?;
+            let (repository, workspace) = (self.repository, self.workspace);
+            let (plain, _) = open_into_scratch(repository, workspace, blob, &self.stored)?;
             return self.each_of_large(&plain, name, visit);
         }
         let sealed = &mut self.stored[..length];

@@ -148,7 +148,7 @@ impl<'s, 'i> Worker<'s, 'i> {
             formats: [None; 256],
         };
         if length == stored.len() {
-            return self.large_blob(&task.blob, &mut context);
+            return self.large_blob(&task.blob, stored, &mut context);
         }
         self.stats.stored_bytes += length as u64;
         let sealed = &mut stored[..length];

@@ -21,14 +21,15 @@ use super::sealed_pieces::open_into_scratch;
 pub(super) const WINDOW_BYTES: usize = 64 * 1024;
 
 impl Worker<'_, '_> {
-    /// Takes in a blob that did not fit into memory.
+    /// Takes in a blob that did not fit into memory; its start did.
     pub(super) fn large_blob(
         &mut self,
         blob: &BlobId,
+        start: &[u8],
         context: &mut BlobContext<'_>,
     ) -> Result<(), RepositoryError> {
         let (repository, workspace) = (self.shared.repository, self.shared.workspace);
-        let (plain, stored_bytes) = open_into_scratch(repository, workspace, blob)?;
+        let (plain, stored_bytes) = open_into_scratch(repository, workspace, blob, start)?;
         self.time.skip(); // told piece by piece
         self.stats.stored_bytes += stored_bytes;
         let mut header = [0; 17];

@@ -100,6 +100,7 @@ impl<'a> LocalIndexReader<'a> {
         let known = known.and_then(|known| self.tail.get(known));
         let name = format!("local index of pack {pack}");
         let item = SealedItem {
+            start: &[],
             name: &name,
             blob: pack,
             content: None,

@@ -23,11 +23,13 @@ use super::pack_reader::missing;
 use super::working_time::WorkingTime;
 use super::{Repository, RepositoryError, Workspace};
 
-/// Opens the blob into a file of scratch and verifies its tag. Returns also its bytes as stored.
+/// Opens the blob, of which the first bytes are known, into a file of scratch and verifies its tag.
+/// Returns also its bytes as stored.
 pub(super) fn open_into_scratch(
     repository: &Repository,
     workspace: &Workspace,
     blob: &BlobId,
+    start: &[u8],
 ) -> Result<(Arc<ScratchFile>, u64), RepositoryError> {
     let stored_bytes = match workspace.scratch.kept_bytes(blob.as_str()) {
         Some(bytes) => bytes,
@@ -38,6 +40,7 @@ pub(super) fn open_into_scratch(
         blob,
         content: None,
         range: 0..stored_bytes,
+        start,
         kept: true,
     };
     let iv = iv_of_name(blob.as_str())?;
@@ -62,6 +65,7 @@ pub fn open_content_into_scratch(
         blob: pack,
         content: Some(content),
         range,
+        start: &[],
         kept: false,
     };
     let opened = open_item(repository, workspace, &item, content.iv());
@@ -86,6 +90,7 @@ pub(super) fn copy_sealed_into_scratch(
         blob: pack,
         content: Some(content),
         range,
+        start: &[],
         kept: false,
     };
     let copy = Arc::new(workspace.scratch.create_file("large-content")?);
@@ -142,6 +147,8 @@ pub(super) struct SealedItem<'a> {
     pub(super) content: Option<&'a ContentId>,
     /// Its place in the blob, in bytes.
     pub(super) range: Range<u64>,
+    /// Its first bytes, where somebody has read them already.
+    pub(super) start: &'a [u8],
     /// Whether it is kept in scratch for the next who reads it ([`Scratch::keep`]): a whole blob
     /// that never changes.
     ///
@@ -321,17 +328,26 @@ impl<'a> SealedPieces<'a> {
         if self.item.kept && scratch.read_kept(self.item.name, offset, into) == Some(all) {
             return Ok(());
         }
+        let known = usize::try_from(offset)
+            .ok()
+            .and_then(|at| self.item.start.get(at..));
+        let known = known.unwrap_or_default();
+        let known = &known[..known.len().min(all)];
+        into[..known.len()].copy_from_slice(known);
+        let mut got = known.len();
         let offset = self.item.range.start + offset;
-        let got = self.repository.storage.get(self.item.blob, offset, into)?;
+        if got < all {
+            let (pack, from) = (self.item.blob, offset + got as u64);
+            got += self.repository.storage.get(pack, from, &mut into[got..])?;
+        }
         if got == all {
             if let Some(place) = &self.place {
                 place.write(offset, into);
             }
             return Ok(());
         }
-        let pack = self.item.blob;
         Err(match self.item.content {
-            Some(content) => missing(pack, content.key(), Some(offset + got as u64)),
+            Some(content) => missing(self.item.blob, content.key(), Some(offset + got as u64)),
             None => FormatError::malformed(self.item.name, "shorter than its listing says").into(),
         })
     }

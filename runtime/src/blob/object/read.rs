@@ -1,14 +1,17 @@
 //! The reading side of a get: ranges, bodies, and what breaks off.
 //!
-//! Memory: none of its own; bytes go from the connection into the caller's buffer.
+//! Memory: none of its own; bytes go from the connection into the caller's buffer. What came of an
+//! open body and was not asked for yet waits with it, some hundred KiB at most.
 
-use reqwest::Method;
+use bytes::Bytes;
+use reqwest::{Method, Response};
 
 use super::ObjectStore;
 use super::answer::Call;
 use super::bucket::Ask;
 use super::wire::{Answer, Kind};
 use crate::blob::BlobError;
+use crate::kopia::blob_id::BlobId;
 
 /// How far one request of a get came.
 pub(super) enum Part {
@@ -18,6 +21,32 @@ pub(super) enum Part {
     Broken(usize, BlobError),
     /// The blob is another one by now.
     Changed,
+}
+
+/// An answer with all of a blob, as far as nobody has read it.
+#[derive(Debug)]
+pub(super) struct OpenBody {
+    response: Response,
+    /// What came and was not asked for.
+    rest: Bytes,
+    /// Where in the blob it goes on.
+    at: u64,
+}
+
+impl OpenBody {
+    /// A body that nobody has read from.
+    pub(super) fn new(response: Response) -> Self {
+        Self {
+            response,
+            rest: Bytes::new(),
+            at: 0,
+        }
+    }
+
+    /// Returns where in the blob it goes on.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
 }
 
 impl ObjectStore {
@@ -43,6 +72,41 @@ impl ObjectStore {
         };
         read_part(answer, call, from, into, version).await
     }
+
+    /// Reads on in a body, which stays open for who goes on from there.
+    pub(super) async fn read_on(
+        &self,
+        id: &BlobId,
+        call: Call<'_>,
+        body: OpenBody,
+        into: &mut [u8],
+        version: &mut Option<String>,
+    ) -> Part {
+        let OpenBody {
+            response,
+            mut rest,
+            at,
+        } = body;
+        let mut answer = self.asker.wire.taken_up(call, response);
+        *version = answer.header("etag").map(str::to_owned);
+        let mut filled = 0;
+        loop {
+            let count = rest.len().min(into.len() - filled);
+            into[filled..filled + count].copy_from_slice(&rest.split_to(count));
+            filled += count;
+            if filled == into.len() {
+                break;
+            }
+            rest = match answer.chunk().await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Part::Whole(filled),
+                Err(error) => return Part::Broken(filled, error),
+            };
+        }
+        let (response, at) = (answer.into_response(), at + filled as u64);
+        self.ahead.leave_open(id, OpenBody { response, rest, at });
+        Part::Whole(filled)
+    }
 }
 
 /// Reads an answer to a get as far as it comes.
@@ -54,7 +118,7 @@ pub(super) async fn read_part(
     version: &mut Option<String>,
 ) -> Result<Part, BlobError> {
     *version = answer.header("etag").map(str::to_owned);
-    // Without a range, what comes is the blob from its first byte.
+    // Where no range came, it is the blob from its first byte.
     let expected = match answer
         .header("content-range")
         .map(|text| covers(text, from))

@@ -204,7 +204,9 @@ impl NotesReader<'_> {
                 let range = repository.crypto.open(name, &mut bytes, &mut Vec::new())?;
                 return visit(&mut bytes.get(range).unwrap_or_default());
             }
-            Err(BlobError::TooLarge { .. }) => open_into_scratch(repository, self.workspace, blob),
+            Err(BlobError::TooLarge { .. }) => {
+                open_into_scratch(repository, self.workspace, blob, &[])
+            }
             Err(error) => Err(error.into()),
         };
         match read {

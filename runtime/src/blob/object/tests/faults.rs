@@ -392,6 +392,56 @@ fn a_stale_listing_is_shown_as_it_is() {
     assert_eq!(storage.list("p", None, 10).unwrap().len(), 1);
 }
 
+/// Goal: a large blob that was announced is one request, piece by piece; where it breaks off it
+/// goes on, and what changes meanwhile is asked for anew.
+#[test]
+fn a_large_blob_is_one_request_however_many_pieces_are_read() {
+    for (proxy, place, credentials, _server) in places() {
+        let storage = quick(&place, &credentials, &limits());
+        let id = BlobId::new("xs1_large");
+        let content = bytes(3_000_000);
+        let put = |content: &[u8]| {
+            let put = storage.put_bytes(&id, content, &PutOptions::default());
+            put.unwrap();
+        };
+        put(&content);
+        let read = |from: usize| {
+            let (mut read, mut piece) = (Vec::new(), vec![0; 700_001]);
+            loop {
+                let at = (from + read.len()) as u64;
+                let count = storage.get(&id, at, &mut piece).unwrap();
+                read.extend_from_slice(&piece[..count]);
+                if count < piece.len() {
+                    return read;
+                }
+            }
+        };
+        let gets = || storage.traffic().unwrap().get;
+        let before = gets();
+        storage.will_need(&[&id]);
+        assert!(read(0) == content, "{place}");
+        assert_eq!(gets() - before, 1, "{place}");
+
+        proxy.rule(|seen| match seen.kind {
+            Kind::Get => Fault::Truncate(1_000_000),
+            _ => Fault::Pass,
+        });
+        storage.will_need(&[&id]);
+        assert!(read(0) == content, "{place}");
+        proxy.rule(|_| Fault::Pass);
+
+        storage.will_need(&[&id]);
+        let mut piece = vec![0; 500_000];
+        assert_eq!(storage.get(&id, 0, &mut piece).unwrap(), 500_000);
+        let changed: Vec<u8> = content.iter().map(|byte| byte ^ 1).collect();
+        put(&changed);
+        assert!(
+            read(500_000) == changed[500_000..],
+            "{place}: not what it was"
+        );
+    }
+}
+
 #[test]
 fn blobs_that_are_known_to_come_are_asked_for_together() {
     // Goal: many round trips at once, one request a blob all the same, and never an old content.
