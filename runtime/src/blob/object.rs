@@ -28,6 +28,7 @@ mod upload;
 mod wire;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -38,7 +39,7 @@ use self::ahead::Ahead;
 use self::answer::{Call, Refusal};
 use self::bucket::{Ask, Condition, Payload};
 use self::listing::{Page, is_web_page, kept_time, parse_page};
-use self::read::{OpenBody, Part};
+use self::read::{Asked, Reading};
 use self::replace::Conditions;
 use self::storage_config::{STORAGE_CONFIG, StorageConfig};
 use self::upload::Digests;
@@ -206,6 +207,29 @@ impl ObjectStore {
         });
     }
 
+    /// Returns what an answer that is there already gives of a blob, from `offset` on.
+    async fn begun<'a>(
+        &'a self,
+        id: &BlobId,
+        call: Call<'a>,
+        offset: u64,
+    ) -> Result<Option<Reading<'a>>, BlobError> {
+        let wire = &self.asker.wire;
+        if let Some(body) = self.ahead.go_on(id, offset) {
+            return Ok(Some(body.go_on(wire, call)));
+        }
+        if offset > 0 {
+            return Ok(None);
+        }
+        match self.ahead.take(&self.asker, id).await {
+            Some(response) => {
+                let answer = wire.taken_up(call, response);
+                Reading::new(answer, call, 0..u64::MAX).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
     /// Sends the put itself and returns the answer to it.
     async fn send<'a>(
         &'a self,
@@ -239,65 +263,71 @@ impl BlobStore for ObjectStore {
         self.ahead.want(ids);
     }
 
+    fn will_read(&self, id: &BlobId, range: Range<u64>) {
+        self.ahead.plan(id, range);
+    }
+
     async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {
         check_name(id)?;
         if into.is_empty() || offset > FARTHEST {
             return self.metadata(id).await.map(|_| 0);
         }
         let call = blob_call("get", id);
-        let (mut filled, mut version, mut resumes) = (0, None, 0);
-        let mut open = match offset {
-            0 => self.ahead.take(&self.asker, id).await.map(OpenBody::new),
-            _ => self.ahead.go_on(id, offset),
+        let mut open = self.begun(id, call, offset).await?;
+        let least = offset + into.len() as u64;
+        let planned = match &open {
+            Some(reading) => reading.end(),
+            None => self.ahead.take_plan(id, offset),
         };
-        loop {
+        let until = planned.unwrap_or(least).max(least);
+        let (mut filled, mut version, mut resumes) = (0, None, 0);
+        while filled < into.len() {
             let from = offset + filled as u64;
-            let rest = &mut into[filled..];
-            let part = match open.take() {
-                Some(body) => match self.read_on(id, call, body, rest, &mut version).await {
-                    // Nobody read from it for a while, perhaps: it is asked for again.
-                    Part::Broken(0, _) => continue,
-                    part => part,
-                },
-                None => self.get_part(call, from, rest, &mut version).await?,
+            let was_open = open.is_some();
+            let asked = match open.take() {
+                Some(reading) => Asked::Reading(reading),
+                None => self.ask_for(call, from..until, version.as_deref()).await?,
             };
-            match part {
-                Part::Whole(count) => return Ok(filled + count),
-                Part::Broken(count, error) if count == 0 || resumes == RESUMES_MAX => {
-                    return Err(error);
+            let mut reading = match asked {
+                Asked::Reading(reading) => reading,
+                Asked::Behind => break,
+                Asked::Changed => {
+                    (filled, version) = (0, None);
+                    continue;
                 }
-                Part::Broken(count, error) => {
+            };
+            version = reading.version();
+            let before = filled;
+            match reading.fill(into, &mut filled).await {
+                Ok(()) => {
+                    self.ahead.leave_open(id, reading.into_open());
+                    break;
+                }
+                // Nobody read from it for a while, perhaps: it is asked for again.
+                Err(_) if was_open && filled == before => {}
+                Err(error) if filled == before || resumes == RESUMES_MAX => return Err(error),
+                Err(error) => {
                     tracing::debug!(%error, filled, "going on where it broke off");
-                    filled += count;
+                    resumes += 1;
                 }
-                Part::Changed => (filled, version) = (0, None),
-            }
-            resumes += 1;
-            if filled == into.len() {
-                return Ok(filled);
             }
         }
+        Ok(filled)
     }
 
     async fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError> {
         check_name(id)?;
+        if let Some(metadata) = self.ahead.metadata(id) {
+            return Ok(metadata);
+        }
         let call = blob_call("metadata", id);
         let ask = Ask::new(Method::HEAD, Some(self.asker.bucket.key(id.as_str())));
         let answer = match self.asker.ask(Kind::Head, call, ask).await? {
             Ok(answer) => answer,
             Err(refusal) => return Err(refusal.into_error(call)),
         };
-        let length = answer.header("content-length").map(str::parse);
-        let kept = answer.header(KEPT_HEADER).and_then(kept_time);
-        let timestamp = kept.or_else(|| answer.header("last-modified").and_then(moment));
-        match (length, timestamp) {
-            (Some(Ok(length)), Some(timestamp)) => Ok(BlobMetadata {
-                id: id.clone(),
-                length,
-                timestamp,
-            }),
-            _ => Err(answer.nonsense("the answer has no length or no time")),
-        }
+        metadata_of(id, |name| answer.header(name))
+            .ok_or_else(|| answer.nonsense("the answer has no length or no time"))
     }
 
     async fn list(
@@ -445,6 +475,19 @@ fn unsorted(call: Call<'_>) -> BlobError {
         id: call.id.to_owned(),
         what: "listings in the order of names",
     }
+}
+
+/// Returns what the head of an answer to a get or a look says of a blob, if it says all.
+fn metadata_of<'h>(
+    id: &BlobId,
+    header: impl Fn(&'static str) -> Option<&'h str>,
+) -> Option<BlobMetadata> {
+    let kept = header(KEPT_HEADER).and_then(kept_time);
+    Some(BlobMetadata {
+        id: id.clone(),
+        length: header("content-length")?.parse().ok()?,
+        timestamp: kept.or_else(|| header("last-modified").and_then(moment))?,
+    })
 }
 
 /// Parses a time of an answer, in any of the forms that stores use, to whole seconds.

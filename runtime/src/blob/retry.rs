@@ -10,6 +10,7 @@
 //! lost, `AlreadyExists` may mean our own first try; the caller decides by what it finds there. No
 //! memory cost. Mirrors Kopia's `repo/blob/retrying` and `internal/retry`.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -182,6 +183,10 @@ macro_rules! retry {
 impl<S: BlobStore> BlobStore for RetryingStore<S> {
     fn will_need(&self, ids: &[&BlobId]) {
         self.store.will_need(ids);
+    }
+
+    fn will_read(&self, id: &BlobId, range: Range<u64>) {
+        self.store.will_read(id, range);
     }
 
     async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -141,6 +141,11 @@ impl Storage {
     /// Tells that these blobs will be read soon.
     pub fn will_need(&self, ids: &[&BlobId]) {
         self.shared.store.will_need(ids);
+    }
+
+    /// Tells that this range of a blob will be read next, in order.
+    pub fn will_read(&self, id: &BlobId, range: Range<u64>) {
+        self.shared.store.will_read(id, range);
     }
 
     /// Returns length and timestamp of a blob.

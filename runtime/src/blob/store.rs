@@ -6,7 +6,7 @@
 //! `repo/blob/storage.go`.
 
 use std::fmt::Debug;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -92,6 +92,12 @@ pub trait BlobStore: Send + Sync + Debug {
     ///
     /// Never waits and never fails. Many small files are read several times faster so.
     fn will_need(&self, _ids: &[&BlobId]) {}
+
+    /// Tells that this range of a blob will be read next, in order, by gets of any size: a store
+    /// may ask for all of it at once.
+    ///
+    /// Never waits and never fails. A content of 4 MiB, read in pieces, is one request so.
+    fn will_read(&self, _id: &BlobId, _range: Range<u64>) {}
 
     /// Returns length and timestamp. Errors: `NotFound`.
     async fn metadata(&self, id: &BlobId) -> Result<BlobMetadata, BlobError>;
@@ -193,6 +199,10 @@ pub trait BlobStore: Send + Sync + Debug {
 impl<S: BlobStore + ?Sized> BlobStore for Arc<S> {
     fn will_need(&self, ids: &[&BlobId]) {
         (**self).will_need(ids);
+    }
+
+    fn will_read(&self, id: &BlobId, range: Range<u64>) {
+        (**self).will_read(id, range);
     }
 
     async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {

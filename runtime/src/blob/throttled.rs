@@ -6,7 +6,7 @@
 //! have come. With a limit of reads nothing is asked for ahead, and blobs go out whole. No memory
 //! cost. Mirrors Kopia's `repo/blob/throttling`.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -154,6 +154,12 @@ impl<S: BlobStore> BlobStore for ThrottledStore<S> {
     fn will_need(&self, ids: &[&BlobId]) {
         if !self.limits.limit_reads() {
             self.store.will_need(ids);
+        }
+    }
+
+    fn will_read(&self, id: &BlobId, range: Range<u64>) {
+        if !self.limits.limit_reads() {
+            self.store.will_read(id, range);
         }
     }
 

@@ -64,8 +64,8 @@ impl<'a> IndexBlobReader<'a> {
     ) -> Result<(), RepositoryError> {
         let crypto = &self.repository.crypto;
         let name = blob.as_str();
-        // All of it is asked for at once: one that is larger than the buffer goes on from there.
-        self.repository.storage.will_need(&[blob]);
+        // One that is larger than the buffer goes on from there.
+        self.repository.storage.will_read(blob, 0..u64::MAX);
         let length = self.repository.storage.get(blob, 0, &mut self.stored)?;
         if length == self.stored.len() {
             let (repository, workspace) = (self.repository, self.workspace);

@@ -5,7 +5,8 @@
 //! handed out only then.
 //!
 //! Memory: one piece, the plan's blob buffer; with ECC half of it, and one block more. Scratch: the
-//! size of the plaintext.
+//! size of the plaintext; with ECC, whose parity lies before all data, that of the stored bytes too
+//! where each read is a request.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -234,6 +235,8 @@ struct SealedPieces<'a> {
     damaged: bool,
     /// Where it is kept, if it comes from the store.
     place: Option<ShelfPlace<'a>>,
+    /// Its stored bytes, if ECC wants them here and there and they come from afar.
+    copy: Option<ScratchFile>,
 }
 
 impl<'a> SealedPieces<'a> {
@@ -265,7 +268,9 @@ impl<'a> SealedPieces<'a> {
             left_over: Vec::new(),
             damaged: false,
             place,
+            copy: None,
         };
+        pieces.announce()?;
         if pieces.decoder.is_some() {
             pieces.decode_block()?;
             let left = pieces
@@ -275,6 +280,29 @@ impl<'a> SealedPieces<'a> {
             pieces.sealed_bytes = pieces.left_over.len() as u64 + left;
         }
         Ok(pieces)
+    }
+
+    /// Makes one request of all that follows, if there is one to make.
+    fn announce(&mut self) -> Result<(), RepositoryError> {
+        let (item, storage) = (self.item, &self.repository.storage);
+        let scratch = &self.workspace.scratch;
+        if item.kept && scratch.kept_bytes(item.name).is_some() {
+            return Ok(());
+        }
+        let from = item.range.start + item.start.len() as u64;
+        storage.will_read(item.blob, from..item.range.end);
+        if self.decoder.is_some() && storage.waits() {
+            let copy = scratch.create_file("stored-item")?;
+            let mut piece = vec![0; self.workspace.memory.blob_bytes / 2];
+            while copy.len() < self.sealed_bytes {
+                let bytes = (self.sealed_bytes - copy.len()).min(piece.len() as u64);
+                let piece = &mut piece[..bytes as usize];
+                self.read_stored(copy.len(), piece)?;
+                copy.append(piece)?;
+            }
+            self.copy = Some(copy);
+        }
+        Ok(())
     }
 
     /// Returns the next `N` bytes; `piece` is working memory.
@@ -324,17 +352,23 @@ impl<'a> SealedPieces<'a> {
 
     /// Fills `into` from `offset` of the item.
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), RepositoryError> {
+        match &self.copy {
+            Some(copy) => Ok(copy.read_exact_at(into, offset)?),
+            None => self.read_stored(offset, into),
+        }
+    }
+
+    /// Fills `into` from what is known of the item, from where it is kept, or from the store.
+    fn read_stored(&self, offset: u64, into: &mut [u8]) -> Result<(), RepositoryError> {
         let (scratch, all) = (&self.workspace.scratch, into.len());
         if self.item.kept && scratch.read_kept(self.item.name, offset, into) == Some(all) {
             return Ok(());
         }
-        let known = usize::try_from(offset)
-            .ok()
-            .and_then(|at| self.item.start.get(at..));
+        let known = usize::try_from(offset).ok();
+        let known = known.and_then(|at| self.item.start.get(at..));
         let known = known.unwrap_or_default();
-        let known = &known[..known.len().min(all)];
-        into[..known.len()].copy_from_slice(known);
-        let mut got = known.len();
+        let mut got = known.len().min(all);
+        into[..got].copy_from_slice(&known[..got]);
         let offset = self.item.range.start + offset;
         if got < all {
             let (pack, from) = (self.item.blob, offset + got as u64);

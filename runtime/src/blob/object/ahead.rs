@@ -3,11 +3,12 @@
 //! Small blobs cost a round trip each, so whoever knows what comes next says so, and answers are
 //! fetched as far as their heads; bodies stay on the way until they are read, one request a blob
 //! all the same. They move whenever any thread waits for the store. A large blob is read piece by
-//! piece: between two of them its body stays open, so it is one request too. A blob that is put or
-//! deleted is asked for anew. Memory: what [`AHEAD_MAX`] connections hold that nobody reads from,
+//! piece: between two of them its body stays open, so it is one request too, and its length is known
+//! without another. A blob that is put or deleted is asked for anew. Memory: what [`AHEAD_MAX`] connections hold that nobody reads from,
 //! some 16 KiB each, and [`OPEN_MAX`] bodies.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reqwest::{Method, Response};
@@ -17,7 +18,7 @@ use super::Asker;
 use super::bucket::Ask;
 use super::read::OpenBody;
 use super::wire::Kind;
-use crate::blob::BlobError;
+use crate::blob::{BlobError, BlobMetadata};
 use crate::kopia::blob_id::BlobId;
 use crate::memory::WORKERS;
 
@@ -37,6 +38,7 @@ type Fetch = JoinHandle<Result<Response, BlobError>>;
 struct State {
     wanted: VecDeque<BlobId>,
     fetched: VecDeque<(BlobId, Fetch)>,
+    planned: VecDeque<(BlobId, Range<u64>)>,
     open: VecDeque<(BlobId, OpenBody)>,
 }
 
@@ -45,10 +47,15 @@ struct State {
 pub(super) struct Ahead(Mutex<State>);
 
 impl Ahead {
-    /// Remembers what will be asked for; nothing is sent before the next call of [`Self::take`].
+    /// Remembers what will be asked for, once each; nothing is sent before the next call of
+    /// [`Self::take`].
     pub(super) fn want(&self, ids: &[&BlobId]) {
         let mut state = self.state();
-        state.wanted.extend(ids.iter().map(|id| (*id).clone()));
+        for id in ids {
+            if !state.is_known(id) {
+                state.wanted.push_back((*id).clone());
+            }
+        }
         let too_many = state.wanted.len().saturating_sub(WANTED_MAX);
         state.wanted.drain(..too_many);
     }
@@ -63,7 +70,7 @@ impl Ahead {
             }
             // One that is wanted and was not sent is asked for whole, as those that were.
             let is_wanted = state.wanted.contains(id);
-            let fetch = state.forget(id);
+            let fetch = state.withdraw(id);
             state.send(asker);
             fetch.or_else(|| is_wanted.then(|| spawn(asker, id)))
         };
@@ -71,8 +78,30 @@ impl Ahead {
         fetch?.await.ok()?.ok()
     }
 
-    /// Keeps a body that may have more; of too many the oldest goes.
-    pub(super) fn leave_open(&self, id: &BlobId, body: OpenBody) {
+    /// Remembers what will be read piece by piece; of too many the oldest goes. It is asked for
+    /// with the first piece.
+    pub(super) fn plan(&self, id: &BlobId, range: Range<u64>) {
+        let mut state = self.state();
+        state.planned.retain(|(planned, _)| planned != id);
+        if state.planned.len() == OPEN_MAX {
+            state.planned.pop_front();
+        }
+        state.planned.push_back((id.clone(), range));
+    }
+
+    /// Returns how far a blob will be read from `offset` on, once.
+    pub(super) fn take_plan(&self, id: &BlobId, offset: u64) -> Option<u64> {
+        let mut state = self.state();
+        let begins = |(planned, range): &(BlobId, Range<u64>)| {
+            planned == id && range.start == offset && range.end > offset
+        };
+        let at = state.planned.iter().position(begins)?;
+        state.planned.remove(at).map(|(_, range)| range.end)
+    }
+
+    /// Keeps a body that has more; of too many the oldest goes.
+    pub(super) fn leave_open(&self, id: &BlobId, body: Option<OpenBody>) {
+        let Some(body) = body else { return };
         let mut state = self.state();
         if state.open.len() == OPEN_MAX {
             state.open.pop_front();
@@ -80,17 +109,27 @@ impl Ahead {
         state.open.push_back((id.clone(), body));
     }
 
-    /// Returns the open body of a blob if it goes on at `offset`.
+    /// Returns the open body of a blob if it goes on at `offset`; one that does not is let go.
     pub(super) fn go_on(&self, id: &BlobId, offset: u64) -> Option<OpenBody> {
         let mut state = self.state();
-        let fits = |(open, body): &(BlobId, OpenBody)| open == id && body.at() == offset;
-        let at = state.open.iter().position(fits)?;
-        state.open.remove(at).map(|(_, body)| body)
+        let at = state.open.iter().position(|(open, _)| open == id)?;
+        let (_, body) = state.open.remove(at)?;
+        (body.at() == offset).then_some(body)
+    }
+
+    /// Returns what the head of an open body says of its blob.
+    pub(super) fn metadata(&self, id: &BlobId) -> Option<BlobMetadata> {
+        let state = self.state();
+        let (_, body) = state.open.iter().find(|(open, _)| open == id)?;
+        body.metadata(id)
     }
 
     /// Forgets what is known of a blob that changes.
     pub(super) fn forget(&self, id: &BlobId) {
-        if let Some(fetch) = self.state().forget(id) {
+        let mut state = self.state();
+        state.planned.retain(|(planned, _)| planned != id);
+        state.open.retain(|(open, _)| open != id);
+        if let Some(fetch) = state.withdraw(id) {
             fetch.abort();
         }
     }
@@ -101,9 +140,13 @@ impl Ahead {
 }
 
 impl State {
-    fn forget(&mut self, id: &BlobId) -> Option<Fetch> {
+    fn is_known(&self, id: &BlobId) -> bool {
+        self.wanted.contains(id) || self.fetched.iter().any(|(fetched, _)| fetched == id)
+    }
+
+    /// Takes a blob out of what is asked for ahead.
+    fn withdraw(&mut self, id: &BlobId) -> Option<Fetch> {
         self.wanted.retain(|wanted| wanted != id);
-        self.open.retain(|(open, _)| open != id);
         let at = self.fetched.iter().position(|(fetched, _)| fetched == id)?;
         self.fetched.remove(at).map(|(_, fetch)| fetch)
     }

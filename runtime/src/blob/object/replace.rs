@@ -11,7 +11,7 @@ use reqwest::Method;
 
 use super::answer::{Call, Refusal};
 use super::bucket::{Ask, Condition};
-use super::read::{Part, read_part};
+use super::read::Reading;
 use super::wire::{Answer, Kind};
 use super::{ObjectStore, blob_call};
 use crate::blob::{BlobError, BlobVersion, BytesSource, PutOptions, Replaced};
@@ -43,11 +43,10 @@ impl ObjectStore {
             Err(refusal) => return Err(refusal.into_error(call)),
         };
         let version = self.version_of(&answer);
-        match read_part(answer, call, 0, into, &mut None).await? {
-            Part::Whole(count) => Ok((count, version)),
-            Part::Broken(_, error) => Err(error),
-            Part::Changed => Ok((0, None)),
-        }
+        let mut reading = Reading::new(answer, call, 0..into.len() as u64)?;
+        let mut filled = 0;
+        reading.fill(into, &mut filled).await?;
+        Ok((filled, version))
     }
 
     /// Puts a blob in the place of a version.

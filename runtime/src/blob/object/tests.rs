@@ -3,6 +3,7 @@
 //! A server that is not here is said and skipped; see the package `servers`.
 
 mod faults;
+mod pieces;
 mod refusals;
 
 use std::sync::Arc;
