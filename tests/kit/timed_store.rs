@@ -5,6 +5,7 @@
 //! Memory: the names of what was copied.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -51,6 +52,10 @@ impl TimedStore {
 impl BlobStore for TimedStore {
     fn will_need(&self, ids: &[&BlobId]) {
         self.inner.will_need(ids);
+    }
+
+    fn will_read(&self, id: &BlobId, range: Range<u64>) {
+        self.inner.will_read(id, range);
     }
 
     async fn get(&self, id: &BlobId, offset: u64, into: &mut [u8]) -> Result<usize, BlobError> {

@@ -2,12 +2,13 @@
 //! networks do.
 //!
 //! Golden repositories are carried into SeaweedFS, Azurite and an emulation of Google's store, a
-//! cycle runs there, and what it did is compared with what Kopia did in a folder. `commands` does
-//! it as a user does, `doctor` looks at repositories in traps, `faults` are whole runs of the
-//! program through them, `tokens` such runs with keys that end in their middle, `secure` such runs
-//! behind TLS in a cgroup; in `kopias` real Kopia, where it is, makes repositories in SeaweedFS and
-//! Azurite itself.
+//! cycle runs there, and what it did is compared with what Kopia did in a folder. `asked` counts
+//! what that costs, `commands` does it as a user does, `doctor` looks at repositories in traps,
+//! `faults` are whole runs of the program through them, `tokens` such runs with keys that end in
+//! their middle, `secure` such runs behind TLS in a cgroup; in `kopias` real Kopia, where it is,
+//! makes repositories in SeaweedFS and Azurite itself.
 
+mod asked;
 mod commands;
 mod doctor;
 mod faults;

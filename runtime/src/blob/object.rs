@@ -39,7 +39,7 @@ use self::ahead::Ahead;
 use self::answer::{Call, Refusal};
 use self::bucket::{Ask, Condition, Payload};
 use self::listing::{Page, is_web_page, kept_time, parse_page};
-use self::read::{Asked, Reading};
+use self::read::NoBytes;
 use self::replace::Conditions;
 use self::storage_config::{STORAGE_CONFIG, StorageConfig};
 use self::upload::Digests;
@@ -47,7 +47,7 @@ use self::wire::{Answer, Kind};
 use super::store::{check_limit, check_name};
 use super::{
     BlobError, BlobMetadata, BlobSource, BlobStore, BlobVersion, PutOptions, Replaced, Retention,
-    RetryPolicy, RetryingStore, Traffic,
+    RetryingStore, Traffic,
 };
 use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
@@ -101,7 +101,7 @@ pub struct ObjectStore {
     storage_config: OnceCell<StorageConfig>,
 }
 
-/// Opens a place as maintenance uses it: within `limits`, and patient. Nothing is asked yet.
+/// Opens a place within `limits`. Nothing is asked yet.
 ///
 /// Errors: a place or credentials that cannot be used.
 pub fn open(
@@ -111,10 +111,7 @@ pub fn open(
 ) -> Result<Arc<dyn BlobStore>, BlobError> {
     let wire = Arc::new(Wire::new(place.transport(), limits, credentials)?);
     let store = ObjectStore::new(place, credentials, wire)?;
-    Ok(Arc::new(RetryingStore::with_policy(
-        store,
-        RetryPolicy::patient(),
-    )))
+    Ok(Arc::new(RetryingStore::with_policy(store, limits.retries)))
 }
 
 impl Asker {
@@ -207,29 +204,6 @@ impl ObjectStore {
         });
     }
 
-    /// Returns what an answer that is there already gives of a blob, from `offset` on.
-    async fn begun<'a>(
-        &'a self,
-        id: &BlobId,
-        call: Call<'a>,
-        offset: u64,
-    ) -> Result<Option<Reading<'a>>, BlobError> {
-        let wire = &self.asker.wire;
-        if let Some(body) = self.ahead.go_on(id, offset) {
-            return Ok(Some(body.go_on(wire, call)));
-        }
-        if offset > 0 {
-            return Ok(None);
-        }
-        match self.ahead.take(&self.asker, id).await {
-            Some(response) => {
-                let answer = wire.taken_up(call, response);
-                Reading::new(answer, call, 0..u64::MAX).map(Some)
-            }
-            None => Ok(None),
-        }
-    }
-
     /// Sends the put itself and returns the answer to it.
     async fn send<'a>(
         &'a self,
@@ -285,13 +259,13 @@ impl BlobStore for ObjectStore {
             let from = offset + filled as u64;
             let was_open = open.is_some();
             let asked = match open.take() {
-                Some(reading) => Asked::Reading(reading),
+                Some(reading) => Ok(reading),
                 None => self.ask_for(call, from..until, version.as_deref()).await?,
             };
             let mut reading = match asked {
-                Asked::Reading(reading) => reading,
-                Asked::Behind => break,
-                Asked::Changed => {
+                Ok(reading) => reading,
+                Err(NoBytes::Behind) => break,
+                Err(NoBytes::Changed) => {
                     (filled, version) = (0, None);
                     continue;
                 }

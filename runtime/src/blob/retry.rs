@@ -67,6 +67,14 @@ impl RetryPolicy {
         }
     }
 
+    /// Returns the policy for a look at a store, whose answer is what somebody waits for: some 2 s.
+    pub fn for_a_look() -> Self {
+        Self {
+            tries_max: 5,
+            ..Self::patient()
+        }
+    }
+
     /// Returns the wait after one of `wait`.
     fn next_wait(&self, wait: Duration) -> Duration {
         let longer = wait.as_secs_f64() * self.factor;

@@ -35,6 +35,8 @@ struct Walk<'a> {
 /// Looks at everything.
 pub(super) fn run(console: &Console, arguments: &DoctorArguments) -> Result<Exit, CliError> {
     let target = console.target("doctor", &arguments.repository)?;
+    #[cfg(feature = "object-stores")]
+    let target = target.for_a_look();
     let mut walk = Walk {
         console,
         target: &target,

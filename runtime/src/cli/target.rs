@@ -104,6 +104,13 @@ impl Target {
         Ok(storage)
     }
 
+    /// Makes it a target that is looked at while somebody waits: the store is soon given up.
+    #[cfg(feature = "object-stores")]
+    pub(super) fn for_a_look(mut self) -> Self {
+        self.storage.for_a_look = true;
+        self
+    }
+
     /// Opens the repository in a storage that is open.
     pub(super) fn open_in(
         &self,

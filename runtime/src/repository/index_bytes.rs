@@ -23,6 +23,7 @@ pub(super) fn read_index_blob(
     if let Some(count) = scratch.read_kept(blob.as_str(), 0, into) {
         return Ok(count);
     }
+    repository.storage.will_read(blob, 0..u64::MAX);
     let count = repository.storage.get(blob, 0, into)?;
     if count < into.len() {
         scratch.keep(blob.as_str(), &into[..count]);

@@ -42,7 +42,7 @@ pub const DIRECTORIES: RangeInclusive<i64> = 1..=1_000_000;
 pub const FILES: RangeInclusive<i64> = 1..=20_000;
 
 /// Possible sizes of files, in bytes: one content each, and no two alike.
-pub const FILE_BYTES: RangeInclusive<i64> = 32..=1 << 20;
+pub const FILE_BYTES: RangeInclusive<i64> = 32..=4 << 20;
 
 /// Most tombstones: their places are remembered, some 200 bytes each.
 const TOMBSTONES_MAX: usize = 4_096;

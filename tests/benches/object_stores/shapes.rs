@@ -23,7 +23,7 @@ const CYCLE: &[&str] = &["run", "--mode", "full", "--safety", "none"];
 const KOPIA_CYCLE: &[&str] = &["maintenance", "run", "--full", "--safety=none"];
 
 /// What is measured where nothing is said.
-pub(crate) const SMALL: [Shape; 2] = [
+pub(crate) const SMALL: [Shape; 3] = [
     Shape {
         name: "index",
         about: "200,000 entries in 1,000 index blobs, the index is compacted",
@@ -47,6 +47,28 @@ pub(crate) const SMALL: [Shape; 2] = [
             "40",
             "--changed",
             "100",
+        ],
+        careen: CYCLE,
+        kopia: KOPIA_CYCLE,
+    },
+    Shape {
+        name: "cycle-large-contents",
+        about: "four snapshots of 10 files of some 4 MB in 20 sessions, two deleted; a full cycle",
+        made_by: &[
+            "--snapshots",
+            "4",
+            "--deleted",
+            "2",
+            "--directories",
+            "5",
+            "--files",
+            "2",
+            "--sessions",
+            "20",
+            "--changed",
+            "60",
+            "--file-bytes",
+            "4000000",
         ],
         careen: CYCLE,
         kopia: KOPIA_CYCLE,

@@ -2,10 +2,11 @@
 //!
 //! Small blobs cost a round trip each, so whoever knows what comes next says so, and answers are
 //! fetched as far as their heads; bodies stay on the way until they are read, one request a blob
-//! all the same. They move whenever any thread waits for the store. A large blob is read piece by
-//! piece: between two of them its body stays open, so it is one request too, and its length is known
-//! without another. A blob that is put or deleted is asked for anew. Memory: what [`AHEAD_MAX`] connections hold that nobody reads from,
-//! some 16 KiB each, and [`OPEN_MAX`] bodies.
+//! all the same. They move whenever any thread waits for the store. What is large is read piece by
+//! piece: who says so in time makes one request of it, whose body stays open between the pieces,
+//! and whose head tells the length of the blob. A blob that is put or deleted is asked for anew.
+//! Memory: what [`AHEAD_MAX`] connections hold that nobody reads from, some 16 KiB each, and
+//! [`OPEN_MAX`] bodies.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -68,11 +69,9 @@ impl Ahead {
             if state.wanted.is_empty() && state.fetched.is_empty() {
                 return None;
             }
-            // One that is wanted and was not sent is asked for whole, as those that were.
-            let is_wanted = state.wanted.contains(id);
             let fetch = state.withdraw(id);
             state.send(asker);
-            fetch.or_else(|| is_wanted.then(|| spawn(asker, id)))
+            fetch
         };
         // What went wrong is tried again as if nothing had been ahead.
         fetch?.await.ok()?.ok()
@@ -83,6 +82,10 @@ impl Ahead {
     pub(super) fn plan(&self, id: &BlobId, range: Range<u64>) {
         let mut state = self.state();
         state.planned.retain(|(planned, _)| planned != id);
+        let goes_on = |(open, body): &(BlobId, OpenBody)| open == id && body.at() == range.start;
+        if range.is_empty() || state.open.iter().any(goes_on) {
+            return;
+        }
         if state.planned.len() == OPEN_MAX {
             state.planned.pop_front();
         }
@@ -92,9 +95,8 @@ impl Ahead {
     /// Returns how far a blob will be read from `offset` on, once.
     pub(super) fn take_plan(&self, id: &BlobId, offset: u64) -> Option<u64> {
         let mut state = self.state();
-        let begins = |(planned, range): &(BlobId, Range<u64>)| {
-            planned == id && range.start == offset && range.end > offset
-        };
+        let begins =
+            |(planned, range): &(BlobId, Range<u64>)| planned == id && range.start == offset;
         let at = state.planned.iter().position(begins)?;
         state.planned.remove(at).map(|(_, range)| range.end)
     }
@@ -158,7 +160,8 @@ impl State {
                 self.wanted.push_front(id);
                 break;
             }
-            let fetch = spawn(asker, &id);
+            let (asker, name) = (Arc::clone(asker), id.clone());
+            let fetch = tokio::spawn(async move { fetch(&asker, &name).await });
             self.fetched.push_back((id, fetch));
         }
     }
@@ -170,11 +173,6 @@ impl Drop for State {
             fetch.abort();
         }
     }
-}
-
-fn spawn(asker: &Arc<Asker>, id: &BlobId) -> Fetch {
-    let (asker, name) = (Arc::clone(asker), id.clone());
-    tokio::spawn(async move { fetch(&asker, &name).await })
 }
 
 async fn fetch(asker: &Asker, id: &BlobId) -> Result<Response, BlobError> {

@@ -15,10 +15,8 @@ use super::{ObjectStore, metadata_of};
 use crate::blob::{BlobError, BlobMetadata};
 use crate::kopia::blob_id::BlobId;
 
-/// What became of a request for a range.
-pub(super) enum Asked<'a> {
-    /// Its bytes come.
-    Reading(Reading<'a>),
+/// Why no bytes of a range come.
+pub(super) enum NoBytes {
     /// The blob ends before it.
     Behind,
     /// The blob is another one by now.
@@ -146,13 +144,39 @@ impl<'a> Reading<'a> {
 }
 
 impl ObjectStore {
-    /// Asks for a range, to the end of the blob where that is `u64::MAX`, of the `version` that was read before.
+    /// Returns what an answer that is there already gives of a blob, from `offset` on.
+    pub(super) async fn begun<'a>(
+        &'a self,
+        id: &BlobId,
+        call: Call<'a>,
+        offset: u64,
+    ) -> Result<Option<Reading<'a>>, BlobError> {
+        let wire = &self.asker.wire;
+        if let Some(body) = self.ahead.go_on(id, offset) {
+            return Ok(Some(body.go_on(wire, call)));
+        }
+        if offset > 0 {
+            return Ok(None);
+        }
+        match self.ahead.take(&self.asker, id).await {
+            Some(response) => {
+                // It comes whole.
+                self.ahead.take_plan(id, 0);
+                let answer = wire.taken_up(call, response);
+                Reading::new(answer, call, 0..u64::MAX).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Asks for a range, to the end of the blob where that is `u64::MAX`, of the `version` that was
+    /// read before.
     pub(super) async fn ask_for<'a>(
         &'a self,
         call: Call<'a>,
         range: Range<u64>,
         version: Option<&str>,
-    ) -> Result<Asked<'a>, BlobError> {
+    ) -> Result<Result<Reading<'a>, NoBytes>, BlobError> {
         let mut ask = Ask::new(Method::GET, Some(self.asker.bucket.key(call.id)));
         ask = match range {
             Range {
@@ -169,9 +193,9 @@ impl ObjectStore {
             ask = ask.header("if-match", version);
         }
         match self.asker.ask(Kind::Get, call, ask).await? {
-            Ok(answer) => Reading::new(answer, call, range).map(Asked::Reading),
-            Err(refusal) if refusal.status == 416 => Ok(Asked::Behind),
-            Err(refusal) if refusal.status == 412 && version.is_some() => Ok(Asked::Changed),
+            Ok(answer) => Reading::new(answer, call, range).map(Ok),
+            Err(refusal) if refusal.status == 416 => Ok(Err(NoBytes::Behind)),
+            Err(refusal) if refusal.status == 412 && version.is_some() => Ok(Err(NoBytes::Changed)),
             Err(refusal) => Err(refusal.into_error(call)),
         }
     }

@@ -28,7 +28,7 @@ use super::moment;
 use super::pace::{Budget, Pace};
 use super::tls::client_builder;
 use super::upload::{body, stalled};
-use crate::blob::{BlobError, BlobSource, Traffic};
+use crate::blob::{BlobError, BlobSource, RetryPolicy, Traffic};
 use crate::clock::{Clock, SystemClock};
 use crate::kopia::blob_id::MAINTENANCE;
 
@@ -56,6 +56,8 @@ pub struct WireLimits {
     pub in_flight_max: usize,
     /// A request for which nothing comes or goes for so long is given up.
     pub stall: Duration,
+    /// How requests are tried again.
+    pub retries: RetryPolicy,
 }
 
 impl Default for WireLimits {
@@ -66,6 +68,7 @@ impl Default for WireLimits {
             max_upload_bytes: None,
             in_flight_max: IN_FLIGHT_MAX,
             stall: Duration::from_secs(60),
+            retries: RetryPolicy::patient(),
         }
     }
 }

@@ -63,6 +63,10 @@ pub(in crate::cli) struct StorageOptions {
     /// Trust any certificate: whoever is on the way can pretend to be the store
     #[arg(long, global = true)]
     pub(in crate::cli) insecure_skip_tls_verify: bool,
+    /// Whether somebody waits for what the store says; no option.
+    #[cfg(feature = "object-stores")]
+    #[arg(skip)]
+    pub(in crate::cli) for_a_look: bool,
 }
 
 impl StorageOptions {

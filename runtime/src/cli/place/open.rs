@@ -3,6 +3,7 @@
 //! The region of a bucket at Amazon is asked for if nobody names it. Memory: the store's own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::folder::within;
 use super::object::ObjectPlace;
@@ -10,7 +11,7 @@ use crate::blob::object::credentials::{Found, find};
 use crate::blob::object::location::{Location, S3Location};
 use crate::blob::object::region::bucket_region;
 use crate::blob::object::{self, ObjectStore, Wire, WireLimits};
-use crate::blob::{BlobError, BlobStore, Storage};
+use crate::blob::{BlobError, BlobStore, RetryPolicy, Storage};
 use crate::cli::arguments::StorageOptions;
 use crate::cli::error::CliError;
 use crate::cli::surroundings::Surroundings;
@@ -18,6 +19,9 @@ use crate::kopia::blob_id::{BlobId, REPOSITORY};
 
 /// Namespaces that are named where a repository is not.
 const NAMESPACES_MAX: usize = 20;
+
+/// How long a look waits for a store that says nothing; a run waits longer.
+const LOOK_STALL: Duration = Duration::from_secs(15);
 
 impl ObjectPlace {
     /// Finds its keys; nothing is asked of the network.
@@ -43,17 +47,25 @@ impl ObjectPlace {
         }
     }
 
-    /// Returns how much the store is asked at most: what options say.
+    /// Returns how much the store is asked at most, and how patiently: what options say.
     pub(in crate::cli) fn wire_limits(&self, options: &StorageOptions) -> WireLimits {
-        WireLimits {
+        let limits = WireLimits {
             max_requests_per_second: options.max_requests_per_second,
             max_download_bytes: options.max_download.map(|bytes| bytes as u64),
             max_upload_bytes: options.max_upload.map(|bytes| bytes as u64),
             ..WireLimits::default()
+        };
+        match options.for_a_look {
+            true => WireLimits {
+                stall: LOOK_STALL,
+                retries: RetryPolicy::for_a_look(),
+                ..limits
+            },
+            false => limits,
         }
     }
 
-    /// Opens the store, patient.
+    /// Opens the store.
     pub(in crate::cli) fn open(
         &self,
         options: &StorageOptions,

@@ -1,9 +1,10 @@
 //! What is read piece by piece is one request, as long as nothing breaks off.
+//!
+//! Behind a proxy, before each server that is here.
 
 use servers::fault_proxy::{Fault, Kind};
 
 use super::faults::{bytes, limits, places, quick};
-use super::*;
 use crate::blob::{PutOptions, Storage};
 use crate::kopia::blob_id::BlobId;
 
