@@ -24,6 +24,7 @@ use kit::program;
 use kit::world::{OWNER, START, World, WorldOptions};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use servers::fault_proxy::{Fault, FaultProxy, Kind};
 
 const PASSWORD: &str = "static-passw0rd";
 
@@ -120,6 +121,22 @@ fn a_schedule_of_a_cycle_that_crashed_is_named() {
         schedule.next_quick = SystemClock.now().plus(hour);
         write_schedule(&repository, &schedule).unwrap();
         asserts(&place, "stale-schedule", "warning", 0);
+    }
+}
+
+#[test]
+fn a_store_that_refuses_is_soon_given_up() {
+    // Goal: who asks the doctor waits for the answer: five tries, where a run makes eleven.
+    let world = world(BlobConfig::default());
+    for place in all() {
+        carried(&world, &place);
+        let proxy = FaultProxy::before(place.port);
+        proxy.rule(|seen| match seen.kind {
+            Kind::Put => Fault::Refuse(503, "SlowDown"),
+            _ => Fault::Pass,
+        });
+        asserts(&place.through(proxy.port()), "storage-transient", "error", 30);
+        assert_eq!(proxy.count(Kind::Put), 5);
     }
 }
 
