@@ -135,7 +135,12 @@ fn a_store_that_refuses_is_soon_given_up() {
             Kind::Put => Fault::Refuse(503, "SlowDown"),
             _ => Fault::Pass,
         });
-        asserts(&place.through(proxy.port()), "storage-transient", "error", 30);
+        asserts(
+            &place.through(proxy.port()),
+            "storage-transient",
+            "error",
+            30,
+        );
         assert_eq!(proxy.count(Kind::Put), 5);
     }
 }
