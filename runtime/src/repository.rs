@@ -41,6 +41,7 @@ pub mod open;
 mod open_large;
 mod pack_bytes;
 mod pack_file;
+mod pack_heads;
 pub mod pack_local_index;
 pub mod pack_names;
 pub mod pack_order;

@@ -238,6 +238,8 @@ impl Copying<'_, '_> {
             })
             .collect();
         let mut reader = PackReader::new(merge, layout, &self.table.packs);
+        // Snapshot GC may have read metadata just now.
+        reader = reader.taking_heads(&self.workspace.scratch);
         let delay = self.options.safety.min_rewrite_to_orphan_deletion_delay;
         if delay.is_zero() {
             // This run deletes the packs, and wants their local indexes.
@@ -253,18 +255,18 @@ impl Copying<'_, '_> {
 
     /// Writes the contents of a batch, which are verified.
     fn take(&mut self, batch: &mut PackBatch) -> Result<(), Stop> {
-        if (self.options.end_early)() {
-            return Err(Stop::Early);
-        }
-        let mut bytes = 0;
+        let storage = &self.repository.storage;
+        batch.announce_large(storage);
         for number in 0..batch.len() {
+            if (number == 0 || batch.large()) && (self.options.end_early)() {
+                return Err(Stop::Early);
+            }
             let content = batch.content(number);
             let (place, key) = (
                 self.layout.place(content.record),
                 self.layout.key(content.record),
             );
             let extra = self.layout.extra(content.record);
-            bytes += u64::from(place.length);
             if self
                 .group
                 .replace(place.group)
@@ -279,12 +281,12 @@ impl Copying<'_, '_> {
             } else {
                 self.write(key, extra, Sealed::Bytes(content.bytes))?;
             }
+            let (stats, bytes) = (&mut self.report.stats, u64::from(place.length));
+            stats.rewritten_content_count += 1;
+            stats.rewritten_content_size += bytes;
+            self.workspace.progress.advance(bytes);
         }
-        let stats = &mut self.report.stats;
-        stats.rewritten_content_count += batch.len() as u64;
-        stats.rewritten_content_size += bytes;
-        self.workspace.progress.advance(bytes);
-        Ok(())
+        Ok(batch.keep_end(storage, &self.workspace.scratch)?)
     }
 
     fn read_large(

@@ -87,17 +87,17 @@ impl Prepared {
         workspace: &Workspace,
         options: &RunOptions,
     ) -> Result<Self, MaintenanceError> {
-        let schedule = current_schedule(repository)?;
-        let (wanted, now) = (&options.wanted, repository.clock.now());
+        let wanted = &options.wanted;
         if wanted.mode == Mode::Auto && wanted.tasks.is_empty() {
             // Nothing is due whatever the parameters say: they can only disable cycles.
+            let schedule = current_schedule(repository)?;
             let params = MaintenanceParams::default();
+            let now = repository.clock.now();
             let cycle = decide(repository, options, &params, &schedule, now);
             if cycle.cycle.is_none() {
                 return Ok(Self::without_owner(workspace, cycle, params));
             }
         }
-        drop(schedule);
         // The index is read for the parameters here, and by most tasks again.
         workspace.scratch.open_shelf();
         let (active, loaded) = load_active(repository, workspace, None, Strictness::ForReading)?;
@@ -108,7 +108,7 @@ impl Prepared {
         let (index_blobs, index_bytes) = (loaded.stats.blobs, loaded.stats.stored_bytes);
         drop(loaded);
         let identity = options.owner.check(&params.owner);
-        // Read again: a large index takes its time.
+        // Only now: a large index takes its time.
         let schedule = current_schedule(repository)?;
         let now = repository.clock.now();
         let cycle = decide(repository, options, &params, &schedule, now);

@@ -246,6 +246,10 @@ impl SortedRequests {
         if self.shelved {
             reader = reader.keeping_stretches(&workspace.scratch);
         }
+        if self.shelved || ahead.is_some() {
+            // Others want other pieces of the same packs.
+            reader = reader.reading_heads(&workspace.scratch, repository.storage.waits());
+        }
         if faults.is_some() {
             reader = reader.going_on();
         }
@@ -287,6 +291,7 @@ impl<'a> ContentOpener<'a> {
         worker: &mut W,
     ) -> Result<(), RepositoryError> {
         let (large, faults) = (batch.large(), self.faults);
+        batch.announce_large(&self.repository.storage);
         for number in 0..batch.len() {
             let unread = batch.unread(number);
             batch.with_bytes(number, |record, pack, stored| {

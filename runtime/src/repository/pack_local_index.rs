@@ -1,9 +1,10 @@
 //! Reads the local index of a pack: what was in it when it was written, without any other index.
 //!
 //! The end of a pack tells where its local index lies; one or two small GETs find and read it, or
-//! none where a rewrite in this run has read that end along ([`keep_tail`]). The postamble's
-//! checksum proves nothing, only the tag of the local index does. A pack without one that can be
-//! read is not an error here: who wants to delete it has to know that it is not explained.
+//! none where another task of the run has read that end along ([`keep_tail`], [`PackHeads`]). The
+//! postamble's checksum proves nothing, only the tag of the local index does. A pack without one
+//! that can be read is not an error here: who wants to delete it has to know that it is not
+//! explained.
 //!
 //! Memory: the tail, and an index blob as [`super::index_blob_reader`] holds it; a larger one goes
 //! through scratch. Mirrors `readPackFileLocalIndex` of Kopia's
@@ -18,18 +19,23 @@ use crate::kopia::pack::{Postamble, TAIL_BYTES};
 use crate::spill::Scratch;
 
 use super::index_blob_reader::IndexBlobReader;
+use super::pack_heads::PackHeads;
 use super::sealed_pieces::SealedItem;
 use super::{Repository, RepositoryError, Workspace};
 
-/// Share of a pack that is read first: the local index of a pack full of 500-byte contents is a
-/// sixteenth of it, and one long GET costs less than two.
+/// Share of a pack that is read along: the local index of a pack full of 500-byte contents is a
+/// sixteenth of it.
 const TAIL_SHARE: u64 = 12;
 
 /// Most that is read first, in bytes. Several readers work at once: what the largest packs have
 /// more goes through scratch.
 const TAIL_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Returns how much is read of the end of a pack that has `pack_bytes`, or about so many.
+/// Most that is read of the end of the first pack: as long as a local index of some 300 contents.
+/// Those of the packs after it will be like its own, and one long GET costs less than two.
+const FIRST_TAIL_BYTES_MAX: u64 = 16 * 1024;
+
+/// Returns how much is read along of the end of a pack that has about `pack_bytes`.
 pub(super) fn tail_bytes(pack_bytes: u64) -> u64 {
     (pack_bytes / TAIL_SHARE).clamp(TAIL_BYTES, TAIL_BYTES_MAX)
 }
@@ -61,6 +67,8 @@ pub struct LocalIndexReader<'a> {
     workspace: &'a Workspace,
     blobs: IndexBlobReader<'a>,
     tail: Vec<u8>,
+    /// Of the last pack: bytes from the start of its local index on, all its bytes.
+    last: Option<(u64, u64)>,
 }
 
 impl<'a> LocalIndexReader<'a> {
@@ -71,6 +79,7 @@ impl<'a> LocalIndexReader<'a> {
             workspace,
             blobs: IndexBlobReader::new(repository, workspace),
             tail: Vec::new(),
+            last: None,
         }
     }
 
@@ -95,6 +104,7 @@ impl<'a> LocalIndexReader<'a> {
                 "it has no postamble".to_owned(),
             ));
         };
+        self.last = Some((pack_bytes - range.start, pack_bytes));
         // A small one lies in the tail.
         let known = self.in_tail(&range, pack_bytes);
         let known = known.and_then(|known| self.tail.get(known));
@@ -127,10 +137,27 @@ impl<'a> LocalIndexReader<'a> {
         }
     }
 
+    /// Returns how much is read of the end of a pack, judging by the last one.
+    fn tail_bytes(&self, pack_bytes: u64) -> u64 {
+        let Some((last, all)) = self.last else {
+            return tail_bytes(pack_bytes).min(FIRST_TAIL_BYTES_MAX);
+        };
+        // Some more, since the packs differ; a pack has less than 4 GiB.
+        let alike = last.saturating_mul(pack_bytes) / all.max(1);
+        (alike + alike / 8).clamp(TAIL_BYTES, TAIL_BYTES_MAX)
+    }
+
     /// Brings the last bytes of a pack into the tail: those that were kept, if the local index is
     /// in them, else from the store. What is cut short is as if it had none.
     fn read_tail(&mut self, pack: &BlobId, pack_bytes: u64) -> Result<(), BlobError> {
         let (scratch, name) = (&self.workspace.scratch, tail_name(pack));
+        let heads = PackHeads::of(scratch);
+        if pack_bytes <= TAIL_BYTES_MAX && heads.kept_bytes(pack) == Some(pack_bytes) {
+            self.tail.resize(pack_bytes as usize, 0);
+            if heads.read(pack, 0, &mut self.tail) {
+                return Ok(());
+            }
+        }
         let kept = scratch.kept_bytes(&name);
         if let Some(kept) = kept.filter(|kept| *kept <= TAIL_BYTES_MAX.min(pack_bytes)) {
             self.tail.resize(kept as usize, 0);
@@ -140,7 +167,7 @@ impl<'a> LocalIndexReader<'a> {
                 return Ok(());
             }
         }
-        let bytes = tail_bytes(pack_bytes).min(pack_bytes);
+        let bytes = self.tail_bytes(pack_bytes).min(pack_bytes);
         self.tail.resize(bytes as usize, 0);
         let storage = &self.repository.storage;
         let got = storage.get(pack, pack_bytes - bytes, &mut self.tail)?;

@@ -11,9 +11,9 @@
 //! ```
 //!
 //! Memory: [`BATCHES_A_WORKER`] buffers a worker, [`BATCH_CONTENTS_MAX`] records each; nothing
-//! grows with the packs. A content larger than a buffer is a batch of its own without bytes
-//! ([`PackBatch::large`]), for [`super::sealed_pieces`]. Kopia reads every content by a GET of its
-//! own.
+//! grows with the packs. Contents larger than a buffer, neighbours of one pack, are a batch of
+//! their own without bytes ([`PackBatch::large`]), for [`super::sealed_pieces`]. Kopia reads every
+//! content by a GET of its own, but metadata packs whole.
 
 mod fetch;
 mod lane;
@@ -24,17 +24,20 @@ mod tests;
 use crate::blob::Storage;
 use crate::kopia::blob_id::BlobId;
 use crate::kopia::content_id::ContentId;
+use crate::kopia::pack::TAIL_BYTES;
 use crate::spill::Scratch;
 
 use super::RepositoryError;
-use super::pack_local_index::tail_bytes;
+use super::pack_heads::PackHeads;
+use super::pack_local_index::{keep_tail, tail_bytes};
 use super::pack_names::PackTable;
 use super::pack_order::{PackOrder, Place};
 use super::read_ahead::ReadAhead;
 use super::winners::Records;
 
+use fetch::GETS_AT_ONCE;
 use lane::Lane;
-use stretch::{Cut, Stretch, place_end};
+use stretch::{Cut, Source, Stretch, place_end};
 
 /// Bytes that are read although nobody wants them, rather than to make a GET more.
 pub const GAP_BYTES_MAX: u64 = 32 * 1024;
@@ -96,8 +99,8 @@ impl PackBatch {
         self.places.is_empty()
     }
 
-    /// Tells whether this is one content that does not fit into the buffer: it has to be read in
-    /// pieces.
+    /// Tells whether these are contents that do not fit into the buffer: they have to be read in
+    /// pieces, in turn.
     pub fn large(&self) -> bool {
         self.large
     }
@@ -156,77 +159,89 @@ impl PackBatch {
     }
 
     /// Takes in a content if it fits.
-    fn add(
-        &mut self,
-        record: &[u8],
-        place: &Place,
-        pack: &BlobId,
-        ahead: Option<&ReadAhead>,
-    ) -> bool {
-        let (offset, end) = (u64::from(place.offset), place_end(place));
-        let room = (self.bytes.len() - self.used) as u64;
+    fn add(&mut self, record: &[u8], place: &Place, pack: &BlobId, aside: Aside<'_>) -> bool {
+        let room = self.bytes.len() - self.used;
         if let Some(last) = self.stretches.last_mut()
             && last.number == place.pack
-            && last.reaches(place, ahead, self.layout.extra(record))
+            && last.reaches(place, aside.ahead, self.layout.extra(record))
         {
-            let more = end.saturating_sub(last.end);
-            if more > room {
+            let Some(more) = last.extend(place, room) else {
                 return false;
-            }
-            let start = last.start + (offset - last.offset) as usize;
-            last.gap_bytes += offset.saturating_sub(last.end);
-            last.end += more;
-            self.used += more as usize;
+            };
+            self.used += more;
+            let start = last.place_of(place);
             self.push(record, start);
             return true;
         }
-        if u64::from(place.length) > room {
+        if place.length as usize > room {
             return false;
         }
-        let start = self.used;
-        self.stretches.push(Stretch {
-            pack: pack.clone(),
-            number: place.pack,
-            offset,
-            end,
-            tail_bytes: 0,
-            start,
-            gap_bytes: 0,
-            kept: ahead.and_then(|ahead| ahead.begin(place)),
-            cut: None,
-        });
-        self.used += place.length as usize;
+        let mut stretch = Stretch::new(place, pack, self.used);
+        stretch.choose_source(place, aside, room.min(self.bytes.len() / GETS_AT_ONCE));
+        self.used += stretch.buffer_bytes();
+        let start = stretch.place_of(place);
+        self.stretches.push(stretch);
         self.push(record, start);
         true
     }
 
-    fn set_large(&mut self, record: &[u8], place: &Place, pack: &BlobId) {
-        self.large = true;
-        self.stretches.push(Stretch {
-            pack: pack.clone(),
-            number: place.pack,
-            offset: u64::from(place.offset),
-            end: place_end(place),
-            tail_bytes: 0,
-            start: 0,
-            gap_bytes: 0,
-            kept: None,
-            cut: None,
-        });
+    /// Takes in a content that does not fit into the buffer: the first of a batch, or one that
+    /// begins where the last one ends. False where it is neither.
+    fn add_large(&mut self, record: &[u8], place: &Place, pack: &BlobId) -> bool {
+        match self.stretches.last_mut() {
+            None => {
+                self.large = true;
+                self.stretches.push(Stretch::new(place, pack, 0));
+            }
+            Some(last) if self.large && last.is_followed_by(place) => last.end = place_end(place),
+            Some(_) => return false,
+        }
         self.push(record, self.bytes.len()); // no bytes
+        true
     }
 
     /// Lets what follows the last stretch be read along, as far as there is room: no other content
     /// of its pack comes.
     fn add_tail(&mut self) {
-        if let Some(last) = self.stretches.last_mut()
-            && last.tail_bytes == 0
-            && !self.large
-        {
+        let Some(last) = self.stretches.last_mut() else {
+            return;
+        };
+        if self.large {
+            last.tail_bytes = TAIL_BYTES as usize; // of few contents
+        } else if last.tail_bytes == 0 && last.source == Source::Store {
             let room = self.bytes.len() - self.used;
             last.tail_bytes = room.min(tail_bytes(last.end) as usize);
             self.used += last.tail_bytes;
         }
+    }
+
+    /// Says that large contents will be read, one after the other: that is one request.
+    pub fn announce_large(&self, storage: &Storage) {
+        if let (true, Some(all)) = (self.large, self.stretches.first()) {
+            let end = all.end + all.tail_bytes as u64;
+            storage.will_read(&all.pack, all.offset..end);
+        }
+    }
+
+    /// Keeps the end of the pack, where it follows large contents that were read.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn keep_end(
+        &mut self,
+        storage: &Storage,
+        scratch: &Scratch,
+    ) -> Result<(), RepositoryError> {
+        if let (true, Some(all)) = (self.large, self.stretches.first())
+            && let Some(into) = self.bytes.get_mut(..all.tail_bytes)
+            && !into.is_empty()
+        {
+            let got = storage.get(&all.pack, all.end, into)?;
+            if got < into.len() {
+                keep_tail(scratch, &all.pack, &into[..got]);
+            }
+        }
+        Ok(())
     }
 
     /// Returns why content `number` could not be read, where its pack is gone or too short.
@@ -288,6 +303,10 @@ struct Aside<'a> {
     tails: Option<&'a Scratch>,
     /// Takes whole stretches, and has those that another task has read.
     stretches: Option<&'a Scratch>,
+    /// Has the first bytes of metadata packs.
+    heads: Option<PackHeads<'a>>,
+    /// Whether they are read along where they are not there.
+    reads_heads: bool,
 }
 
 impl<'a, R: Records> PackReader<'a, R> {
@@ -316,6 +335,19 @@ impl<'a, R: Records> PackReader<'a, R> {
     pub(super) fn keeping_stretches(mut self, scratch: &'a Scratch) -> Self {
         self.aside.stretches = Some(scratch);
         self
+    }
+
+    /// Takes what begins a metadata pack from where it is kept, where another task has read it.
+    pub fn taking_heads(mut self, scratch: &'a Scratch) -> Self {
+        self.aside.heads = Some(PackHeads::of(scratch));
+        self
+    }
+
+    /// Does so, and reads the first bytes of metadata packs along to be kept, if `wanted`: where
+    /// requests take time.
+    pub(super) fn reading_heads(mut self, scratch: &'a Scratch, wanted: bool) -> Self {
+        self.aside.reads_heads = wanted;
+        self.taking_heads(scratch)
     }
 
     /// Goes on behind packs that are gone or too short: workers ask [`PackBatch::unread`].
@@ -359,16 +391,14 @@ impl<'a, R: Records> PackReader<'a, R> {
                 }
             }
             let Some((_, pack)) = &self.pack else { break };
-            if place.length as usize > batch.bytes.len() {
-                if batch.is_empty() {
-                    batch.set_large(&self.waiting, &place, pack);
-                    self.waiting.clear();
-                }
-                break;
-            }
-            if batch.len() == BATCH_CONTENTS_MAX
-                || !batch.add(&self.waiting, &place, pack, self.aside.ahead)
-            {
+            let added = if batch.len() == BATCH_CONTENTS_MAX {
+                false
+            } else if place.length as usize > batch.bytes.len() {
+                batch.add_large(&self.waiting, &place, pack)
+            } else {
+                !batch.large && batch.add(&self.waiting, &place, pack, self.aside)
+            };
+            if !added {
                 break;
             }
             self.waiting.clear();

@@ -155,6 +155,31 @@ fn large_contents_and_many_entries() {
     assert_eq!((found.unwrap(), keys), (LocalIndexFound::Read, 60_000));
 }
 
+/// Goal: little is read of the end of the first pack, and of others as much as it would have
+/// needed: one GET each.
+#[test]
+fn the_length_of_local_indexes_is_learned() {
+    let world = World::new(Shape {
+        pack_bytes_max: 3 << 20,
+        ..Shape::default()
+    });
+    let many: Vec<_> = (0..30_000).map(|n| (None, plain(n, 200))).collect();
+    world.write(&many, NOW.seconds(), false);
+    let packs = world.names("p");
+    assert!(packs.len() > 2, "{packs:?}");
+    let mut reader = LocalIndexReader::new(&world.repository, &world.workspace);
+    let mut gets = Vec::new();
+    for pack in &packs[..packs.len() - 1] {
+        let length = world.store.bytes(&pack.as_str().into()).unwrap().len() as u64;
+        let before = world.repository.storage.counters().gets;
+        let found = reader.each_key(&pack.as_str().into(), length, &mut |_| Ok(()));
+        assert_eq!(found.unwrap(), LocalIndexFound::Read);
+        gets.push(world.repository.storage.counters().gets - before);
+    }
+    assert_eq!(gets.remove(0), 2);
+    assert!(gets.iter().all(|gets| *gets == 1), "{gets:?}");
+}
+
 /// Goal: damage in the local index or postamble is told, and is no error.
 #[test]
 fn a_local_index_that_is_damaged_is_told() {

@@ -91,14 +91,23 @@ impl ReadAhead {
         (range.pack == place.pack && end <= range.end).then_some(*range)
     }
 
-    /// Begins a stretch with a content: returns the kept range that it is read from; without one it
-    /// is a request.
-    pub(super) fn begin(&self, place: &Place) -> Option<KeptRange> {
-        let kept = self.find(place);
-        if kept.is_none() {
-            self.state().requests += 1;
-        }
-        kept
+    /// Counts a stretch that is a request.
+    pub(super) fn count_request(&self) {
+        self.state().requests += 1;
+    }
+
+    /// Counts what was read from the store: bytes that were asked for, bytes that were read along.
+    pub(super) fn count_read(&self, asked_bytes: u64, along_bytes: u64) {
+        let mut state = self.state();
+        state.asked_bytes += asked_bytes;
+        state.waiting_bytes += along_bytes;
+    }
+
+    /// Counts bytes that were asked for and had been read along.
+    pub(super) fn count_taken(&self, asked_bytes: u64) {
+        let mut state = self.state();
+        state.asked_bytes += asked_bytes;
+        state.waiting_bytes = state.waiting_bytes.saturating_sub(asked_bytes);
     }
 
     /// Returns whether the gap before a content is worth to be read along; 2 to the power `reach`
@@ -123,22 +132,9 @@ impl ReadAhead {
         true
     }
 
-    /// Takes in a stretch that was read from the store; keeps it when more was read than was asked
-    /// for.
-    pub(super) fn note(
-        &self,
-        pack: u32,
-        start: u64,
-        bytes: &[u8],
-        gap_bytes: u64,
-    ) -> Result<(), RepositoryError> {
-        let full = {
-            let mut state = self.state();
-            state.asked_bytes += (bytes.len() as u64).saturating_sub(gap_bytes);
-            state.waiting_bytes += gap_bytes;
-            state.is_full()
-        };
-        if gap_bytes == 0 || full {
+    /// Keeps a stretch of which more was read than was asked for, if there is room.
+    pub(super) fn keep(&self, pack: u32, start: u64, bytes: &[u8]) -> Result<(), RepositoryError> {
+        if self.state().is_full() {
             return Ok(());
         }
         let at = self.file.append(bytes)?;
@@ -152,20 +148,15 @@ impl ReadAhead {
         Ok(())
     }
 
-    /// Fills `into` with what is kept from `start` of the pack on, of which `asked_bytes` are used.
+    /// Fills `into` with what is kept from `start` of the pack on.
     pub(super) fn read(
         &self,
         range: &KeptRange,
         start: u64,
         into: &mut [u8],
-        asked_bytes: u64,
     ) -> Result<(), RepositoryError> {
-        self.file
-            .read_exact_at(into, range.at + (start - range.start))?;
-        let mut state = self.state();
-        state.asked_bytes += asked_bytes;
-        state.waiting_bytes = state.waiting_bytes.saturating_sub(asked_bytes);
-        Ok(())
+        let at = range.at + (start - range.start);
+        Ok(self.file.read_exact_at(into, at)?)
     }
 
     /// Ends a level: what it kept can be found from now on.
@@ -214,26 +205,23 @@ mod tests {
         let world = World::new(Shape::default());
         let ahead = ReadAhead::create(&world.workspace, true).unwrap();
         let bytes: Vec<u8> = (0..100).collect();
-        assert!(ahead.begin(&place(7, 1_000, 30)).is_none());
-        ahead.note(7, 1_000, &bytes, 40).unwrap();
-        ahead.note(8, 1_000, &bytes, 0).unwrap();
+        assert!(ahead.find(&place(7, 1_000, 30)).is_none());
+        ahead.count_read(60, 40);
+        ahead.keep(7, 1_000, &bytes).unwrap();
         assert!(
             ahead.find(&place(7, 1_030, 20)).is_none(),
             "only from the next level on"
         );
         ahead.end_level();
-        assert!(
-            ahead.find(&place(8, 1_000, 20)).is_none(),
-            "nothing was read along"
-        );
         for missing in [place(7, 999, 20), place(7, 1_090, 11), place(6, 1_030, 20)] {
             assert!(ahead.find(&missing).is_none());
         }
-        let kept = ahead.begin(&place(7, 1_030, 20)).unwrap();
+        let kept = ahead.find(&place(7, 1_030, 20)).unwrap();
         let mut into = [0; 20];
-        ahead.read(&kept, 1_030, &mut into, 20).unwrap();
+        ahead.read(&kept, 1_030, &mut into).unwrap();
         assert_eq!(into[..], bytes[30..50]);
-        assert_eq!(ahead.totals(), (60 + 100 + 20, 20));
+        ahead.count_taken(20);
+        assert_eq!(ahead.totals(), (60 + 20, 20));
     }
 
     /// Goal: what belongs to a directory is read along; what does not only as far as a part of all
@@ -247,11 +235,11 @@ mod tests {
         assert_eq!(largest(30), 256, "as far as a request is worth");
         assert!(ahead.bridges(10 * 1024, 0), "strays, a few");
         assert_eq!(largest(0), 1, "and no more");
-        ahead.note(1, 0, &vec![0; 1 << 20], 0).unwrap();
+        ahead.count_read(1 << 20, 0);
         assert_eq!(largest(0), 32, "a twelfth");
         assert_eq!(largest(0), 16, "but not twice");
-        for number in 0..=EXACT_REQUESTS as u32 {
-            ahead.begin(&place(1, number * 1_000, 10));
+        for _ in 0..=EXACT_REQUESTS {
+            ahead.count_request();
         }
         for _ in 0..10 {
             assert_eq!(largest(0), 32, "many requests are not slow");
@@ -263,9 +251,9 @@ mod tests {
     fn a_folder_is_read_exactly() {
         let world = World::new(Shape::default());
         let ahead = ReadAhead::create(&world.workspace, false).unwrap();
-        ahead.note(1, 0, &vec![0; 1 << 20], 0).unwrap();
-        for number in 0..=EXACT_REQUESTS as u32 {
-            ahead.begin(&place(1, number * 1_000, 10));
+        ahead.count_read(1 << 20, 0);
+        for _ in 0..=EXACT_REQUESTS {
+            ahead.count_request();
         }
         let largest = [0; 3].map(|reach| largest_bridged(&ahead, reach));
         assert_eq!(largest, [32, 32, 1], "a twelfth, and no more");

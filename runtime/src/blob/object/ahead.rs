@@ -78,9 +78,15 @@ impl Ahead {
     }
 
     /// Remembers what will be read piece by piece; of too many the oldest goes. It is asked for
-    /// with the first piece.
+    /// with the first piece. What is part of it, and begins there, is planned with it.
     pub(super) fn plan(&self, id: &BlobId, range: Range<u64>) {
         let mut state = self.state();
+        let has = |(planned, known): &(BlobId, Range<u64>)| {
+            planned == id && known.start == range.start && known.end >= range.end
+        };
+        if state.planned.iter().any(has) {
+            return;
+        }
         state.planned.retain(|(planned, _)| planned != id);
         let goes_on = |(open, body): &(BlobId, OpenBody)| open == id && body.at() == range.start;
         if range.is_empty() || state.open.iter().any(goes_on) {

@@ -7,11 +7,11 @@ use crate::blob::{BlobError, BlobPart, Storage};
 use crate::repository::RepositoryError;
 use crate::repository::pack_local_index::keep_tail;
 
-use super::stretch::Cut;
+use super::stretch::{Cut, Source, Stretch};
 use super::{Aside, PackBatch};
 
 /// Stretches of one batch that are asked for at the same time.
-const GETS_AT_ONCE: usize = 16;
+pub(super) const GETS_AT_ONCE: usize = 16;
 
 impl PackBatch {
     /// Reads the bytes: one GET a stretch, but for those that are `aside` already.
@@ -51,21 +51,10 @@ impl PackBatch {
         let mut kept = Vec::with_capacity(numbers.len());
         let (mut rest, mut at) = (&mut self.bytes[..], 0);
         for stretch in &self.stretches[numbers] {
-            let length = (stretch.end - stretch.offset) as usize;
             let (_, from) = rest.split_at_mut(stretch.start - at);
-            let (into, behind) = from.split_at_mut(length + stretch.tail_bytes);
-            (rest, at) = (behind, stretch.start + length + stretch.tail_bytes);
-            let shelf = aside.stretches;
-            let is_kept = match (aside.ahead, &stretch.kept) {
-                (Some(ahead), Some(range)) => {
-                    let asked = (length as u64).saturating_sub(stretch.gap_bytes);
-                    ahead.read(range, stretch.offset, into, asked)?;
-                    true
-                }
-                _ => shelf.is_some_and(|shelf| {
-                    shelf.read_kept(&stretch.name(), 0, &mut into[..length]) == Some(length)
-                }),
-            };
+            let (into, behind) = from.split_at_mut(stretch.buffer_bytes());
+            (rest, at) = (behind, stretch.start + stretch.buffer_bytes());
+            let is_kept = aside.read(stretch, into)?;
             if !is_kept {
                 let (id, offset) = (&stretch.pack, stretch.offset);
                 parts.push(BlobPart { id, offset, into });
@@ -86,21 +75,9 @@ impl PackBatch {
     ) -> Result<(), RepositoryError> {
         let stretch = &self.stretches[number];
         let length = (stretch.end - stretch.offset) as usize;
-        let all = length + stretch.tail_bytes;
-        let bytes = &self.bytes[stretch.start..stretch.start + all];
         let cut = match got {
             Ok(got) if got >= length => {
-                // Less than was asked for: this is the end of the pack.
-                if let (Some(scratch), true) = (aside.tails, got > length && got < all) {
-                    keep_tail(scratch, &stretch.pack, &bytes[length..got]);
-                }
-                if let Some(shelf) = aside.stretches {
-                    shelf.keep(&stretch.name(), &bytes[..length]);
-                }
-                if let Some(ahead) = aside.ahead {
-                    ahead.note(stretch.number, stretch.offset, bytes, stretch.gap_bytes)?;
-                }
-                return Ok(());
+                return aside.keep(stretch, &self.bytes[stretch.start..stretch.start + got]);
             }
             Ok(got) => Cut::At(stretch.offset + got as u64),
             Err(error) if error.is_not_found() => Cut::Gone,
@@ -110,6 +87,57 @@ impl PackBatch {
             return Err(self.unreadable(number, cut));
         }
         self.stretches[number].cut = Some(cut);
+        Ok(())
+    }
+}
+
+impl Aside<'_> {
+    /// Fills `into` with a stretch from elsewhere than the store; false where it is not there.
+    fn read(self, stretch: &Stretch, into: &mut [u8]) -> Result<bool, RepositoryError> {
+        let length = (stretch.end - stretch.offset) as usize;
+        let asked = (length as u64).saturating_sub(stretch.gap_bytes);
+        match (stretch.source, self.ahead, self.heads) {
+            (Source::Ahead(range), Some(ahead), _) => {
+                ahead.read(&range, stretch.offset, into)?;
+                ahead.count_taken(asked);
+                Ok(true)
+            }
+            (Source::Head(_), ahead, Some(heads)) => {
+                let is_kept = heads.read(&stretch.pack, stretch.offset, into);
+                if let (Some(ahead), true) = (ahead, is_kept) {
+                    ahead.count_taken(asked);
+                }
+                Ok(is_kept)
+            }
+            _ => Ok(self.stretches.is_some_and(|shelf| {
+                shelf.read_kept(&stretch.name(), 0, &mut into[..length]) == Some(length)
+            })),
+        }
+    }
+
+    /// Keeps what came of a stretch from the store, and what may have come behind it.
+    fn keep(self, stretch: &Stretch, bytes: &[u8]) -> Result<(), RepositoryError> {
+        let length = (stretch.end - stretch.offset) as usize;
+        // Less than was asked for: this is the end of the pack.
+        let has_end = bytes.len() > length && bytes.len() < stretch.buffer_bytes();
+        if let (Some(scratch), true) = (self.tails, has_end) {
+            keep_tail(scratch, &stretch.pack, &bytes[length..]);
+        }
+        let mut is_kept = false;
+        if let (Some(heads), Source::WithHead) = (self.heads, stretch.source) {
+            is_kept = heads.keep(&stretch.pack, bytes);
+        }
+        if let (Some(shelf), false) = (self.stretches, is_kept) {
+            shelf.keep(&stretch.name(), &bytes[..length]);
+        }
+        let Some(ahead) = self.ahead else {
+            return Ok(());
+        };
+        let along = stretch.gap_bytes + (bytes.len() - length) as u64;
+        ahead.count_read(bytes.len() as u64 - along, along);
+        if along > 0 && !is_kept {
+            ahead.keep(stretch.number, stretch.offset, bytes)?;
+        }
         Ok(())
     }
 }

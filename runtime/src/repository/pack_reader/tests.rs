@@ -11,6 +11,7 @@ use crate::clock::{ManualClock, Timestamp};
 use crate::memory::{MIB, MemoryPlan};
 use crate::progress::Silent;
 use crate::repository::Workspace;
+use crate::repository::pack_heads::HEAD_BYTES;
 use crate::repository::pack_names::PackNames;
 use crate::spill::{Scratch, ScratchOptions};
 
@@ -37,6 +38,7 @@ impl Records for Given {
 
 struct World {
     storage: Storage,
+    prefix: &'static str,
     packs: PackTable,
     scratch: Scratch,
     _directory: tempfile::TempDir,
@@ -48,8 +50,13 @@ fn byte(pack: u32, at: u32) -> u8 {
 }
 
 impl World {
-    /// Packs of these lengths.
+    /// Packs of data of these lengths.
     fn new(lengths: &[u32]) -> Self {
+        Self::of("p", lengths)
+    }
+
+    /// Packs of one kind.
+    fn of(prefix: &'static str, lengths: &[u32]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = ScratchOptions {
             parent: directory.path().to_owned(),
@@ -67,7 +74,7 @@ impl World {
         let names = PackNames::create(&workspace).unwrap();
         let mut writer = names.writer();
         for (number, length) in lengths.iter().enumerate() {
-            let name = format!("p{number:032x}-s1");
+            let name = format!("{prefix}{number:032x}-s1");
             assert_eq!(writer.push(0, name.as_bytes(), "").unwrap(), number as u32);
             let bytes: Vec<u8> = (0..*length).map(|at| byte(number as u32, at)).collect();
             let put = storage.put_bytes(&name.into(), &bytes, &PutOptions::default());
@@ -78,6 +85,7 @@ impl World {
         let packs = names.finish(&workspace).unwrap();
         Self {
             storage,
+            prefix,
             packs,
             scratch: workspace.scratch.clone(),
             _directory: directory,
@@ -95,6 +103,18 @@ impl World {
         self.read_groups(of_group.collect(), buffer_bytes, workers, false)
     }
 
+    /// Reads contents with two workers and buffers of a MiB, and heads along if `reading`; returns
+    /// what came and how many GETs it took.
+    fn read_heads(&self, contents: &[(u32, u32, u32)], reading: bool) -> (Vec<Came>, u64) {
+        let before = self.storage.counters().gets;
+        let of_group = contents.iter().map(|content| (0, *content)).collect();
+        let came = self.read_with(of_group, MIB, 2, |reader| match reading {
+            true => reader.reading_heads(&self.scratch, true),
+            false => reader.taking_heads(&self.scratch),
+        });
+        (came.unwrap(), self.storage.counters().gets - before)
+    }
+
     /// The same for contents of several groups; ends of packs are kept where `tails` says so.
     fn read_groups(
         &self,
@@ -102,6 +122,20 @@ impl World {
         buffer_bytes: usize,
         workers: usize,
         tails: bool,
+    ) -> Result<Vec<Came>, RepositoryError> {
+        self.read_with(contents, buffer_bytes, workers, |reader| match tails {
+            true => reader.keeping_tails(&self.scratch),
+            false => reader,
+        })
+    }
+
+    /// The same with a reader that was made as it should be.
+    fn read_with<'a>(
+        &'a self,
+        contents: Vec<(u8, (u32, u32, u32))>,
+        buffer_bytes: usize,
+        workers: usize,
+        make: impl FnOnce(PackReader<'a, Given>) -> PackReader<'a, Given>,
     ) -> Result<Vec<Came>, RepositoryError> {
         let mut records: Vec<Vec<u8>> = contents
             .iter()
@@ -120,22 +154,20 @@ impl World {
             })
             .collect();
         records.sort();
-        let mut reader = PackReader::new(Given(records.into_iter(), vec![]), LAYOUT, &self.packs);
-        if tails {
-            reader = reader.keeping_tails(&self.scratch);
-        }
+        let records = Given(records.into_iter(), vec![]);
+        let reader = make(PackReader::new(records, LAYOUT, &self.packs));
         let workers = (0..workers).map(|_| |_: &mut PackBatch| Ok(())).collect();
         let mut came = Vec::new();
         reader.read(&self.storage, buffer_bytes, workers, |batch| {
             for number in 0..batch.len() {
                 let content = batch.content(number);
                 let place = LAYOUT.place(content.record);
-                let name = format!("p{:032x}-s1", place.pack);
+                let name = format!("{}{:032x}-s1", self.prefix, place.pack);
                 assert_eq!(content.pack.as_str(), name);
                 let bytes = (!batch.large()).then(|| content.bytes.to_vec());
                 came.push((place.pack, place.offset, bytes));
             }
-            Ok::<(), RepositoryError>(())
+            batch.keep_end(&self.storage, &self.scratch)
         })?;
         Ok(came)
     }
@@ -219,18 +251,141 @@ fn the_end_of_a_pack_is_kept() {
     );
 }
 
-/// Goal: a content larger than the buffer is announced, in its place, and not read.
+/// Goal: contents larger than the buffer are announced, in their place, and not read.
 #[test]
 fn large_contents_come_alone() {
-    let world = World::new(&[10_000]);
-    let contents = [(0, 0, 100), (0, 100, 5000), (0, 5100, 100)];
+    let world = World::new(&[20_000]);
+    let contents = [
+        (0, 0, 100),
+        (0, 100, 5000),
+        (0, 5100, 6000),
+        (0, 11_100, 100),
+    ];
     let came = world.read(&contents, 1000, 2).unwrap();
     let sizes: Vec<_> = came
         .iter()
         .map(|(_, _, b)| b.as_ref().map(Vec::len))
         .collect();
-    assert_eq!(sizes, [Some(100), None, Some(100)]);
+    assert_eq!(sizes, [Some(100), None, None, Some(100)]);
     assert_eq!(world.storage.counters().gets, 2);
+}
+
+/// Goal: large neighbours of one pack are one batch, which others never join; the end of the pack
+/// is kept when the last of them has been read.
+#[test]
+fn large_neighbours_are_one_batch() {
+    let world = World::new(&[60_000, 60_000]);
+    world.scratch.open_shelf();
+    let large = [
+        (0, 100, 20_000),
+        (0, 20_100, 10_000),
+        (0, 40_000, 10_000), // not a neighbour
+        (0, 50_000, 9_000),
+        (1, 59_000, 900), // fits, with all that is behind it
+        (1, 100, 20_000),
+    ];
+    let mut batches = Vec::new();
+    let order = |(pack, offset, length): &(u32, u32, u32)| {
+        let mut record = vec![0; LAYOUT.record_bytes()];
+        let place = Place {
+            group: 0,
+            pack: *pack,
+            offset: *offset,
+            length: *length,
+        };
+        LAYOUT.encode(&mut record, &place, &[0; 17], &[1]);
+        record
+    };
+    let mut records: Vec<Vec<u8>> = large.iter().map(order).collect();
+    records.sort();
+    let records = Given(records.into_iter(), vec![]);
+    let reader = PackReader::new(records, LAYOUT, &world.packs).keeping_tails(&world.scratch);
+    let work = |_: &mut PackBatch| Ok(());
+    let take = |batch: &mut PackBatch| {
+        batches.push((batch.large(), batch.len()));
+        batch.keep_end(&world.storage, &world.scratch)
+    };
+    reader
+        .read(&world.storage, 9_000 - 1, vec![work], take)
+        .unwrap();
+    assert_eq!(batches, [(true, 2), (true, 2), (true, 1), (false, 1)]);
+    for (pack, bytes) in [(0, 1_000), (1, 100)] {
+        let kept = world
+            .scratch
+            .kept_bytes(&format!("tail of p{pack:032x}-s1"));
+        assert_eq!(kept, Some(bytes), "{pack}");
+    }
+    assert_eq!(world.storage.counters().gets, 2);
+}
+
+/// Goal: a small metadata pack is one GET, whoever wants what of it; nobody gets wrong bytes.
+#[test]
+fn the_head_of_a_metadata_pack_is_read_once() {
+    let head = HEAD_BYTES as u32;
+    let world = World::of("q", &[30_000, 200_000, 300]);
+    world.scratch.open_shelf();
+    let right = |came: &[Came]| {
+        came.iter().all(|(pack, offset, bytes)| {
+            let mut bytes = bytes.iter().flatten().enumerate();
+            bytes.all(|(at, b)| *b == byte(*pack, offset + at as u32))
+        })
+    };
+    let first = [
+        (0, 5_000, 10),
+        (1, 40_000, 10),
+        (1, 150_000, 10),
+        (2, 0, 300),
+    ];
+    assert_eq!(world.read_heads(&first, false).1, 4, "none is there");
+    let (came, gets) = world.read_heads(&first, true);
+    assert!(right(&came));
+    assert_eq!(gets, 4);
+    let kept = |pack: u32| {
+        let heads = PackHeads::of(&world.scratch);
+        heads.kept_bytes(&format!("q{pack:032x}-s1").into())
+    };
+    let all = [Some(30_000), Some(HEAD_BYTES as u64), Some(300)];
+    assert_eq!([0, 1, 2].map(kept), all);
+    for reading in [false, true] {
+        let known = [
+            (0, 0, 32),
+            (0, 29_000, 1_000),
+            (1, head - 10, 10),
+            (2, 7, 9),
+        ];
+        let (came, gets) = world.read_heads(&known, reading);
+        assert!(right(&came));
+        assert_eq!(gets, 0);
+        let (came, gets) = world.read_heads(&[(1, head - 9, 10)], reading);
+        assert!(right(&came));
+        assert_eq!(gets, 1, "not all of it is there");
+    }
+    let data = World::new(&[30_000]);
+    data.scratch.open_shelf();
+    for _ in 0..2 {
+        assert_eq!(data.read_heads(&[(0, 50, 10)], true).1, 1);
+    }
+    let without_shelf = World::of("q", &[30_000]);
+    for _ in 0..2 {
+        let (came, gets) = without_shelf.read_heads(&[(0, 5_000, 10)], true);
+        assert!(right(&came));
+        assert_eq!(gets, 1);
+    }
+}
+
+/// Goal: a pack that ends before its contents is told all the same when its head is read.
+#[test]
+fn a_short_metadata_pack_is_told() {
+    let world = World::of("q", &[1000]);
+    world.scratch.open_shelf();
+    let contents = vec![(0, (0, 900, 50)), (0, (0, 950, 51))];
+    let short = world.read_with(contents, MIB, 1, |reader| {
+        reader.reading_heads(&world.scratch, true)
+    });
+    let Err(RepositoryError::ShortPack { pack_bytes, .. }) = short else {
+        panic!("{short:?}")
+    };
+    assert_eq!(pack_bytes, 1000);
 }
 
 /// Goal: what is missing is named by pack and by the first content that it lacks.
@@ -265,13 +420,27 @@ proptest! {
     #[test]
     fn every_content_comes_once_with_its_bytes(
         contents in proptest::collection::vec((0..3_u32, 0..90_000_u32, 1..5000_u32), 0..60),
-        buffer_bytes in 5000..60_000_usize,
+        buffer_bytes in prop_oneof![5000..60_000_usize, 60_000..4_000_000_usize],
         workers in 1..4_usize,
+        heads in any::<bool>(),
     ) {
-        let world = World::new(&[100_000; 3]);
+        let world = World::of("q", &[95_000; 3]);
+        world.scratch.open_shelf();
         let mut expected: Vec<_> = contents.clone();
         expected.sort_unstable();
-        let came = world.read(&contents, buffer_bytes, workers).unwrap();
+        let of_group = contents.iter().map(|content| (0, *content));
+        if heads {
+            // Some of it was read before.
+            let some = of_group.clone().step_by(2).collect();
+            let first = world.read_with(some, buffer_bytes, workers, |reader| {
+                reader.reading_heads(&world.scratch, true)
+            });
+            first.unwrap();
+        }
+        let came = world.read_with(of_group.collect(), buffer_bytes, workers, |reader| {
+            reader.reading_heads(&world.scratch, heads)
+        });
+        let came = came.unwrap();
         prop_assert_eq!(came.len(), expected.len());
         for ((pack, offset, bytes), wanted) in came.iter().zip(expected) {
             prop_assert_eq!((*pack, *offset), (wanted.0, wanted.1));

@@ -86,6 +86,8 @@ fn a_planned_range_is_one_request_however_many_pieces_are_read() {
         storage.will_read(&id, range.start as u64..range.end as u64);
         let mut at = range.start;
         for bytes in [12, 600_000, 1, 399_971, 16] {
+            // Parts of what was announced, once more.
+            storage.will_read(&id, at as u64..(at + bytes) as u64);
             let mut piece = vec![0; bytes];
             assert_eq!(storage.get(&id, at as u64, &mut piece).unwrap(), bytes);
             assert!(piece == content[at..at + bytes], "{place}: piece at {at}");
