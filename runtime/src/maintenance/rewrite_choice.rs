@@ -72,6 +72,7 @@ struct Places {
     sorter: Sorter,
     buffer: SortBuffer,
     stats: RewriteContentsStats,
+    longest: u32,
 }
 
 impl Places {
@@ -87,6 +88,7 @@ impl Places {
             buffer: sorter.buffer(),
             sorter,
             stats: RewriteContentsStats::default(),
+            longest: 0,
         }
     }
 
@@ -99,6 +101,7 @@ impl Places {
     ) -> Result<(), RepositoryError> {
         self.stats.to_rewrite_content_count += 1;
         self.stats.to_rewrite_content_size += u64::from(fields.packed_length);
+        self.longest = self.longest.max(fields.packed_length);
         let kind = if is_metadata(key) { METADATA } else { 0 };
         let place = Place {
             // What differs in any of them shares no new pack.
@@ -122,6 +125,7 @@ impl Places {
             packs_left: chosen.left,
             pack_bytes: chosen.pack_bytes,
             reason: chosen.reason,
+            longest: self.longest,
             layout: self.layout,
             places: self.sorter.finish()?,
         })

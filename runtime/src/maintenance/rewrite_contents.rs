@@ -9,23 +9,21 @@
 //! Memory: the buffers of packs, the merge of places, and a pack writer. Mirrors Kopia's
 //! `repo/maintenance/content_rewrite.go`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::Timestamp;
-use crate::kopia::blob_id::BlobId;
 use crate::kopia::index_blob::ContentFormat;
-use crate::memory::WORKERS;
+use crate::memory::{MemoryPlan, WORKERS};
 use crate::repository::content_check::{ContentCheck, check_large};
 use crate::repository::content_table::ContentTable;
-use crate::repository::pack_order::{PackOrder, Place};
-use crate::repository::pack_reader::{PackBatch, PackReader};
+use crate::repository::pack_order::PackOrder;
+use crate::repository::pack_reader::{BATCHES_A_WORKER, LARGE_BYTES_MAX, PackBatch, PackReader};
 use crate::repository::pack_writer::{
     NewContent, PackWriter, PackWriterStats, Sealed, next_timestamp,
 };
 use crate::repository::tenants::ContentTenants;
 use crate::repository::{Repository, RepositoryError, Workspace};
-use crate::spill::{Runs, ScratchFile};
+use crate::spill::Runs;
 
 use super::MaintenanceError;
 use super::pack_choice::ChoosePacks;
@@ -73,6 +71,8 @@ pub struct RewritePlan {
     pub pack_bytes: Option<u64>,
     /// Why these packs; empty where none were asked about.
     pub reason: String,
+    /// Length of the longest content as stored, in bytes.
+    pub(super) longest: u32,
     pub(super) layout: PackOrder,
     pub(super) places: Runs,
 }
@@ -152,7 +152,8 @@ impl RewritePlan {
         if self.is_empty() {
             return Ok(report);
         }
-        workspace.scratch.require(self.needed_bytes(repository))?;
+        let needed_bytes = self.needed_bytes(repository, &workspace.memory);
+        workspace.scratch.require(needed_bytes)?;
         let total = self.stats.to_rewrite_content_size;
         workspace
             .progress
@@ -188,13 +189,32 @@ impl RewritePlan {
         Ok(report)
     }
 
-    /// Returns the scratch that the copying needs besides what is there: packs on their way, and
-    /// the entries of a flush, sorted and as index.
-    pub fn needed_bytes(&self, repository: &Repository) -> u64 {
-        let packs = repository.format.max_pack_size * PACKS_IN_SCRATCH;
+    /// Returns the scratch that the copying needs besides what is there: packs on their way,
+    /// contents that do not fit into memory, and the entries of a flush, sorted and as index.
+    pub fn needed_bytes(&self, repository: &Repository, memory: &MemoryPlan) -> u64 {
+        let mut packs = repository.format.max_pack_size * PACKS_IN_SCRATCH;
+        if self.longest as usize > copy_buffer(repository, memory) {
+            packs += large_bytes(u64::from(self.longest), repository.format.max_pack_size);
+        }
         let entry = 3 * self.layout.record_bytes() as u64;
         packs + self.stats.to_rewrite_content_count * entry
     }
+}
+
+/// Returns the size of a buffer of contents; with ECC the other half is what is decoded.
+fn copy_buffer(repository: &Repository, memory: &MemoryPlan) -> usize {
+    let shared = if repository.crypto.ecc.is_some() {
+        2
+    } else {
+        1
+    };
+    memory.pack_read_bytes / shared
+}
+
+/// Returns the scratch that contents larger than a buffer take, the longest of them of `longest`
+/// bytes, in packs of some `pack_bytes`.
+pub(super) fn large_bytes(longest: u64, pack_bytes: u64) -> u64 {
+    (WORKERS * BATCHES_A_WORKER) as u64 * LARGE_BYTES_MAX.min(pack_bytes).max(longest)
 }
 
 /// Why the copying ended before its end.
@@ -225,13 +245,17 @@ struct Copying<'a, 'o> {
 impl Copying<'_, '_> {
     fn run(&mut self, places: Runs) -> Result<(), Stop> {
         let merge = places.into_merge(false).map_err(RepositoryError::from)?;
-        let (layout, crypto) = (self.layout, &self.repository.crypto);
+        let (repository, workspace) = (self.repository, self.workspace);
+        let (layout, crypto) = (self.layout, &repository.crypto);
         let repaired = AtomicU64::new(0);
         let workers = (0..WORKERS)
             .map(|_| {
                 let (mut check, repaired) = (ContentCheck::new(crypto), &repaired);
                 move |batch: &mut PackBatch| {
-                    let damaged = check_batch(&mut check, layout, batch)?;
+                    let damaged = match batch.large() {
+                        true => read_large(repository, workspace, layout, batch)?,
+                        false => check_batch(&mut check, layout, batch)?,
+                    };
                     repaired.fetch_add(damaged, Ordering::Relaxed);
                     Ok(())
                 }
@@ -239,15 +263,14 @@ impl Copying<'_, '_> {
             .collect();
         let mut reader = PackReader::new(merge, layout, &self.table.packs);
         // Snapshot GC may have read metadata just now.
-        reader = reader.taking_heads(&self.workspace.scratch);
+        reader = reader.taking_heads(&workspace.scratch);
         let delay = self.options.safety.min_rewrite_to_orphan_deletion_delay;
         if delay.is_zero() {
             // This run deletes the packs, and wants their local indexes.
-            reader = reader.keeping_tails(&self.workspace.scratch);
+            reader = reader.keeping_tails(&workspace.scratch);
         }
-        let shared = if crypto.ecc.is_some() { 2 } else { 1 };
-        let buffer_bytes = self.workspace.memory.pack_read_bytes / shared;
-        let storage = &self.repository.storage;
+        let buffer_bytes = copy_buffer(repository, &workspace.memory);
+        let storage = &repository.storage;
         let outcome = reader.read(storage, buffer_bytes, workers, |batch| self.take(batch));
         self.report.repaired += repaired.into_inner();
         outcome
@@ -255,12 +278,11 @@ impl Copying<'_, '_> {
 
     /// Writes the contents of a batch, which are verified.
     fn take(&mut self, batch: &mut PackBatch) -> Result<(), Stop> {
-        let storage = &self.repository.storage;
-        batch.announce_large(storage);
         for number in 0..batch.len() {
             if (number == 0 || batch.large()) && (self.options.end_early)() {
                 return Err(Stop::Early);
             }
+            let file = batch.next_file();
             let content = batch.content(number);
             let (place, key) = (
                 self.layout.place(content.record),
@@ -274,30 +296,16 @@ impl Copying<'_, '_> {
             {
                 self.writer.cut()?;
             }
-            if batch.large() {
-                let (file, damaged) = self.read_large(key, content.pack, &place)?;
-                self.report.repaired += u64::from(damaged);
-                self.write(key, extra, Sealed::File(&file))?;
-            } else {
-                self.write(key, extra, Sealed::Bytes(content.bytes))?;
+            match &file {
+                Some(file) => self.write(key, extra, Sealed::File(file))?,
+                None => self.write(key, extra, Sealed::Bytes(content.bytes))?,
             }
             let (stats, bytes) = (&mut self.report.stats, u64::from(place.length));
             stats.rewritten_content_count += 1;
             stats.rewritten_content_size += bytes;
             self.workspace.progress.advance(bytes);
         }
-        Ok(batch.keep_end(storage, &self.workspace.scratch)?)
-    }
-
-    fn read_large(
-        &self,
-        key: &[u8],
-        pack: &BlobId,
-        place: &Place,
-    ) -> Result<(Arc<ScratchFile>, bool), RepositoryError> {
-        let start = u64::from(place.offset);
-        let range = start..start + u64::from(place.length);
-        check_large(self.repository, self.workspace, key, pack, range)
+        Ok(())
     }
 
     fn write(&mut self, key: &[u8], extra: &[u8], sealed: Sealed<'_>) -> Result<(), Stop> {
@@ -317,15 +325,34 @@ impl Copying<'_, '_> {
     }
 }
 
-/// Verifies all contents of a batch; returns how many were repaired. A large one is verified when
-/// it is read.
+/// Reads and verifies the large contents of a batch; returns how many were repaired.
+fn read_large(
+    repository: &Repository,
+    workspace: &Workspace,
+    layout: PackOrder,
+    batch: &mut PackBatch,
+) -> Result<u64, RepositoryError> {
+    let mut repaired = 0;
+    let (storage, scratch) = (&repository.storage, &workspace.scratch);
+    batch.read_large(storage, scratch, |record, pack, buffer| {
+        let (place, content) = (layout.place(record), (layout.key(record), pack));
+        let start = u64::from(place.offset);
+        let range = start..start + u64::from(place.length);
+        let (file, damaged) = check_large(repository, workspace, content, range, buffer)?;
+        repaired += u64::from(damaged);
+        Ok(file)
+    })?;
+    Ok(repaired)
+}
+
+/// Verifies the contents of a batch that are in memory; returns how many were repaired.
 fn check_batch(
     check: &mut ContentCheck<'_>,
     layout: PackOrder,
     batch: &mut PackBatch,
 ) -> Result<u64, RepositoryError> {
     let mut repaired = 0;
-    for number in 0..if batch.large() { 0 } else { batch.len() } {
+    for number in 0..batch.len() {
         repaired += u64::from(batch.with_bytes(number, |record, pack, bytes| {
             check.check(layout.key(record), pack, bytes)
         })?);

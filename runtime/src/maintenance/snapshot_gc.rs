@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::kopia::blob_id::BlobId;
 use crate::kopia::content_id::ContentId;
 use crate::kopia::manifest::CONTENT_PREFIX;
+use crate::memory::MemoryPlan;
 use crate::repository::content_table::ContentTable;
 use crate::repository::new_entries::NewEntries;
 use crate::repository::pack_writer::{PackWriterStats, next_timestamp};
@@ -213,12 +214,12 @@ impl<'a> GcPlan<'a> {
 
     /// Returns the scratch that writing needs besides what is there: the index of what becomes
     /// deleted, and what is copied to be brought back.
-    pub fn needed_bytes(&self, repository: &Repository) -> u64 {
+    pub fn needed_bytes(&self, repository: &Repository, memory: &MemoryPlan) -> u64 {
         let entry = 2 * self.table.layout.record_bytes() as u64;
         let index = self.tombstones.len() * entry;
         match self.undelete.is_empty() {
             true => index,
-            false => index + self.undelete.needed_bytes(repository),
+            false => index + self.undelete.needed_bytes(repository, memory),
         }
     }
 
@@ -233,7 +234,8 @@ impl<'a> GcPlan<'a> {
         workspace: &Workspace,
         options: &GcOptions<'_>,
     ) -> Result<GcReport, MaintenanceError> {
-        workspace.scratch.require(self.needed_bytes(repository))?;
+        let needed_bytes = self.needed_bytes(repository, &workspace.memory);
+        workspace.scratch.require(needed_bytes)?;
         let rewrite = RewriteOptions {
             kind: None,
             packs: None,

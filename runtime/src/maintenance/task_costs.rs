@@ -15,6 +15,7 @@ use crate::spill::SHELF_TABLE_BYTES;
 use super::cycle_task::CycleTask;
 use super::holdings::Holdings;
 use super::index_survey::SCRATCH_FACTOR;
+use super::rewrite_contents::large_bytes;
 use super::snapshot_gc::mark_scratch_bytes;
 
 /// Requests of a task that reads and writes some small blobs; its record in the schedule is two.
@@ -143,12 +144,18 @@ impl Estimate<'_> {
         if short.count == 0 {
             return table;
         }
+        // Some are larger than a buffer where they have a MiB on average.
+        let large = match short.bytes / short.count >= MIB as u64 {
+            true => large_bytes(0, self.pack_bytes_max),
+            false => 0,
+        };
         TaskCost {
             read_bytes: table.read_bytes + short.bytes + local_bytes,
             written_bytes: short.bytes + 2 * entries_bytes,
             requests: table.requests + reads + packs,
             scratch_bytes: table.scratch_bytes
                 + PACKS_IN_SCRATCH * self.pack_bytes_max
+                + large
                 + local_bytes
                 + SCRATCH_FACTOR * entries_bytes,
             ..table

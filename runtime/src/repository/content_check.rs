@@ -73,20 +73,21 @@ impl<'a> ContentCheck<'a> {
 }
 
 /// Does the same for a content that does not fit into memory: returns its stored bytes, verified
-/// and repaired, in a file of scratch, and whether they were repaired.
+/// and repaired, in a file of scratch, and whether they were repaired. `buffer` is working memory.
 ///
 /// # Errors
 /// As [`ContentCheck::check`], and a pack that is gone or too short.
 pub fn check_large(
     repository: &Repository,
     workspace: &Workspace,
-    key: &[u8],
-    pack: &BlobId,
+    (key, pack): (&[u8], &BlobId),
     range: Range<u64>,
+    buffer: &mut [u8],
 ) -> Result<(Arc<ScratchFile>, bool), RepositoryError> {
     let id = ContentId::from_key(key)?;
     let stored_bytes = range.end - range.start;
-    let (sealed, damaged) = copy_sealed_into_scratch(repository, workspace, &id, pack, range)?;
+    let copied = copy_sealed_into_scratch(repository, workspace, (&id, pack), range, buffer);
+    let (sealed, damaged) = copied?;
     let Some(ecc) = &repository.crypto.ecc else {
         return Ok((sealed, false));
     };

@@ -17,27 +17,33 @@
 
 mod fetch;
 mod lane;
+mod large;
 mod stretch;
 #[cfg(test)]
 mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::blob::Storage;
 use crate::kopia::blob_id::BlobId;
 use crate::kopia::content_id::ContentId;
 use crate::kopia::pack::TAIL_BYTES;
-use crate::spill::Scratch;
+use crate::spill::{Scratch, ScratchFile};
 
 use super::RepositoryError;
 use super::pack_heads::PackHeads;
-use super::pack_local_index::{keep_tail, tail_bytes};
+use super::pack_local_index::tail_bytes;
 use super::pack_names::PackTable;
 use super::pack_order::{PackOrder, Place};
 use super::read_ahead::ReadAhead;
 use super::winners::Records;
 
 use fetch::GETS_AT_ONCE;
+pub use large::LARGE_BYTES_MAX;
+
 use lane::Lane;
-use stretch::{Cut, Source, Stretch, place_end};
+use stretch::{Cut, Source, Stretch};
 
 /// Bytes that are read although nobody wants them, rather than to make a GET more.
 pub const GAP_BYTES_MAX: u64 = 32 * 1024;
@@ -59,6 +65,8 @@ pub struct PackBatch {
     /// Of each record: its stretch, and where its bytes begin in the buffer.
     places: Vec<(u32, u32)>,
     large: bool,
+    /// Of a large batch: what a worker has read of it, in order.
+    files: VecDeque<Arc<ScratchFile>>,
     /// Whether a pack that is gone or too short is told content by content.
     going_on: bool,
 }
@@ -85,6 +93,7 @@ impl PackBatch {
             records: Vec::new(),
             places: Vec::new(),
             large: false,
+            files: VecDeque::new(),
             going_on: false,
         }
     }
@@ -150,6 +159,7 @@ impl PackBatch {
         self.records.clear();
         self.places.clear();
         self.large = false;
+        self.files.clear();
     }
 
     fn push(&mut self, record: &[u8], start: usize) {
@@ -185,21 +195,6 @@ impl PackBatch {
         true
     }
 
-    /// Takes in a content that does not fit into the buffer: the first of a batch, or one that
-    /// begins where the last one ends. False where it is neither.
-    fn add_large(&mut self, record: &[u8], place: &Place, pack: &BlobId) -> bool {
-        match self.stretches.last_mut() {
-            None => {
-                self.large = true;
-                self.stretches.push(Stretch::new(place, pack, 0));
-            }
-            Some(last) if self.large && last.is_followed_by(place) => last.end = place_end(place),
-            Some(_) => return false,
-        }
-        self.push(record, self.bytes.len()); // no bytes
-        true
-    }
-
     /// Lets what follows the last stretch be read along, as far as there is room: no other content
     /// of its pack comes.
     fn add_tail(&mut self) {
@@ -213,35 +208,6 @@ impl PackBatch {
             last.tail_bytes = room.min(tail_bytes(last.end) as usize);
             self.used += last.tail_bytes;
         }
-    }
-
-    /// Says that large contents will be read, one after the other: that is one request.
-    pub fn announce_large(&self, storage: &Storage) {
-        if let (true, Some(all)) = (self.large, self.stretches.first()) {
-            let end = all.end + all.tail_bytes as u64;
-            storage.will_read(&all.pack, all.offset..end);
-        }
-    }
-
-    /// Keeps the end of the pack, where it follows large contents that were read.
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub fn keep_end(
-        &mut self,
-        storage: &Storage,
-        scratch: &Scratch,
-    ) -> Result<(), RepositoryError> {
-        if let (true, Some(all)) = (self.large, self.stretches.first())
-            && let Some(into) = self.bytes.get_mut(..all.tail_bytes)
-            && !into.is_empty()
-        {
-            let got = storage.get(&all.pack, all.end, into)?;
-            if got < into.len() {
-                keep_tail(scratch, &all.pack, &into[..got]);
-            }
-        }
-        Ok(())
     }
 
     /// Returns why content `number` could not be read, where its pack is gone or too short.

@@ -4,8 +4,8 @@
 //! scratch. Nothing of that may be used before the last byte was authenticated, so the file is
 //! handed out only then.
 //!
-//! Memory: one piece, the plan's blob buffer; with ECC half of it, and one block more. Scratch: the
-//! size of the plaintext; with ECC, whose parity lies before all data, that of the stored bytes too
+//! Memory: one piece, the plan's blob buffer unless the caller has one; with ECC as much again is
+//! decoded, and one block more. Scratch: the size of the plaintext; with ECC, whose parity lies before all data, that of the stored bytes too
 //! where each read is a request.
 
 use std::ops::Range;
@@ -74,16 +74,16 @@ pub fn open_content_into_scratch(
 }
 
 /// Copies the sealed bytes of a content of any size, ECC decoded, into a file of scratch and
-/// verifies its tag. Returns also whether ECC found damage.
+/// verifies its tag, in pieces of the size of `buffer`. Returns also whether ECC found damage.
 ///
 /// # Errors
 /// As [`open_content_into_scratch`].
 pub(super) fn copy_sealed_into_scratch(
     repository: &Repository,
     workspace: &Workspace,
-    content: &ContentId,
-    pack: &BlobId,
+    (content, pack): (&ContentId, &BlobId),
     range: Range<u64>,
+    buffer: &mut [u8],
 ) -> Result<(Arc<ScratchFile>, bool), RepositoryError> {
     let name = content_name(content, pack);
     let item = SealedItem {
@@ -96,12 +96,14 @@ pub(super) fn copy_sealed_into_scratch(
     };
     let copy = Arc::new(workspace.scratch.create_file("large-content")?);
     let iv = content.iv();
+    let form = Form::Sealed;
     let copied = each_piece(
         repository,
         workspace,
         &item,
         iv,
-        Form::Sealed,
+        form,
+        buffer,
         &mut |piece| {
             copy.append(piece)?;
             Ok(())
@@ -131,10 +133,25 @@ pub(super) fn open_item(
     iv: &[u8],
 ) -> Result<Arc<ScratchFile>, RepositoryError> {
     let plain = Arc::new(workspace.scratch.create_file("large-item")?);
-    each_piece(repository, workspace, item, iv, Form::Open, &mut |piece| {
-        plain.append(piece)?;
-        Ok(())
-    })?;
+    let shared = if repository.crypto.ecc.is_some() {
+        2
+    } else {
+        1
+    };
+    let buffer = &mut vec![0; workspace.memory.blob_bytes / shared];
+    let form = Form::Open;
+    each_piece(
+        repository,
+        workspace,
+        item,
+        iv,
+        form,
+        buffer,
+        &mut |piece| {
+            plain.append(piece)?;
+            Ok(())
+        },
+    )?;
     Ok(plain)
 }
 
@@ -166,48 +183,47 @@ enum Form {
     Sealed,
 }
 
-/// Calls `take` with what is wanted, piece after piece; it counts only when this returns without an
-/// error, since only then the tag has been verified. Returns whether ECC found damage.
+/// Calls `take` with what is wanted, piece after piece in `buffer`; it counts only when this returns
+/// without an error, since only then the tag has been verified. Returns whether ECC found damage.
 fn each_piece(
     repository: &Repository,
     workspace: &Workspace,
     item: &SealedItem<'_>,
     iv: &[u8],
     form: Form,
+    buffer: &mut [u8],
     take: &mut dyn FnMut(&[u8]) -> Result<(), RepositoryError>,
 ) -> Result<bool, RepositoryError> {
     let time = WorkingTime::start(&*workspace.progress);
-    let mut pieces = SealedPieces::new(repository, workspace, item)?;
+    let mut pieces = SealedPieces::new(repository, workspace, item, buffer)?;
     let sealed_bytes = pieces.sealed_bytes;
     if sealed_bytes < OVERHEAD_BYTES as u64 {
         return Err(FormatError::malformed(item.name, "too short to be decrypted").into());
     }
     let text_bytes = sealed_bytes - OVERHEAD_BYTES as u64;
-    let mut piece = Vec::new();
-    let nonce: [u8; NONCE_BYTES] = pieces.take_array(&mut piece)?;
+    let mut nonce = [0; NONCE_BYTES];
+    pieces.take(&mut nonce)?;
     if form == Form::Sealed {
         take(&nonce)?;
     }
     let mut opener: Opener = repository.crypto.encryption.opener(iv, &nonce);
-    let shared = if repository.crypto.ecc.is_some() {
-        2
-    } else {
-        1
-    };
-    let (mut taken, piece_bytes) = (0, workspace.memory.blob_bytes as u64 / shared);
+    let mut taken = 0;
     while taken < text_bytes {
-        pieces.take((text_bytes - taken).min(piece_bytes) as usize, &mut piece)?;
+        let bytes = (text_bytes - taken).min(buffer.len() as u64) as usize;
+        let piece = &mut buffer[..bytes];
+        pieces.take(piece)?;
         time.lap(Part::Read);
         match form {
-            Form::Open => opener.decrypt(&mut piece),
-            Form::Sealed => opener.authenticate(&piece),
+            Form::Open => opener.decrypt(piece),
+            Form::Sealed => opener.authenticate(piece),
         }
         time.lap(Part::Decrypt);
-        take(&piece)?;
+        take(piece)?;
         time.lap(Part::Write);
-        taken += piece.len() as u64;
+        taken += bytes as u64;
     }
-    let tag: [u8; TAG_BYTES] = pieces.take_array(&mut piece)?;
+    let mut tag = [0; TAG_BYTES];
+    pieces.take(&mut tag)?;
     if form == Form::Sealed {
         take(&tag)?;
     }
@@ -244,6 +260,7 @@ impl<'a> SealedPieces<'a> {
         repository: &'a Repository,
         workspace: &'a Workspace,
         item: &'a SealedItem<'a>,
+        buffer: &mut [u8],
     ) -> Result<Self, RepositoryError> {
         let stored_bytes = item.range.end - item.range.start;
         let decoder = match &repository.crypto.ecc {
@@ -270,7 +287,7 @@ impl<'a> SealedPieces<'a> {
             place,
             copy: None,
         };
-        pieces.announce()?;
+        pieces.announce(buffer)?;
         if pieces.decoder.is_some() {
             pieces.decode_block()?;
             let left = pieces
@@ -283,7 +300,7 @@ impl<'a> SealedPieces<'a> {
     }
 
     /// Makes one request of all that follows, if there is one to make.
-    fn announce(&mut self) -> Result<(), RepositoryError> {
+    fn announce(&mut self, buffer: &mut [u8]) -> Result<(), RepositoryError> {
         let (item, storage) = (self.item, &self.repository.storage);
         let scratch = &self.workspace.scratch;
         if item.kept && scratch.kept_bytes(item.name).is_some() {
@@ -293,10 +310,9 @@ impl<'a> SealedPieces<'a> {
         storage.will_read(item.blob, from..item.range.end);
         if self.decoder.is_some() && storage.waits() {
             let copy = scratch.create_file("stored-item")?;
-            let mut piece = vec![0; self.workspace.memory.blob_bytes / 2];
             while copy.len() < self.sealed_bytes {
-                let bytes = (self.sealed_bytes - copy.len()).min(piece.len() as u64);
-                let piece = &mut piece[..bytes as usize];
+                let bytes = (self.sealed_bytes - copy.len()).min(buffer.len() as u64);
+                let piece = &mut buffer[..bytes as usize];
                 self.read_stored(copy.len(), piece)?;
                 copy.append(piece)?;
             }
@@ -305,20 +321,10 @@ impl<'a> SealedPieces<'a> {
         Ok(())
     }
 
-    /// Returns the next `N` bytes; `piece` is working memory.
-    fn take_array<const N: usize>(
-        &mut self,
-        piece: &mut Vec<u8>,
-    ) -> Result<[u8; N], RepositoryError> {
-        self.take(N, piece)?;
-        let array = piece.as_slice().try_into();
-        array.map_err(|_| FormatError::malformed(self.item.name, "cut short").into())
-    }
-
-    /// Replaces `out` by the next `bytes` bytes.
-    fn take(&mut self, bytes: usize, out: &mut Vec<u8>) -> Result<(), RepositoryError> {
+    /// Fills `out` with the next bytes.
+    fn take(&mut self, out: &mut [u8]) -> Result<(), RepositoryError> {
+        let bytes = out.len();
         if self.decoder.is_none() {
-            out.resize(bytes, 0);
             self.read(self.at, out)?;
             self.at += bytes as u64;
             return Ok(());
@@ -326,8 +332,8 @@ impl<'a> SealedPieces<'a> {
         while self.left_over.len() < bytes {
             self.decode_block()?;
         }
-        out.clear();
-        out.extend(self.left_over.drain(..bytes));
+        out.copy_from_slice(&self.left_over[..bytes]);
+        self.left_over.drain(..bytes);
         Ok(())
     }
 

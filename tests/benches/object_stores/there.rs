@@ -104,7 +104,8 @@ impl<'a> There<'a> {
         let mut puts = 0;
         for (id, blob) in asked.blobs_of(&[""]) {
             // What careen has written itself is not there to be read.
-            for (first, end) in blob.reads.iter().filter(|_| blob.puts == 0) {
+            let is_there = blob.puts == 0 && blob.missing == 0;
+            for (first, end) in blob.reads.iter().filter(|_| is_there) {
                 match first {
                     0 => request(id, ""),
                     _ => request(id, &format!("range = \"{first}-{end}\"\n")),

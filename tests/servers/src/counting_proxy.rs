@@ -45,6 +45,8 @@ pub struct Asked {
 pub struct Blob {
     /// Reads: the first byte and the last, `u32::MAX` where none is named.
     pub reads: Vec<(u32, u32)>,
+    /// Reads of those that found nothing.
+    pub missing: u64,
     /// Bytes that were read.
     pub read_bytes: u64,
     /// Puts.
@@ -278,7 +280,11 @@ fn end(asked: &mut Asked, kind: Kind, name: String, passed: &Passed) {
         *asked.refused.entry(passed.status).or_default() += 1;
     }
     match kind {
-        Kind::Get => asked.blobs.entry(name).or_default().read_bytes += passed.down,
+        Kind::Get => {
+            let blob = asked.blobs.entry(name).or_default();
+            blob.read_bytes += passed.down;
+            blob.missing += u64::from(passed.status == 404);
+        }
         Kind::Put => {
             let blob = asked.blobs.entry(name).or_default();
             blob.puts += 1;

@@ -167,7 +167,7 @@ impl World {
                 let bytes = (!batch.large()).then(|| content.bytes.to_vec());
                 came.push((place.pack, place.offset, bytes));
             }
-            batch.keep_end(&self.storage, &self.scratch)
+            Ok::<(), RepositoryError>(())
         })?;
         Ok(came)
     }
@@ -300,10 +300,26 @@ fn large_neighbours_are_one_batch() {
     records.sort();
     let records = Given(records.into_iter(), vec![]);
     let reader = PackReader::new(records, LAYOUT, &world.packs).keeping_tails(&world.scratch);
-    let work = |_: &mut PackBatch| Ok(());
+    let work = |batch: &mut PackBatch| {
+        batch.read_large(&world.storage, &world.scratch, |record, pack, buffer| {
+            let place = LAYOUT.place(record);
+            assert_eq!(pack.as_str(), format!("p{:032x}-s1", place.pack));
+            assert_eq!(buffer.len(), 9_000 - 1);
+            let file = world.scratch.create_file("test")?;
+            file.append(&place.offset.to_be_bytes())?;
+            Ok(Arc::new(file))
+        })
+    };
     let take = |batch: &mut PackBatch| {
         batches.push((batch.large(), batch.len()));
-        batch.keep_end(&world.storage, &world.scratch)
+        for number in 0..if batch.large() { batch.len() } else { 0 } {
+            let mut offset = [0; 4];
+            batch.next_file().unwrap().read_exact_at(&mut offset, 0)?;
+            let place = LAYOUT.place(batch.content(number).record);
+            assert_eq!(u32::from_be_bytes(offset), place.offset);
+        }
+        assert!(batch.next_file().is_none());
+        Ok::<(), RepositoryError>(())
     };
     reader
         .read(&world.storage, 9_000 - 1, vec![work], take)
