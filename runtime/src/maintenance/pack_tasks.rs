@@ -48,7 +48,7 @@ pub(super) struct PackTasks<'a> {
     /// Asked before anything is deleted.
     pub(super) still_ours: &'a dyn Fn() -> Result<(), MaintenanceError>,
     /// Asked while contents are copied.
-    pub(super) stopped: &'a dyn Fn() -> bool,
+    pub(super) stopped: &'a (dyn Fn() -> bool + Sync),
     table: Option<Table>,
 }
 
@@ -67,7 +67,7 @@ impl<'a> PackTasks<'a> {
         workspace: &'a Workspace,
         run: (Safety, String, Timestamp),
         still_ours: &'a dyn Fn() -> Result<(), MaintenanceError>,
-        stopped: &'a dyn Fn() -> bool,
+        stopped: &'a (dyn Fn() -> bool + Sync),
     ) -> Self {
         let (safety, owner, start) = run;
         Self {

@@ -8,6 +8,7 @@ mod tenants;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::MaintenanceError;
@@ -42,7 +43,7 @@ fn rewrite_as(
     world: &World,
     safety: &Safety,
     special: Special,
-    end_early: &dyn Fn() -> bool,
+    end_early: &(dyn Fn() -> bool + Sync),
 ) -> Result<RewriteReport, MaintenanceError> {
     let (repository, workspace) = (&world.repository, &world.workspace);
     let (_, table) = world.table()?;
@@ -329,19 +330,22 @@ fn ecc_repairs_while_contents_move() {
     }
 }
 
-/// Goal: told to end early, it leaves what it has copied, and the next run goes on.
+/// Goal: told to end early, it leaves what it has copied, and the next run goes on; also where
+/// contents fit into no buffer, which workers read ahead.
 #[test]
 fn an_early_end_keeps_what_was_done() {
+    an_early_end(500, 3);
+    an_early_end(20, 120);
+}
+
+fn an_early_end(read_bytes: usize, questions: u32) {
     let world = World::new(Shape {
-        read_bytes: 500,
+        read_bytes,
         ..Shape::default()
     });
     let model = many_short_packs(&world);
-    let asked = std::cell::Cell::new(0);
-    let end = || {
-        asked.set(asked.get() + 1);
-        asked.get() > 3
-    };
+    let asked = AtomicU32::new(0);
+    let end = || asked.fetch_add(1, Ordering::Relaxed) >= questions;
     let report = rewrite_as(&world, &Safety::full(), Special::default(), &end).unwrap();
     assert!(report.ended_early);
     let done = report.stats.rewritten_content_count;

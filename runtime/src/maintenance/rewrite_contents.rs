@@ -55,8 +55,8 @@ pub struct RewriteOptions<'a> {
     pub now: Timestamp,
     /// `user@host` that we act as.
     pub owner: &'a str,
-    /// Asked between batches whether to end early; what is copied then is indexed.
-    pub end_early: &'a dyn Fn() -> bool,
+    /// Asked between batches, by any thread, whether to end early; what is copied then is indexed.
+    pub end_early: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// The contents that are to be rewritten.
@@ -247,13 +247,14 @@ impl Copying<'_, '_> {
         let merge = places.into_merge(false).map_err(RepositoryError::from)?;
         let (repository, workspace) = (self.repository, self.workspace);
         let (layout, crypto) = (self.layout, &repository.crypto);
+        let end_early = self.options.end_early;
         let repaired = AtomicU64::new(0);
         let workers = (0..WORKERS)
             .map(|_| {
                 let (mut check, repaired) = (ContentCheck::new(crypto), &repaired);
                 move |batch: &mut PackBatch| {
                     let damaged = match batch.large() {
-                        true => read_large(repository, workspace, layout, batch)?,
+                        true => read_large(repository, workspace, layout, end_early, batch)?,
                         false => check_batch(&mut check, layout, batch)?,
                     };
                     repaired.fetch_add(damaged, Ordering::Relaxed);
@@ -262,8 +263,10 @@ impl Copying<'_, '_> {
             })
             .collect();
         let mut reader = PackReader::new(merge, layout, &self.table.packs);
-        // Snapshot GC may have read metadata just now.
-        reader = reader.taking_heads(&workspace.scratch);
+        if repository.storage.waits() {
+            // Snapshot GC may have read metadata just now.
+            reader = reader.taking_heads(&workspace.scratch);
+        }
         let delay = self.options.safety.min_rewrite_to_orphan_deletion_delay;
         if delay.is_zero() {
             // This run deletes the packs, and wants their local indexes.
@@ -283,6 +286,9 @@ impl Copying<'_, '_> {
                 return Err(Stop::Early);
             }
             let file = batch.next_file();
+            if batch.large() && file.is_none() {
+                return Err(Stop::Early); // the worker was told so
+            }
             let content = batch.content(number);
             let (place, key) = (
                 self.layout.place(content.record),
@@ -325,22 +331,27 @@ impl Copying<'_, '_> {
     }
 }
 
-/// Reads and verifies the large contents of a batch; returns how many were repaired.
+/// Reads and verifies the large contents of a batch, unless it is to end early; returns how many
+/// were repaired.
 fn read_large(
     repository: &Repository,
     workspace: &Workspace,
     layout: PackOrder,
+    end_early: &(dyn Fn() -> bool + Sync),
     batch: &mut PackBatch,
 ) -> Result<u64, RepositoryError> {
     let mut repaired = 0;
     let (storage, scratch) = (&repository.storage, &workspace.scratch);
     batch.read_large(storage, scratch, |record, pack, buffer| {
+        if end_early() {
+            return Ok(None);
+        }
         let (place, content) = (layout.place(record), (layout.key(record), pack));
         let start = u64::from(place.offset);
         let range = start..start + u64::from(place.length);
         let (file, damaged) = check_large(repository, workspace, content, range, buffer)?;
         repaired += u64::from(damaged);
-        Ok(file)
+        Ok(Some(file))
     })?;
     Ok(repaired)
 }

@@ -49,7 +49,7 @@ pub struct GcOptions<'a> {
     /// `user@host` that we act as.
     pub owner: &'a str,
     /// Asked between batches of copied contents whether to end early.
-    pub end_early: &'a dyn Fn() -> bool,
+    pub end_early: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// Kopia's statistics of the task, `snapshotGCStats` in the schedule. Sizes are bytes as stored.

@@ -246,9 +246,9 @@ impl SortedRequests {
         if self.shelved {
             reader = reader.keeping_stretches(&workspace.scratch);
         }
-        if self.shelved || ahead.is_some() {
-            // Others want other pieces of the same packs.
-            reader = reader.reading_heads(&workspace.scratch, repository.storage.waits());
+        // Others want other pieces of the same packs.
+        if (self.shelved || ahead.is_some()) && repository.storage.waits() {
+            reader = reader.reading_heads(&workspace.scratch);
         }
         if faults.is_some() {
             reader = reader.going_on();

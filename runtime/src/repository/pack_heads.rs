@@ -1,4 +1,4 @@
-//! The first bytes of metadata packs, read along and kept on the shelf for the other tasks of a run.
+//! The first bytes of metadata packs, read along and kept on the shelf for other tasks of a run.
 //!
 //! A client writes a small metadata pack with each snapshot, and every task wants another piece of
 //! it: manifests, directories level by level, what is rewritten, its local index. Where a request

@@ -309,10 +309,9 @@ impl<'a, R: Records> PackReader<'a, R> {
         self
     }
 
-    /// Does so, and reads the first bytes of metadata packs along to be kept, if `wanted`: where
-    /// requests take time.
-    pub(super) fn reading_heads(mut self, scratch: &'a Scratch, wanted: bool) -> Self {
-        self.aside.reads_heads = wanted;
+    /// Does so, and reads the first bytes of metadata packs along to be kept.
+    pub(super) fn reading_heads(mut self, scratch: &'a Scratch) -> Self {
+        self.aside.reads_heads = true;
         self.taking_heads(scratch)
     }
 

@@ -5,8 +5,8 @@
 //! handed out only then.
 //!
 //! Memory: one piece, the plan's blob buffer unless the caller has one; with ECC as much again is
-//! decoded, and one block more. Scratch: the size of the plaintext; with ECC, whose parity lies before all data, that of the stored bytes too
-//! where each read is a request.
+//! decoded, and one block more. Scratch: the size of the plaintext; with ECC, whose parity lies
+//! before all data, that of the stored bytes too where each read is a request.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -183,8 +183,9 @@ enum Form {
     Sealed,
 }
 
-/// Calls `take` with what is wanted, piece after piece in `buffer`; it counts only when this returns
-/// without an error, since only then the tag has been verified. Returns whether ECC found damage.
+/// Calls `take` with what is wanted, piece after piece in `buffer`; it counts only when this
+/// returns without an error, since only then the tag was verified. Returns whether ECC found
+/// damage.
 fn each_piece(
     repository: &Repository,
     workspace: &Workspace,

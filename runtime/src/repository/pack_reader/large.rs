@@ -57,7 +57,7 @@ impl PackBatch {
 
     /// Reads large contents, one after the other, and keeps the end of their pack if that follows
     /// and is wanted: `read` gets the record of each, its pack and a buffer to work with, and makes
-    /// a file of it, which [`PackBatch::next_file`] returns.
+    /// a file of it, which [`PackBatch::next_file`] returns. When it makes none, no more is read.
     ///
     /// # Errors
     /// Those of `read`, and what the store answers.
@@ -65,14 +65,20 @@ impl PackBatch {
         &mut self,
         storage: &Storage,
         scratch: &Scratch,
-        mut read: impl FnMut(&[u8], &BlobId, &mut [u8]) -> Result<Arc<ScratchFile>, RepositoryError>,
+        mut read: impl FnMut(
+            &[u8],
+            &BlobId,
+            &mut [u8],
+        ) -> Result<Option<Arc<ScratchFile>>, RepositoryError>,
     ) -> Result<(), RepositoryError> {
         self.announce_large(storage);
         let Some(all) = self.stretches.first().filter(|_| self.large) else {
             return Ok(());
         };
         for record in self.records.chunks_exact(self.layout.record_bytes()) {
-            let file = read(record, &all.pack, &mut self.bytes)?;
+            let Some(file) = read(record, &all.pack, &mut self.bytes)? else {
+                return Ok(());
+            };
             self.files.push_back(file);
         }
         match self.bytes.get_mut(..all.tail_bytes) {

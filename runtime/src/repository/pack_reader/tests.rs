@@ -109,7 +109,7 @@ impl World {
         let before = self.storage.counters().gets;
         let of_group = contents.iter().map(|content| (0, *content)).collect();
         let came = self.read_with(of_group, MIB, 2, |reader| match reading {
-            true => reader.reading_heads(&self.scratch, true),
+            true => reader.reading_heads(&self.scratch),
             false => reader.taking_heads(&self.scratch),
         });
         (came.unwrap(), self.storage.counters().gets - before)
@@ -307,7 +307,7 @@ fn large_neighbours_are_one_batch() {
             assert_eq!(buffer.len(), 9_000 - 1);
             let file = world.scratch.create_file("test")?;
             file.append(&place.offset.to_be_bytes())?;
-            Ok(Arc::new(file))
+            Ok(Some(Arc::new(file)))
         })
     };
     let take = |batch: &mut PackBatch| {
@@ -396,7 +396,7 @@ fn a_short_metadata_pack_is_told() {
     world.scratch.open_shelf();
     let contents = vec![(0, (0, 900, 50)), (0, (0, 950, 51))];
     let short = world.read_with(contents, MIB, 1, |reader| {
-        reader.reading_heads(&world.scratch, true)
+        reader.reading_heads(&world.scratch)
     });
     let Err(RepositoryError::ShortPack { pack_bytes, .. }) = short else {
         panic!("{short:?}")
@@ -449,12 +449,15 @@ proptest! {
             // Some of it was read before.
             let some = of_group.clone().step_by(2).collect();
             let first = world.read_with(some, buffer_bytes, workers, |reader| {
-                reader.reading_heads(&world.scratch, true)
+                reader.reading_heads(&world.scratch)
             });
             first.unwrap();
         }
         let came = world.read_with(of_group.collect(), buffer_bytes, workers, |reader| {
-            reader.reading_heads(&world.scratch, heads)
+            match heads {
+                true => reader.reading_heads(&world.scratch),
+                false => reader.taking_heads(&world.scratch),
+            }
         });
         let came = came.unwrap();
         prop_assert_eq!(came.len(), expected.len());
