@@ -166,7 +166,9 @@ fn metadata_in_every_compression_is_read() {
     let last_with_lz4 = kopia::binaries()
         .iter()
         .rfind(|kopia| reads_lz4(kopia) && kopia.is_at_least(18));
-    for kopia in [last_with_lz4, kopia::newest()].into_iter().flatten() {
+    // Metadata has a compression of its own since 0.18.
+    let newest = kopia::newest().filter(|kopia| kopia.is_at_least(18));
+    for kopia in [last_with_lz4, newest].into_iter().flatten() {
         let dir = tempfile::tempdir().unwrap();
         let create = CreateOptions {
             splitter: "FIXED-1M".to_owned(),
