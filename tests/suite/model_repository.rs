@@ -128,7 +128,7 @@ fn compare(epochs: bool, count: u32) {
 
 #[test]
 fn runs_do_what_the_model_says() {
-    // So many that some certainly stop: of 48, one try in some fifty had none.
+    // So many that some surely stop: with 48 one run had none.
     compare(true, 192);
 }
 

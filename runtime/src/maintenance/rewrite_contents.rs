@@ -33,7 +33,7 @@ use super::safety::Safety;
 pub(super) use super::rewrite_choice::Undelete;
 
 /// Packs in scratch at the same time: two open, one in each put, one between.
-const PACKS_IN_SCRATCH: u64 = 5;
+pub(super) const PACKS_IN_SCRATCH: u64 = 5;
 
 /// Which contents are rewritten, and as whom.
 pub struct RewriteOptions<'a> {

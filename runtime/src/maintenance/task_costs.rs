@@ -15,7 +15,7 @@ use crate::spill::SHELF_TABLE_BYTES;
 use super::cycle_task::CycleTask;
 use super::holdings::Holdings;
 use super::index_survey::SCRATCH_FACTOR;
-use super::rewrite_contents::large_bytes;
+use super::rewrite_contents::{PACKS_IN_SCRATCH, large_bytes};
 use super::snapshot_gc::mark_scratch_bytes;
 
 /// Requests of a task that reads and writes some small blobs; its record in the schedule is two.
@@ -35,9 +35,6 @@ const NEW_ENTRY_BYTES: u64 = 64;
 
 /// Local index of a pack, in bytes: some thousand entries.
 const LOCAL_INDEX_BYTES: u64 = 256 * 1024;
-
-/// Packs that are in scratch at once while contents are copied.
-const PACKS_IN_SCRATCH: u64 = 5;
 
 /// What a task would cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -65,7 +65,7 @@ pub struct PackBatch {
     /// Of each record: its stretch, and where its bytes begin in the buffer.
     places: Vec<(u32, u32)>,
     large: bool,
-    /// Of a large batch: what a worker has read of it, in order.
+    /// Of a large batch: what a worker has read of it, in order; as many as its contents at most.
     files: VecDeque<Arc<ScratchFile>>,
     /// Whether a pack that is gone or too short is told content by content.
     going_on: bool,

@@ -132,9 +132,18 @@ impl ReadAhead {
         true
     }
 
-    /// Keeps a stretch of which more was read than was asked for, if there is room.
-    pub(super) fn keep(&self, pack: u32, start: u64, bytes: &[u8]) -> Result<(), RepositoryError> {
-        if self.state().is_full() {
+    /// Takes in a stretch that was read from the store; keeps it when more was read than was asked
+    /// for.
+    pub(super) fn note(
+        &self,
+        pack: u32,
+        start: u64,
+        bytes: &[u8],
+        along_bytes: u64,
+    ) -> Result<(), RepositoryError> {
+        let asked_bytes = (bytes.len() as u64).saturating_sub(along_bytes);
+        self.count_read(asked_bytes, along_bytes);
+        if along_bytes == 0 || self.state().is_full() {
             return Ok(());
         }
         let at = self.file.append(bytes)?;
@@ -148,15 +157,18 @@ impl ReadAhead {
         Ok(())
     }
 
-    /// Fills `into` with what is kept from `start` of the pack on.
+    /// Fills `into` with what is kept from `start` of the pack on, of which `asked_bytes` are used.
     pub(super) fn read(
         &self,
         range: &KeptRange,
         start: u64,
         into: &mut [u8],
+        asked_bytes: u64,
     ) -> Result<(), RepositoryError> {
-        let at = range.at + (start - range.start);
-        Ok(self.file.read_exact_at(into, at)?)
+        self.file
+            .read_exact_at(into, range.at + (start - range.start))?;
+        self.count_taken(asked_bytes);
+        Ok(())
     }
 
     /// Ends a level: what it kept can be found from now on.
@@ -206,22 +218,25 @@ mod tests {
         let ahead = ReadAhead::create(&world.workspace, true).unwrap();
         let bytes: Vec<u8> = (0..100).collect();
         assert!(ahead.find(&place(7, 1_000, 30)).is_none());
-        ahead.count_read(60, 40);
-        ahead.keep(7, 1_000, &bytes).unwrap();
+        ahead.note(7, 1_000, &bytes, 40).unwrap();
+        ahead.note(8, 1_000, &bytes, 0).unwrap();
         assert!(
             ahead.find(&place(7, 1_030, 20)).is_none(),
             "only from the next level on"
         );
         ahead.end_level();
+        assert!(
+            ahead.find(&place(8, 1_000, 20)).is_none(),
+            "nothing was read along"
+        );
         for missing in [place(7, 999, 20), place(7, 1_090, 11), place(6, 1_030, 20)] {
             assert!(ahead.find(&missing).is_none());
         }
         let kept = ahead.find(&place(7, 1_030, 20)).unwrap();
         let mut into = [0; 20];
-        ahead.read(&kept, 1_030, &mut into).unwrap();
+        ahead.read(&kept, 1_030, &mut into, 20).unwrap();
         assert_eq!(into[..], bytes[30..50]);
-        ahead.count_taken(20);
-        assert_eq!(ahead.totals(), (60 + 20, 20));
+        assert_eq!(ahead.totals(), (60 + 100 + 20, 20));
     }
 
     /// Goal: what belongs to a directory is read along; what does not only as far as a part of all
@@ -235,7 +250,7 @@ mod tests {
         assert_eq!(largest(30), 256, "as far as a request is worth");
         assert!(ahead.bridges(10 * 1024, 0), "strays, a few");
         assert_eq!(largest(0), 1, "and no more");
-        ahead.count_read(1 << 20, 0);
+        ahead.note(1, 0, &vec![0; 1 << 20], 0).unwrap();
         assert_eq!(largest(0), 32, "a twelfth");
         assert_eq!(largest(0), 16, "but not twice");
         for _ in 0..=EXACT_REQUESTS {
@@ -251,7 +266,7 @@ mod tests {
     fn a_folder_is_read_exactly() {
         let world = World::new(Shape::default());
         let ahead = ReadAhead::create(&world.workspace, false).unwrap();
-        ahead.count_read(1 << 20, 0);
+        ahead.note(1, 0, &vec![0; 1 << 20], 0).unwrap();
         for _ in 0..=EXACT_REQUESTS {
             ahead.count_request();
         }

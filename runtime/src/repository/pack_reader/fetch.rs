@@ -98,8 +98,7 @@ impl Aside<'_> {
         let asked = (length as u64).saturating_sub(stretch.gap_bytes);
         match (stretch.source, self.ahead, self.heads) {
             (Source::Ahead(range), Some(ahead), _) => {
-                ahead.read(&range, stretch.offset, into)?;
-                ahead.count_taken(asked);
+                ahead.read(&range, stretch.offset, into, asked)?;
                 Ok(true)
             }
             (Source::Head(_), ahead, Some(heads)) => {
@@ -134,10 +133,10 @@ impl Aside<'_> {
             return Ok(());
         };
         let along = stretch.gap_bytes + (bytes.len() - length) as u64;
-        ahead.count_read(bytes.len() as u64 - along, along);
-        if along > 0 && !is_kept {
-            ahead.keep(stretch.number, stretch.offset, bytes)?;
+        if is_kept {
+            ahead.count_read(bytes.len() as u64 - along, along);
+            return Ok(());
         }
-        Ok(())
+        ahead.note(stretch.number, stretch.offset, bytes, along)
     }
 }

@@ -137,25 +137,7 @@ impl World {
         workers: usize,
         make: impl FnOnce(PackReader<'a, Given>) -> PackReader<'a, Given>,
     ) -> Result<Vec<Came>, RepositoryError> {
-        let mut records: Vec<Vec<u8>> = contents
-            .iter()
-            .map(|(group, (pack, offset, length))| {
-                let mut record = vec![0; LAYOUT.record_bytes()];
-                let place = Place {
-                    group: u16::from(*group),
-                    pack: *pack,
-                    offset: *offset,
-                    length: *length,
-                };
-                let mut key = [0; 17];
-                key[1] = *pack as u8;
-                LAYOUT.encode(&mut record, &place, &key, &[1]);
-                record
-            })
-            .collect();
-        records.sort();
-        let records = Given(records.into_iter(), vec![]);
-        let reader = make(PackReader::new(records, LAYOUT, &self.packs));
+        let reader = make(PackReader::new(sorted(&contents), LAYOUT, &self.packs));
         let workers = (0..workers).map(|_| |_: &mut PackBatch| Ok(())).collect();
         let mut came = Vec::new();
         reader.read(&self.storage, buffer_bytes, workers, |batch| {
@@ -171,6 +153,26 @@ impl World {
         })?;
         Ok(came)
     }
+}
+
+/// Returns the records of contents of several groups, in order.
+fn sorted(contents: &[(u8, (u32, u32, u32))]) -> Given {
+    let record = |(group, (pack, offset, length)): &(u8, (u32, u32, u32))| {
+        let mut record = vec![0; LAYOUT.record_bytes()];
+        let place = Place {
+            group: u16::from(*group),
+            pack: *pack,
+            offset: *offset,
+            length: *length,
+        };
+        let mut key = [0; 17];
+        key[1] = *pack as u8;
+        LAYOUT.encode(&mut record, &place, &key, &[1]);
+        record
+    };
+    let mut records: Vec<Vec<u8>> = contents.iter().map(record).collect();
+    records.sort();
+    Given(records.into_iter(), vec![])
 }
 
 /// Goal: neighbours share a GET, far ones and other packs do not.
@@ -285,20 +287,7 @@ fn large_neighbours_are_one_batch() {
         (1, 100, 20_000),
     ];
     let mut batches = Vec::new();
-    let order = |(pack, offset, length): &(u32, u32, u32)| {
-        let mut record = vec![0; LAYOUT.record_bytes()];
-        let place = Place {
-            group: 0,
-            pack: *pack,
-            offset: *offset,
-            length: *length,
-        };
-        LAYOUT.encode(&mut record, &place, &[0; 17], &[1]);
-        record
-    };
-    let mut records: Vec<Vec<u8>> = large.iter().map(order).collect();
-    records.sort();
-    let records = Given(records.into_iter(), vec![]);
+    let records = sorted(&large.map(|content| (0, content)));
     let reader = PackReader::new(records, LAYOUT, &world.packs).keeping_tails(&world.scratch);
     let work = |batch: &mut PackBatch| {
         batch.read_large(&world.storage, &world.scratch, |record, pack, buffer| {
